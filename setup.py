@@ -1,0 +1,57 @@
+"""Build the Cython core: one extension module per ``.pyx`` in ``ext``.
+
+Environment:
+    RISKWIRE_ONLY   comma-separated module names (``records,csvrows``): build just those, in place.
+    RISKWIRE_DEBUG  ``1``: bounds checks and assertions; ``asan``: AddressSanitizer and UBSan as well.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("RISKWIRE_DEBUG", "")
+ONLY = {name for name in os.environ.get("RISKWIRE_ONLY", "").split(",") if name}
+
+# -fwrapv: integer wrap-around is defined, so that overflow checks cannot be optimised away.
+COMPILE_ARGS = ["-O3", "-fwrapv", "-fno-strict-aliasing", "-Wno-unused-function"]
+LINK_ARGS: list[str] = []
+if DEBUG:
+    COMPILE_ARGS = ["-O1", "-g", "-fwrapv", "-fno-strict-aliasing", "-UNDEBUG", "-DRISKWIRE_DEBUG=1"]
+if DEBUG == "asan":
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    COMPILE_ARGS += [*sanitize, "-fno-sanitize=alignment"]
+    LINK_ARGS += sanitize
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": bool(DEBUG),
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "embedsignature": True,
+}
+
+extensions = [
+    Extension(
+        f"ext.{path.stem}",
+        [str(path)],
+        include_dirs=["ext"],
+        extra_compile_args=COMPILE_ARGS,
+        extra_link_args=LINK_ARGS,
+        depends=[str(header) for header in sorted(Path("ext").glob("*.h"))],
+    )
+    for path in sorted(Path("ext").glob("*.pyx"))
+    if not ONLY or path.stem in ONLY
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives=DIRECTIVES,
+        nthreads=0 if ONLY else (os.cpu_count() or 1),
+        build_dir=None,
+    ),
+    options={"build_ext": {"parallel": 1 if ONLY else (os.cpu_count() or 1)}},
+)

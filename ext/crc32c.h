@@ -1,0 +1,89 @@
+/* CRC-32C (Castagnoli, RFC 3720 appendix B.4), with the processor's instruction where it has one. */
+#ifndef RISKWIRE_CRC32C_H
+#define RISKWIRE_CRC32C_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define RW_CRC32C_POLYNOMIAL 0x82F63B78u
+
+static uint32_t rw_crc32c_table[8][256];
+
+static void rw_crc32c_init(void) {
+    for (uint32_t n = 0; n < 256; n++) {
+        uint32_t c = n;
+        for (int k = 0; k < 8; k++) c = (c & 1) ? (c >> 1) ^ RW_CRC32C_POLYNOMIAL : c >> 1;
+        rw_crc32c_table[0][n] = c;
+    }
+    for (uint32_t n = 0; n < 256; n++)
+        for (int k = 1; k < 8; k++)
+            rw_crc32c_table[k][n] =
+                (rw_crc32c_table[k - 1][n] >> 8) ^ rw_crc32c_table[0][rw_crc32c_table[k - 1][n] & 0xFF];
+}
+
+static uint32_t rw_crc32c_software(uint32_t crc, const uint8_t *p, size_t n) {
+    while (n >= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        word ^= crc;
+        crc = 0;
+        for (int k = 0; k < 8; k++) crc ^= rw_crc32c_table[7 - k][(word >> (8 * k)) & 0xFF];
+        p += 8;
+        n -= 8;
+    }
+    while (n--) crc = (crc >> 8) ^ rw_crc32c_table[0][(crc ^ *p++) & 0xFF];
+    return crc;
+}
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+__attribute__((target("sse4.2")))
+static uint32_t rw_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
+    uint64_t c = crc;
+    while (n >= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        c = _mm_crc32_u64(c, word);
+        p += 8;
+        n -= 8;
+    }
+    while (n--) c = _mm_crc32_u8((uint32_t)c, *p++);
+    return (uint32_t)c;
+}
+static int rw_crc32c_has_hardware(void) { return __builtin_cpu_supports("sse4.2"); }
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
+#include <arm_acle.h>
+static uint32_t rw_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
+    while (n >= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        crc = __crc32cd(crc, word);
+        p += 8;
+        n -= 8;
+    }
+    while (n--) crc = __crc32cb(crc, *p++);
+    return crc;
+}
+static int rw_crc32c_has_hardware(void) { return 1; }
+#else
+#define rw_crc32c_hardware rw_crc32c_software
+static int rw_crc32c_has_hardware(void) { return 0; }
+#endif
+
+static int rw_crc32c_use_hardware = 0;
+
+/* Call once before use (module import). */
+static void rw_crc32c_setup(void) {
+    rw_crc32c_init();
+    rw_crc32c_use_hardware = rw_crc32c_has_hardware();
+}
+
+/* Continue from `crc`, a finished CRC of what came before (0 at the start). */
+static uint32_t rw_crc32c(uint32_t crc, const uint8_t *p, size_t n) {
+    crc = ~crc;
+    crc = rw_crc32c_use_hardware ? rw_crc32c_hardware(crc, p, n) : rw_crc32c_software(crc, p, n);
+    return ~crc;
+}
+
+#endif

@@ -1,0 +1,544 @@
+"""Records and frames: build, check and read them (docs/wire-format.md)."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+cdef extern from "crc32c.h":
+    void rw_crc32c_setup() noexcept nogil
+    uint32_t rw_crc32c(uint32_t crc, const uint8_t* data, size_t size) noexcept nogil
+
+rw_crc32c_setup()
+
+cdef enum:
+    CRC_OFFSET = 40
+    ALERT_RECORD_BYTES = 32
+
+RECORD_DTYPE = np.dtype([
+    ("type", "u1"), ("exec_type", "u1"), ("side", "u1"), ("flags", "u1"),
+    ("symbol", "<u4"), ("account", "<u4"), ("venue", "<u4"), ("strategy", "<u4"),
+    ("id_offset", "<u4"), ("ref_offset", "<u4"), ("id_length", "u1"), ("ref_length", "u1"),
+    ("price_exponent", "i1"), ("volume_exponent", "i1"),
+    ("price", "<i8"), ("volume", "<i8"), ("fee", "<i8"), ("executed_at", "<i8"),
+])
+ALERT_DTYPE = np.dtype([
+    ("seq", "<u8"), ("executed_at", "<i8"), ("text_offset", "<u4"),
+    ("kind", "u1"), ("severity", "u1"), ("lengths", "u1", (9,)), ("reserved", "u1"),
+])
+assert RECORD_DTYPE.itemsize == RECORD_BYTES == sizeof(Record)
+assert ALERT_DTYPE.itemsize == ALERT_RECORD_BYTES
+assert sizeof(FrameHeader) == HEADER_BYTES
+
+EVENT_NAMES = {
+    EVENT_TRADE: "TradeExecuted", EVENT_MARK: "MarkPrice", EVENT_ADJUST: "PositionAdjusted",
+    EVENT_SESSION: "SessionStarted", EVENT_INSTRUMENT: "InstrumentDefined",
+    EVENT_LIMITS: "LimitsChanged", EVENT_KILL: "KillSwitch", EVENT_REJECTED: "Rejected",
+}
+EXEC_TYPES = ("new", "correct", "bust")
+SIDES = ("", "buy", "sell")
+NAME_KIND_NAMES = ("symbol", "account", "venue", "strategy")
+REASONS = (
+    "", "undecodable", "unsupported_version", "invalid", "precision", "overflow", "too_many_names",
+    "conflicting_duplicate", "too_old", "unknown_trade", "ambiguous_trade", "handler_failed",
+    "lease_exhausted", "skipped",
+)
+FRAME_ERRORS = {
+    FRAME_TOO_SHORT: "shorter than a frame's header",
+    FRAME_BAD_MAGIC: "does not start with RWF1",
+    FRAME_BAD_VERSION: "frame version not supported (this riskwire reads version 1)",
+    FRAME_BAD_LENGTH: "section sizes do not add up to the message's size",
+    FRAME_BAD_CRC: "CRC-32C does not match",
+    FRAME_BAD_CONTENT: "an offset or definition points outside its section",
+}
+MAX_FRAME_BYTES = FRAME_BYTES_MAX
+MAX_FRAME_RECORDS = FRAME_RECORDS_MAX
+KIND_UNSEQUENCED = FRAME_UNSEQUENCED
+KIND_SEQUENCED = FRAME_SEQUENCED
+KIND_ALERTS = FRAME_ALERTS
+FLAGS = {
+    "price_wide": FLAG_PRICE_WIDE, "volume_wide": FLAG_VOLUME_WIDE, "fee_precision": FLAG_FEE_PRECISION,
+    "fee_overflow": FLAG_FEE_OVERFLOW, "time_precision": FLAG_TIME_PRECISION, "time_overflow": FLAG_TIME_OVERFLOW,
+}
+
+
+class FrameDecodeError(ValueError):
+    """Bytes that are not a readable frame. ``code`` is the FrameError number."""
+
+    def __init__(self, code):
+        super().__init__(FRAME_ERRORS.get(code, f"frame error {code}"))
+        self.code = code
+
+
+cdef uint32_t crc32c(const uint8_t* data, size_t size, uint32_t seed) noexcept nogil:
+    return rw_crc32c(seed, data, size)
+
+
+cdef uint32_t frame_crc(const uint8_t* data, size_t size) noexcept nogil:
+    cdef uint32_t zero = 0
+    cdef uint32_t crc = rw_crc32c(0, data, CRC_OFFSET)
+    crc = rw_crc32c(crc, <const uint8_t*>&zero, 4)
+    return rw_crc32c(crc, data + CRC_OFFSET + 4, size - CRC_OFFSET - 4)
+
+
+cdef void frame_seal(uint8_t* data, size_t size, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+    cdef FrameHeader* header = <FrameHeader*>data
+    header.first_seq = first_seq
+    header.epoch = epoch
+    header.stamped_at = stamped_at
+    header.crc32c = frame_crc(data, size)
+
+
+cdef size_t record_bytes(uint8_t kind) noexcept nogil:
+    return ALERT_RECORD_BYTES if kind == FRAME_ALERTS else RECORD_BYTES
+
+
+cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView* view) noexcept nogil:
+    cdef const FrameHeader* header = <const FrameHeader*>data
+    cdef uint64_t records_size, expected
+    if size < HEADER_BYTES:
+        return FRAME_TOO_SHORT
+    if header.magic != FRAME_MAGIC:
+        return FRAME_BAD_MAGIC
+    if header.version != FRAME_VERSION:
+        return FRAME_BAD_VERSION
+    if header.kind > FRAME_ALERTS or header.record_count > FRAME_RECORDS_MAX or header.definition_bytes % 4:
+        return FRAME_BAD_LENGTH
+    records_size = <uint64_t>header.record_count * record_bytes(header.kind)
+    expected = HEADER_BYTES + records_size + header.definition_bytes + header.heap_bytes + header.origin_bytes
+    if expected != size:
+        return FRAME_BAD_LENGTH
+    if check_crc and frame_crc(data, size) != header.crc32c:
+        return FRAME_BAD_CRC
+    view.header = header
+    view.records = <const Record*>(data + HEADER_BYTES)
+    view.definitions = data + HEADER_BYTES + records_size
+    view.heap = view.definitions + header.definition_bytes
+    view.origins = view.heap + header.heap_bytes if header.origin_bytes else NULL
+    view.size = size
+    return check_content(view)
+
+
+cdef int check_content(const FrameView* view) noexcept nogil:
+    if not check_definitions(view.definitions, view.header.definition_bytes):
+        return FRAME_BAD_CONTENT
+    if view.header.kind == FRAME_ALERTS:
+        return FRAME_OK if check_alert_texts(view) else FRAME_BAD_CONTENT
+    if not check_record_texts(view):
+        return FRAME_BAD_CONTENT
+    if view.origins != NULL and not check_origins(view):
+        return FRAME_BAD_CONTENT
+    return FRAME_OK
+
+
+cdef bint check_record_texts(const FrameView* view) noexcept nogil:
+    cdef size_t i
+    cdef uint64_t heap = view.header.heap_bytes
+    cdef const Record* r
+    for i in range(view.header.record_count):
+        r = &view.records[i]
+        if <uint64_t>r.id_offset + r.id_length > heap or <uint64_t>r.ref_offset + r.ref_length > heap:
+            return False
+        if r.type == EVENT_LIMITS and (r.volume < 0 or r.volume > <int64_t>heap
+                                       or r.ref_offset + <uint64_t>r.volume > heap):
+            return False
+    return True
+
+
+cdef bint check_alert_texts(const FrameView* view) noexcept nogil:
+    cdef size_t i, k
+    cdef uint64_t end
+    cdef const uint8_t* record
+    for i in range(view.header.record_count):
+        record = <const uint8_t*>view.records + i * ALERT_RECORD_BYTES
+        end = (<const uint32_t*>(record + 16))[0]
+        for k in range(9):
+            end += record[22 + k]
+        if end > view.header.heap_bytes:
+            return False
+    return True
+
+
+cdef bint check_definitions(const uint8_t* p, size_t size) noexcept nogil:
+    cdef size_t at = 0, step
+    cdef const Definition* d
+    while at < size:
+        if size - at < sizeof(Definition):
+            return False
+        d = <const Definition*>(p + at)
+        step = sizeof(Definition) + ((<size_t>d.length + 3) & ~<size_t>3)
+        if d.kind >= NAME_KINDS or d.id == 0 or d.length == 0 or step > size - at:
+            return False
+        at += step
+    return True
+
+
+cdef size_t origin_table(const FrameView* view) noexcept nogil:
+    """Offset of the Origin entries inside the origins section; beyond the section if it is too short."""
+    cdef const OriginHeader* head = <const OriginHeader*>view.origins
+    if view.header.origin_bytes < sizeof(OriginHeader):
+        return <size_t>view.header.origin_bytes + 1
+    return sizeof(OriginHeader) + ((<size_t>head.name_length + 7) & ~<size_t>7)
+
+
+cdef bint check_origins(const FrameView* view) noexcept nogil:
+    cdef size_t table = origin_table(view), i
+    cdef uint64_t raw_at = table + <uint64_t>view.header.record_count * sizeof(Origin)
+    cdef uint64_t raw_size
+    cdef const Origin* entries
+    if raw_at > view.header.origin_bytes:
+        return False
+    raw_size = view.header.origin_bytes - raw_at
+    entries = <const Origin*>(view.origins + table)
+    for i in range(view.header.record_count):
+        if <uint64_t>entries[i].raw_offset + entries[i].raw_length > raw_size:
+            return False
+    return True
+
+
+cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw, size_t* raw_length) noexcept nogil:
+    cdef size_t table
+    cdef const Origin* entry
+    raw[0] = NULL
+    raw_length[0] = 0
+    if view.origins == NULL:
+        return 0
+    table = origin_table(view)
+    entry = <const Origin*>(view.origins + table) + i
+    raw[0] = view.origins + table + view.header.record_count * sizeof(Origin) + entry.raw_offset
+    raw_length[0] = entry.raw_length
+    return entry.position
+
+
+# --- growing buffers ---------------------------------------------------------------------------------------------
+
+cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil:
+    cdef size_t capacity = b.capacity
+    cdef void* grown
+    if b.size + more <= capacity:
+        return 0
+    if capacity < 256:
+        capacity = 256
+    while capacity < b.size + more:
+        capacity += capacity >> 1
+    grown = realloc(b.data, capacity)
+    if grown == NULL:
+        return -1
+    b.data = <uint8_t*>grown
+    b.capacity = capacity
+    return 0
+
+
+cdef int bytes_append(Bytes* b, const void* data, size_t size) noexcept nogil:
+    if bytes_reserve(b, size) < 0:
+        return -1
+    if size:
+        memcpy(b.data + b.size, data, size)
+    b.size += size
+    return 0
+
+
+cdef void bytes_free(Bytes* b) noexcept nogil:
+    free(b.data)
+    b.data = NULL
+    b.size = 0
+    b.capacity = 0
+
+
+cdef int bytes_pad(Bytes* b, size_t multiple) noexcept nogil:
+    cdef size_t padding = (multiple - b.size % multiple) % multiple
+    if bytes_reserve(b, padding) < 0:
+        return -1
+    memset(b.data + b.size, 0, padding)
+    b.size += padding
+    return 0
+
+
+# --- building ----------------------------------------------------------------------------------------------------
+
+cdef class FrameBuilder:
+    def __cinit__(self, uint8_t kind=FRAME_UNSEQUENCED):
+        self.kind = kind
+
+    def __dealloc__(self):
+        bytes_free(&self.records)
+        bytes_free(&self.definitions)
+        bytes_free(&self.heap)
+        bytes_free(&self.origins)
+        bytes_free(&self.raw)
+        bytes_free(&self.frame)
+        bytes_free(&self.origin_name)
+
+    cdef Record* add(self) noexcept nogil:
+        cdef Record* record
+        if bytes_reserve(&self.records, RECORD_BYTES) < 0:
+            return NULL
+        record = <Record*>(self.records.data + self.records.size)
+        memset(record, 0, RECORD_BYTES)
+        self.records.size += RECORD_BYTES
+        self.count += 1
+        return record
+
+    cdef int64_t add_text(self, const void* text, size_t length) noexcept nogil:
+        cdef int64_t offset = self.heap.size
+        if bytes_append(&self.heap, text, length) < 0:
+            return -1
+        return offset
+
+    cdef int define(self, uint8_t kind, uint32_t id, const void* text, size_t length) noexcept nogil:
+        cdef Definition d
+        d.kind = kind
+        d.length = <uint8_t>length
+        d.reserved = 0
+        d.id = id
+        if bytes_append(&self.definitions, &d, sizeof(d)) < 0 or bytes_append(&self.definitions, text, length) < 0:
+            return -1
+        return bytes_pad(&self.definitions, 4)
+
+    cdef int set_origin_name(self, const void* text, size_t length, uint32_t unit) noexcept nogil:
+        self.origin_name.size = 0
+        self.origin_unit = unit
+        return bytes_append(&self.origin_name, text, length)
+
+    cdef int add_origin(self, uint64_t position, const void* raw, size_t raw_length) noexcept nogil:
+        cdef Origin o
+        o.position = position
+        o.raw_offset = <uint32_t>self.raw.size
+        o.raw_length = <uint32_t>raw_length
+        if bytes_append(&self.raw, raw, raw_length) < 0:
+            return -1
+        return bytes_append(&self.origins, &o, sizeof(o))
+
+    cdef int build(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+        cdef FrameHeader header
+        cdef OriginHeader origin_header
+        cdef size_t origin_at
+        memset(&header, 0, sizeof(header))
+        self.frame.size = 0
+        header.magic = FRAME_MAGIC
+        header.version = FRAME_VERSION
+        header.kind = self.kind
+        header.record_count = self.count
+        header.definition_bytes = <uint32_t>self.definitions.size
+        header.heap_bytes = <uint32_t>self.heap.size
+        if (bytes_append(&self.frame, &header, sizeof(header)) < 0
+                or bytes_append(&self.frame, self.records.data, self.records.size) < 0
+                or bytes_append(&self.frame, self.definitions.data, self.definitions.size) < 0
+                or bytes_append(&self.frame, self.heap.data, self.heap.size) < 0):
+            return -1
+        if self.origins.size:
+            origin_at = self.frame.size
+            origin_header.name_length = <uint32_t>self.origin_name.size
+            origin_header.unit = self.origin_unit
+            if (bytes_append(&self.frame, &origin_header, sizeof(origin_header)) < 0
+                    or bytes_append(&self.frame, self.origin_name.data, self.origin_name.size) < 0):
+                return -1
+            if bytes_reserve(&self.frame, 8) < 0:
+                return -1
+            while (self.frame.size - origin_at) % 8:
+                self.frame.data[self.frame.size] = 0
+                self.frame.size += 1
+            if (bytes_append(&self.frame, self.origins.data, self.origins.size) < 0
+                    or bytes_append(&self.frame, self.raw.data, self.raw.size) < 0):
+                return -1
+            (<FrameHeader*>self.frame.data).origin_bytes = <uint32_t>(self.frame.size - origin_at)
+        frame_seal(self.frame.data, self.frame.size, first_seq, epoch, stamped_at)
+        return 0
+
+    cdef void clear(self) noexcept nogil:
+        self.records.size = 0
+        self.definitions.size = 0
+        self.heap.size = 0
+        self.origins.size = 0
+        self.raw.size = 0
+        self.count = 0
+
+    # The Python face, for tests and for encoders that are not hot.
+
+    @property
+    def size_bytes(self):
+        """Bytes the frame would have now, header included (names of origins apart)."""
+        return (HEADER_BYTES + self.records.size + self.definitions.size + self.heap.size
+                + self.origins.size + self.raw.size)
+
+    def add_record(self, *, type, exec_type=0, side=0, flags=0, symbol=0, account=0, venue=0, strategy=0,
+                   id=b"", ref=b"", price=0, price_exponent=0, volume=0, volume_exponent=0, fee=0, executed_at=0):
+        """Add one record from integers and texts (``id``, ``ref``: bytes). LIMITS take their JSON as ``ref``."""
+        cdef bytes id_bytes = id, ref_bytes = ref
+        cdef Record* r = self.add()
+        cdef int64_t id_offset, ref_offset
+        if r == NULL:
+            raise MemoryError
+        try:
+            r.type = type
+            r.exec_type = exec_type
+            r.side = side
+            r.flags = flags
+            r.symbol = symbol
+            r.account = account
+            r.venue = venue
+            r.strategy = strategy
+            r.price = price
+            r.price_exponent = price_exponent
+            r.volume = volume
+            r.volume_exponent = volume_exponent
+            r.fee = fee
+            r.executed_at = executed_at
+            r.id_length = len(id_bytes)
+            if r.type == EVENT_LIMITS:
+                r.volume = len(ref_bytes)
+            else:
+                r.ref_length = len(ref_bytes)
+        except BaseException:
+            self.records.size -= RECORD_BYTES
+            self.count -= 1
+            raise
+        id_offset = self.add_text(<const char*>id_bytes, len(id_bytes))
+        ref_offset = self.add_text(<const char*>ref_bytes, len(ref_bytes))
+        if id_offset < 0 or ref_offset < 0:
+            raise MemoryError
+        r.id_offset = <uint32_t>id_offset
+        r.ref_offset = <uint32_t>ref_offset
+
+    def define_name(self, uint8_t kind, uint32_t id, bytes text):
+        """Define name ``id`` (> 0) of ``kind`` as ``text`` (1 to 255 bytes)."""
+        if not 0 < len(text) < 256 or id == 0 or kind >= NAME_KINDS:
+            raise ValueError(f"a name needs an id above 0 and 1 to 255 bytes: kind {kind}, id {id}, {text!r}")
+        if self.define(kind, id, <const char*>text, len(text)) < 0:
+            raise MemoryError
+
+    def origin_source(self, bytes name, uint32_t unit=0):
+        """Name the file that the next origins lie in; ``unit``: 0 line, 1 record, 2 byte offset."""
+        if self.set_origin_name(<const char*>name, len(name), unit) < 0:
+            raise MemoryError
+
+    def origin(self, uint64_t position, bytes raw=b""):
+        """Say where the record added last came from."""
+        if self.add_origin(position, <const char*>raw, len(raw)) < 0:
+            raise MemoryError
+
+    def finish(self, uint64_t first_seq=0, uint64_t epoch=0, int64_t stamped_at=0):
+        """Build, seal and return the frame as a bytearray, and be ready for the next one."""
+        if self.build(first_seq, epoch, stamped_at) < 0:
+            raise MemoryError
+        self.clear()
+        return bytearray(self.frame.data[:self.frame.size])
+
+    def reset(self):
+        """Forget what was added since the last frame."""
+        self.clear()
+
+    def __len__(self):
+        return self.count
+
+
+def stamp_frame(unsigned char[::1] buffer not None, uint64_t first_seq, uint64_t epoch, int64_t stamped_at=0):
+    """Write ``first_seq`` and ``epoch`` (a publisher's source_seq and incarnation) into a built frame and seal it."""
+    if buffer.shape[0] < HEADER_BYTES:
+        raise FrameDecodeError(FRAME_TOO_SHORT)
+    frame_seal(&buffer[0], buffer.shape[0], first_seq, epoch, stamped_at)
+
+
+def crc32c_of(const unsigned char[::1] data not None, uint32_t seed=0):
+    """CRC-32C of a buffer, continuing from ``seed``."""
+    return rw_crc32c(seed, &data[0], data.shape[0]) if data.shape[0] else seed
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+cdef class Frame:
+    """A checked, read-only view of one frame's bytes.
+
+    ``records`` is a NumPy structured array (RECORD_DTYPE, or ALERT_DTYPE for alert frames) over the same bytes.
+    Raises FrameDecodeError where the bytes are no readable frame.
+    """
+    cdef readonly object buffer
+    cdef const unsigned char[::1] bytes_view
+    cdef FrameView view
+
+    def __init__(self, buffer, bint check_crc=True):
+        cdef int error
+        cdef const unsigned char[::1] data = buffer
+        if data.shape[0] == 0:
+            raise FrameDecodeError(FRAME_TOO_SHORT)
+        error = frame_open(&data[0], data.shape[0], check_crc, &self.view)
+        if error:
+            raise FrameDecodeError(error)
+        self.buffer = buffer
+        self.bytes_view = data
+
+    @property
+    def kind(self):
+        return self.view.header.kind
+
+    @property
+    def first_seq(self):
+        return self.view.header.first_seq
+
+    @property
+    def epoch(self):
+        return self.view.header.epoch
+
+    @property
+    def stamped_at(self):
+        return self.view.header.stamped_at
+
+    @property
+    def records(self):
+        dtype = ALERT_DTYPE if self.view.header.kind == FRAME_ALERTS else RECORD_DTYPE
+        return np.frombuffer(self.buffer, dtype=dtype, count=self.view.header.record_count, offset=HEADER_BYTES)
+
+    def __len__(self):
+        return self.view.header.record_count
+
+    def text(self, uint64_t offset, uint64_t length):
+        """Bytes of the heap."""
+        if offset + length > self.view.header.heap_bytes:
+            raise IndexError(f"text {offset}+{length} is outside a heap of {self.view.header.heap_bytes} bytes")
+        return (<const char*>self.view.heap)[offset:offset + length]
+
+    def id(self, size_t i):
+        """The record's trade_id or event_id, as bytes."""
+        cdef const Record* r = self.record(i)
+        return self.text(r.id_offset, r.id_length)
+
+    def ref(self, size_t i):
+        """The record's second text, as bytes (ref_trade_id, note, name, currency, who, error; LIMITS: the JSON)."""
+        cdef const Record* r = self.record(i)
+        return self.text(r.ref_offset, r.volume if r.type == EVENT_LIMITS else r.ref_length)
+
+    cdef const Record* record(self, size_t i) except NULL:
+        if i >= self.view.header.record_count or self.view.header.kind == FRAME_ALERTS:
+            raise IndexError(f"record {i} of {self.view.header.record_count}")
+        return &self.view.records[i]
+
+    def definitions(self):
+        """The names this frame introduces: a list of (kind, id, text bytes)."""
+        cdef size_t at = 0
+        cdef const Definition* d
+        found = []
+        while at < self.view.header.definition_bytes:
+            d = <const Definition*>(self.view.definitions + at)
+            text = (<const char*>self.view.definitions)[at + sizeof(Definition):at + sizeof(Definition) + d.length]
+            found.append((d.kind, d.id, text))
+            at += sizeof(Definition) + ((<size_t>d.length + 3) & ~<size_t>3)
+        return found
+
+    @property
+    def origin_source(self):
+        """(name bytes, unit) of the file the records came from; (b"", 0) where the frame does not say."""
+        cdef const OriginHeader* head = <const OriginHeader*>self.view.origins
+        if self.view.origins == NULL:
+            return b"", 0
+        return (<const char*>self.view.origins)[sizeof(OriginHeader):sizeof(OriginHeader) + head.name_length], head.unit
+
+    def origin(self, size_t i):
+        """(position, raw bytes) of record ``i``; (0, b"") where the frame has no origins."""
+        cdef const uint8_t* raw
+        cdef size_t raw_length
+        cdef uint64_t position
+        self.record(i)
+        position = frame_origin(&self.view, i, &raw, &raw_length)
+        return position, (<const char*>raw)[:raw_length] if raw != NULL else b""

@@ -14,6 +14,8 @@ cdef class NameTable:
     cdef uint64_t slot_mask
     cdef readonly uint32_t count    # ids given, 0 included
 
+    cdef uint64_t probe(self, const uint8_t* text, size_t length) noexcept nogil
+    cdef int grow(self) noexcept nogil
     cdef uint32_t find(self, const void* text, size_t length) noexcept nogil             # NO_NAME: not there
     cdef uint32_t intern(self, const void* text, size_t length) noexcept nogil           # NO_NAME: no memory
     cdef const uint8_t* text(self, uint32_t id, size_t* length) noexcept nogil           # id < count

@@ -185,3 +185,11 @@ cdef class FrameBuilder:
     # Assemble header, records, definitions, heap, origins into self.frame, sealed; 0, or -1 without memory.
     cdef int build(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
     cdef void clear(self) noexcept nogil                                 # ready for the next frame
+
+cdef class Frame:
+    """A checked, read-only view of one frame's bytes."""
+    cdef readonly object buffer
+    cdef const unsigned char[::1] bytes_view        # keeps the bytes where they are
+    cdef FrameView view
+
+    cdef const Record* record(self, size_t i) except NULL

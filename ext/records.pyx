@@ -454,10 +454,6 @@ cdef class Frame:
     ``records`` is a NumPy structured array (RECORD_DTYPE, or ALERT_DTYPE for alert frames) over the same bytes.
     Raises FrameDecodeError where the bytes are no readable frame.
     """
-    cdef readonly object buffer
-    cdef const unsigned char[::1] bytes_view
-    cdef FrameView view
-
     def __init__(self, buffer, bint check_crc=True):
         cdef int error
         cdef const unsigned char[::1] data = buffer

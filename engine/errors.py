@@ -1,0 +1,79 @@
+"""Every exception riskwire raises on purpose.
+
+Each message is one line that says what was found, where, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from ext.errors import RiskwireError, UsageError
+from ext.records import FrameDecodeError
+
+__all__ = [
+    "ConfigError",
+    "EndpointError",
+    "EngineBusy",
+    "EngineUnreachable",
+    "FrameDecodeError",
+    "InstrumentsError",
+    "InvalidEvent",
+    "JournalError",
+    "LimitsError",
+    "OutputError",
+    "RequestRefused",
+    "RiskwireError",
+    "SinkError",
+    "UsageError",
+    "VerifyError",
+]
+
+
+class ConfigError(UsageError):
+    """riskwire.toml, or a setting given in its place, cannot be used."""
+
+
+class LimitsError(UsageError):
+    """A limits file or a set of limits cannot be used; the message names the key or the line."""
+
+
+class InstrumentsError(UsageError):
+    """An instruments or opening-positions file cannot be used."""
+
+
+class OutputError(UsageError):
+    """An output path or its format cannot be used."""
+
+
+class EndpointError(UsageError):
+    """An address that cannot be used: malformed, too long for the system, or open to the network without keys."""
+
+
+class EngineBusy(UsageError):
+    """Another engine already owns this address or this journal."""
+
+
+class EngineUnreachable(RiskwireError):
+    """No engine answered at the address within the time given."""
+
+
+class RequestRefused(RiskwireError):
+    """The engine answered a request with an error."""
+
+
+class JournalError(RiskwireError):
+    """A journal is damaged or cannot be written; the message names segment and offset."""
+
+
+class SinkError(RiskwireError):
+    """The dead-letter file cannot be opened or written."""
+
+
+class VerifyError(RiskwireError):
+    """The core and the reference differ; the message names seq and field."""
+
+
+class InvalidEvent(RiskwireError, ValueError):
+    """An event that the door would refuse. ``reason`` is one of the closed list of reasons."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,15 @@
+"""The root of riskwire's exceptions, at the bottom of the import order; engine/errors.py hands them all on."""
+
+from __future__ import annotations
+
+
+class RiskwireError(Exception):
+    """Something riskwire can name. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(RiskwireError):
+    """What the user gave cannot be used: a file, an option, an endpoint, a setting."""
+
+    exit_code = 2

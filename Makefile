@@ -1,0 +1,82 @@
+# What a person, and CI, runs. Needs Python >= 3.11 with its headers, a C compiler and make; nothing else.
+#
+#   make run       set up once, then a demonstration session       make test     set up once, then the tests
+#   make check     format, lint, types, layering, build, tests     make bench    figures, beside their peers
+#   make nightly   the long tests                                  make clean    remove what was built
+#
+# Work is done once: a stamp file in the virtual environment says what is already there.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
+
+# The core is built by `.built` alone, so that a changed .pyx rebuilds that module and nothing else;
+# RISKWIRE_ONLY=- tells setup.py to leave it out of the editable install.
+INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --editable
+
+.PHONY: run test check lint layering format bench nightly ready clean distclean
+.DELETE_ON_ERROR:
+
+run: ready
+	@$(BIN)/riskwire demo $(ARGS)
+
+test: ready
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint test
+
+lint: ready $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_layering.py
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: ready $(VENV)/.bench
+	@$(BIN)/python -m bench $(ARGS)
+
+nightly: ready
+	@$(BIN)/python -m pytest -o addopts=--strict-markers -m "nightly or not nightly" --timeout 3600 $(ARGS)
+
+ready: $(VENV)/.created
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(VENV)/.built
+
+$(VENV)/.created:
+	@sh .ci/prerequisites "$(PYTHON)"
+	@echo "riskwire: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install 'setuptools>=77' 'cython>=3.1' wheel
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.created
+	@echo "riskwire: installing what it and its tests need"
+	@$(INSTALL) '.[test]'
+	@touch $@
+
+$(VENV)/.built: $(CORE) $(VENV)/.created
+	@echo "riskwire: building the core (once; only what changed afterwards)"
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.created
+	@$(INSTALL) '.[test,dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.created
+	@$(INSTALL) '.[test,bench]'
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info ext/*.c ext/*.so ext/*.html .hypothesis .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -f $(VENV)/.built $(VENV)/.installed $(VENV)/.dev $(VENV)/.bench
+	find engine ext feeds tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

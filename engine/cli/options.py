@@ -1,0 +1,68 @@
+"""Options and parameter types that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WAIT_DEFAULT = "5s"
+SECONDS_NS = 1_000_000_000
+
+
+class Seconds(click.ParamType):
+    """A duration such as `500ms`, `2s` or `1m`, or plain seconds (`2`, `0.5`); the command gets seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds, zero or more."""
+        from engine.checks import parse_duration
+
+        if isinstance(value, int | float):
+            return float(value)
+        plain = value.replace(".", "", 1)
+        if plain.isascii() and plain.isdigit():
+            return float(value)
+        try:
+            return parse_duration(value) / SECONDS_NS
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+SECONDS = Seconds()
+
+
+def connect_option(command: Command) -> Command:
+    """Add `--connect BASE`: which engine to talk to."""
+    return click.option(
+        "--connect",
+        metavar="BASE",
+        envvar="RISKWIRE_CONNECT",
+        help="The engine's base endpoint: ipc://FOLDER or tcp://HOST:PORT. "
+        "[default: $RISKWIRE_CONNECT, else the folder in your runtime directory]",
+    )(command)
+
+
+def wait_option(command: Command) -> Command:
+    """Add `--wait`: how long to look for the engine."""
+    return click.option(
+        "--wait",
+        type=SECONDS,
+        default=WAIT_DEFAULT,
+        show_default=True,
+        help="How long to wait for the engine to answer.",
+    )(command)
+
+
+def engine_options(command: Command) -> Command:
+    """Add `--connect` and `--wait`, which every command that talks to an engine takes."""
+    return connect_option(wait_option(command))
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`: print for programs, not for people."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

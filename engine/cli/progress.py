@@ -1,0 +1,57 @@
+"""A progress bar on stderr: on a terminal only, never in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+BAR_WIDTH = 30
+REDRAW_EVERY_S = 0.1
+ERASE_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """Shows how much of a feed is done; a context manager that leaves no trace when it ends.
+
+    Call `update(done, total, events)`: done and total in any one unit (total 0: unknown), events a count.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.shown = sys.stderr.isatty()
+        self.started = time.monotonic()
+        self.drawn = 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def update(self, done: int, total: int, events: int) -> None:
+        """Draw the bar, at most ten times a second."""
+        now = time.monotonic()
+        if not self.shown or now - self.drawn < REDRAW_EVERY_S:
+            return
+        self.drawn = now
+        sys.stderr.write(ERASE_LINE + self.text(done, total, events, now - self.started))
+        sys.stderr.flush()
+
+    def text(self, done: int, total: int, events: int, elapsed_s: float) -> str:
+        """Return the bar as text."""
+        rate = f"{events:,} events, {events / max(elapsed_s, 1e-9):,.0f}/s"
+        if total <= 0:
+            return f"{self.label}  {rate}"
+        share = min(done / total, 1.0)
+        bar = "#" * int(share * BAR_WIDTH)
+        return f"{self.label}  [{bar:<{BAR_WIDTH}}] {share:4.0%}  {rate}"
+
+    def clear(self) -> None:
+        """Take the bar off the terminal."""
+        if self.drawn:
+            sys.stderr.write(ERASE_LINE)
+            sys.stderr.flush()
+            self.drawn = 0.0

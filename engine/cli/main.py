@@ -6,9 +6,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import click
+
+from engine.cli.groups import CommandGroup
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -35,7 +36,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """The group of all commands; a command's module is imported when it is run or asked for its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,16 +51,6 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of a line; an unknown one is a usage error that says what was probably meant."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"there is no command {args[0]!r}{meant}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table above."""
@@ -135,23 +126,26 @@ def run(words: list[str]) -> int:
 
 def exit_code_of(problem: Exception) -> int:
     """Return the exit code for an exception (DESIGN section 9)."""
+    from engine.errors import RiskwireError
+
     if isinstance(problem, click.ClickException):
         return EXIT_USAGE
-    code = getattr(problem, "exit_code", None)
-    if isinstance(code, int):
-        return code
+    if isinstance(problem, RiskwireError):
+        return problem.exit_code
     # A file that cannot be opened is unusable; what fails without a name (no space left) has failed.
     return EXIT_USAGE if isinstance(problem, OSError) and problem.filename is not None else EXIT_FAILED
 
 
 def describe(problem: Exception) -> str:
     """Return one line: who says it, what went wrong, and what to do next."""
+    from engine.errors import RiskwireError
+
     if isinstance(problem, click.ClickException):
         ctx = getattr(problem, "ctx", None)
         command = ctx.command_path if ctx else "riskwire"
         message = one_line(problem.format_message()).rstrip(".")
         return f"{command}: {message}; see '{command} --help'"
-    if is_ours(problem):
+    if isinstance(problem, RiskwireError):
         return f"riskwire: {one_line(str(problem))}"
     if isinstance(problem, OSError) and problem.filename is not None:
         path = os.fsdecode(problem.filename)
@@ -159,13 +153,6 @@ def describe(problem: Exception) -> str:
     kind = type(problem).__name__
     hint = "" if os.environ.get("RISKWIRE_DEBUG") else "; set RISKWIRE_DEBUG=1 to see where, and report it"
     return f"riskwire: unexpected {kind}: {one_line(str(problem))}{hint}"
-
-
-def is_ours(problem: Exception) -> bool:
-    """Tell whether an exception belongs to riskwire's own tree, whose messages are meant for people."""
-    from engine.errors import RiskwireError
-
-    return isinstance(problem, RiskwireError)
 
 
 def one_line(text: str) -> str:

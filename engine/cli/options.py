@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    SecondsType = click.ParamType[float]
+else:
+    SecondsType = click.ParamType  # generic in newer versions of click only
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -13,7 +18,7 @@ WAIT_DEFAULT = "5s"
 SECONDS_NS = 1_000_000_000
 
 
-class Seconds(click.ParamType):
+class Seconds(SecondsType):
     """A duration such as `500ms`, `2s` or `1m`, or plain seconds (`2`, `0.5`); the command gets seconds."""
 
     name = "duration"

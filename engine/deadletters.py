@@ -1,0 +1,579 @@
+"""The dead-letter store: what was refused or given up, kept with its original bytes in one SQLite file.
+
+The same bytes refused for the same reason at the same stage are one dead letter with a count. They are found
+by a hash and then compared, so a collision makes two letters and never one wrong count.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from engine.errors import SinkError, UsageError
+from engine.events import DeadLetter
+
+APPLICATION_ID = 0x5257444C  # "RWDL": tells our file from any other SQLite file
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_MS = 10_000
+INTEGER_MAX = 2**63 - 1  # SQLite's integers are signed
+PAGE_LETTERS = 200
+STATUSES = ("dead", "requeued", "resolved", "skipped")
+Status = Literal["dead", "requeued", "resolved", "skipped"]
+
+SCHEMA = """
+CREATE TABLE dead_letters (
+    id            INTEGER PRIMARY KEY,
+    key           BLOB    NOT NULL,
+    clash         INTEGER NOT NULL DEFAULT 0,   -- letters with this key and other bytes before this one
+    reason        TEXT    NOT NULL,
+    stage         TEXT    NOT NULL,
+    error         TEXT    NOT NULL,
+    payload       BLOB    NOT NULL,             -- the original bytes
+    event         TEXT    NOT NULL,             -- the decoded event as JSON, empty where unknown
+    source        TEXT    NOT NULL,             -- a file's name, a publisher's, or a queue's
+    position      INTEGER NOT NULL,
+    unit          TEXT    NOT NULL,             -- of position: line, record or byte
+    seq           INTEGER NOT NULL,             -- 0: it never got one
+    last_seq      INTEGER NOT NULL,             -- of the last refusal counted
+    source_seq    INTEGER NOT NULL,
+    account       TEXT    NOT NULL,
+    symbol        TEXT    NOT NULL,
+    trade_id      TEXT    NOT NULL,
+    attempts      INTEGER NOT NULL,
+    count         INTEGER NOT NULL,
+    first_at      INTEGER NOT NULL,             -- ns since 1970 UTC
+    last_at       INTEGER NOT NULL,
+    history       TEXT    NOT NULL,             -- a JSON array: the attempts before this one
+    traceback     TEXT    NOT NULL,
+    status        TEXT    NOT NULL DEFAULT 'dead',
+    first_failure INTEGER REFERENCES dead_letters(id) ON DELETE SET NULL,
+    UNIQUE (key, clash)
+) STRICT;
+CREATE INDEX dead_letters_by_reason ON dead_letters (reason, id);
+CREATE INDEX dead_letters_by_seq ON dead_letters (seq) WHERE seq > 0;
+CREATE TABLE requeues (
+    identity  TEXT    NOT NULL PRIMARY KEY,     -- of the event that was sent again
+    letter_id INTEGER NOT NULL REFERENCES dead_letters(id) ON DELETE CASCADE,
+    at        INTEGER NOT NULL
+) STRICT;
+CREATE TABLE senders (                          -- which batches are in: a batch sent twice counts once
+    identity TEXT    NOT NULL PRIMARY KEY,
+    batch_no INTEGER NOT NULL,
+    at       INTEGER NOT NULL
+) STRICT;
+"""
+
+COLUMNS = (
+    "id, reason, stage, error, payload, event, source, position, unit, seq, source_seq, account, symbol,"
+    " trade_id, attempts, count, first_at, last_at, history, traceback, status, first_failure"
+)
+
+_json = msgspec.json.Encoder(decimal_format="string")
+
+
+class DeadLetterFileError(SinkError, UsageError):
+    """A path that cannot be used as a dead-letter file."""
+
+
+class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One dead letter as it lies in the store; times in ns since 1970 UTC, seq 0 where it never got one."""
+
+    id: int
+    reason: str
+    stage: str
+    error: str
+    payload: bytes
+    event: str
+    source: str
+    position: int
+    unit: str
+    seq: int
+    source_seq: int
+    account: str
+    symbol: str
+    trade_id: str
+    attempts: int
+    count: int
+    first_at: int
+    last_at: int
+    history: list[Any]
+    traceback: str
+    status: str
+    first_failure: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the letter as plain JSON values: `payload` as text to read, `payload_base64` exactly."""
+        fields = msgspec.structs.asdict(self)
+        fields["event"] = msgspec.json.decode(self.event) if self.event else None
+        fields["payload"] = self.payload.decode("utf-8", "backslashreplace")
+        fields["payload_base64"] = base64.b64encode(self.payload).decode()
+        return fields
+
+
+class Batch(NamedTuple):
+    """One message to the sink: letters, or jobs of a queue that were dead letters and are now done.
+
+    sender, batch_no: stored in the same transaction, so that a batch sent again is known even after a crash.
+    """
+
+    letters: Iterable[DeadLetter] = ()
+    resolved_stage: str = ""
+    resolved_seqs: Iterable[int] = ()
+    sender: str = ""
+    batch_no: int = 0
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which letters to take; an empty field takes all.
+
+    stage: `queue` takes every `queue:<name>`.
+    account, symbol: case-sensitive globs. since: ns since 1970 UTC, compared with the last refusal.
+    """
+
+    reason: str = ""
+    stage: str = ""
+    account: str = ""
+    symbol: str = ""
+    status: str = ""
+    source: str = ""
+    since: int = 0
+
+    @property
+    def takes_all(self) -> bool:
+        """Tell whether nothing is filtered out."""
+        return self == LetterFilter()
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the SQL condition and its parameters."""
+        terms: list[str] = ["1"]
+        values: list[Any] = []
+        for field in ("reason", "status", "source"):
+            if value := getattr(self, field):
+                terms.append(f"{field} = ?")
+                values.append(value)
+        if self.stage:
+            terms.append("(stage = ? OR substr(stage, 1, ?) = ?)")
+            values += [self.stage, len(self.stage) + 1, self.stage + ":"]
+        for field in ("account", "symbol"):
+            if value := getattr(self, field):
+                terms.append(f"{field} GLOB ?")
+                values.append(value)
+        if self.since:
+            terms.append("last_at >= ?")
+            values.append(self.since)
+        return " AND ".join(terms), values
+
+
+def letter_key(reason: str, stage: str, payload: bytes) -> bytes:
+    """Return the hash that finds a letter again; equal keys are compared, never trusted."""
+    head = f"{reason}\0{stage}\0".encode()
+    return hashlib.blake2b(head + payload, digest_size=16).digest()
+
+
+def event_identity(event_json: str) -> str:
+    """Return what identifies an event (JSON text) when it comes again, or an empty text."""
+    try:
+        event = msgspec.json.decode(event_json)
+    except msgspec.DecodeError:
+        return ""
+    if not isinstance(event, dict):
+        return ""
+    kind = str(event.get("type") or "TradeExecuted")
+    if kind != "TradeExecuted":
+        event_id = event.get("event_id")
+        return f"{kind}\0{event_id}" if event_id else ""
+    parts = [kind]
+    for field in ("venue", "account", "symbol", "side", "exec_type", "trade_id"):
+        parts.append(str(event.get(field) or ""))
+    return "\0".join(parts) if parts[-1] else ""
+
+
+class DeadLetterStore:
+    """The SQLite file of dead letters (WAL, synchronous=FULL): one connection, used by one thread at a time.
+
+    path: the file; made where it is missing unless read_only.
+    read_only: open without ever writing; a missing file is an error.
+    Raises DeadLetterFileError where the file cannot be used, with what to do in one line.
+    """
+
+    def __init__(self, path: str | Path, *, read_only: bool = False, create: bool = True) -> None:
+        self.path = Path(path)
+        self.read_only = read_only
+        if (read_only or not create) and not self.path.exists():
+            raise DeadLetterFileError(f"{self.path}: no such file; name the dead-letter file of a replay or an engine")
+        if self.path.is_dir():
+            raise DeadLetterFileError(f"{self.path}: is a directory; name the dead-letter file in it")
+        if not self.path.parent.is_dir():
+            raise DeadLetterFileError(f"{self.path}: its folder does not exist; make {self.path.parent} first")
+        self._db = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = self.path.absolute().as_uri()
+        modes = ("?mode=ro", "?mode=ro&immutable=1") if self.read_only else ("?mode=rwc",)
+        problem: sqlite3.Error | None = None
+        for mode in modes:  # a WAL file in a folder that cannot be written opens only as immutable
+            db = sqlite3.connect(
+                uri + mode,
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=BUSY_TIMEOUT_MS / 1000,
+            )
+            try:
+                self._prepare(db)
+                return db
+            except sqlite3.OperationalError as error:
+                problem = error
+                db.close()
+            except sqlite3.DatabaseError as error:
+                db.close()
+                raise self._unusable(error) from None
+            except BaseException:
+                db.close()
+                raise
+        assert problem is not None
+        raise self._unusable(problem) from None
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        application_id = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application_id != APPLICATION_ID and (tables or self.read_only):
+            raise DeadLetterFileError(f"{self.path}: not a dead-letter file; name one that riskwire wrote")
+        if version > SCHEMA_VERSION:
+            raise DeadLetterFileError(
+                f"{self.path}: schema version {version}, this riskwire knows up to {SCHEMA_VERSION};"
+                " use the riskwire that wrote it, or a newer one"
+            )
+        if self.read_only:
+            return
+        if not tables:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        if application_id != APPLICATION_ID:
+            self._create(db)
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # nobody else was first
+            for statement in SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+
+    def _unusable(self, error: sqlite3.Error) -> DeadLetterFileError:
+        text = str(error)
+        if "not a database" in text:
+            advice = "not a dead-letter file; name one that riskwire wrote"
+        elif "readonly" in text or "unable to open" in text:
+            advice = f"cannot be opened or written ({text}); check the rights of the file and its folder"
+        elif "full" in text:
+            advice = f"cannot be written ({text}); free some space"
+        else:
+            advice = f"cannot be used: {text}"
+        return DeadLetterFileError(f"{self.path}: {advice}")
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it by the last one who closes."""
+        self._db.close()
+
+    def __enter__(self) -> DeadLetterStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def record(self, letters: Iterable[DeadLetter]) -> None:
+        """Store letters in one transaction that is on the disk when this returns.
+
+        Raises SinkError (nothing stored) where the file cannot be written.
+        """
+        self.record_batches([Batch(letters)])
+
+    def record_batches(self, batches: Iterable[Batch]) -> None:
+        """Store several senders' batches in one transaction; see `record`."""
+        with self._transaction():
+            for batch in batches:
+                for letter in batch.letters:
+                    self._record(letter)
+                self._resolve(batch.resolved_stage, batch.resolved_seqs)
+                if batch.sender:
+                    self._db.execute(
+                        "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (identity)"
+                        " DO UPDATE SET batch_no = excluded.batch_no, at = excluded.at",
+                        (batch.sender, batch.batch_no, time.time_ns()),
+                    )
+
+    def _resolve(self, stage: str, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            self._db.execute(
+                "UPDATE dead_letters SET status = 'resolved' WHERE seq = ? AND stage = ?",
+                (_clamped(seq), stage),
+            )
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db, self._unusable)
+
+    def _record(self, letter: DeadLetter) -> None:
+        key = letter_key(letter.reason, letter.stage, letter.payload)
+        found = self._db.execute(
+            "SELECT id, reason, stage, payload, last_seq, status FROM dead_letters WHERE key = ?", (key,)
+        ).fetchall()
+        for id_, reason, stage, payload, last_seq, status in found:
+            if (reason, stage, payload) == (letter.reason, letter.stage, letter.payload):
+                self._count_again(letter, id_, last_seq, status)
+                return
+        self._insert(letter, key, clash=len(found))
+
+    def _count_again(self, letter: DeadLetter, id_: int, last_seq: int, status: str) -> None:
+        # What has a seq is refused once per seq: seeing it again is a restart reading the sequence, unless
+        # somebody sent it again in between.
+        if letter.seq and letter.seq <= last_seq and status != "requeued":
+            return
+        self._db.execute(
+            "UPDATE dead_letters SET count = count + 1, last_at = max(last_at, ?),"
+            " last_seq = max(last_seq, ?), attempts = ?, error = ?, history = ?, traceback = ?, status = 'dead'"
+            " WHERE id = ?",
+            (
+                letter.at,
+                _clamped(letter.seq),
+                letter.attempts,
+                _clean(letter.error),
+                _json_text(letter.history),
+                _clean(letter.traceback),
+                id_,
+            ),
+        )
+
+    def _insert(self, letter: DeadLetter, key: bytes, clash: int) -> None:
+        first_failure = None
+        if identity := event_identity(letter.event):
+            row = self._db.execute("SELECT letter_id FROM requeues WHERE identity = ?", (identity,)).fetchone()
+            first_failure = row and row[0]
+        self._db.execute(
+            "INSERT INTO dead_letters (key, clash, reason, stage, error, payload, event, source, position,"
+            " unit, seq, last_seq, source_seq, account, symbol, trade_id, attempts, count, first_at, last_at,"
+            " history, traceback, first_failure) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                key,
+                clash,
+                letter.reason,
+                letter.stage,
+                _clean(letter.error),
+                letter.payload,
+                _clean(letter.event),
+                _clean(letter.source),
+                _clamped(letter.position),
+                letter.unit,
+                _clamped(letter.seq),
+                _clamped(letter.seq),
+                _clamped(letter.source_seq),
+                _clean(letter.account),
+                _clean(letter.symbol),
+                _clean(letter.trade_id),
+                letter.attempts,
+                1,
+                letter.at,
+                letter.at,
+                _json_text(letter.history),
+                _clean(letter.traceback),
+                first_failure,
+            ),
+        )
+
+    def mark(self, ids: Iterable[int], status: Status) -> int:
+        """Give letters a status; return how many there were."""
+        changed = 0
+        with self._transaction():
+            for id_ in ids:
+                changed += self._db.execute("UPDATE dead_letters SET status = ? WHERE id = ?", (status, id_)).rowcount
+        return changed
+
+    def note_requeue(self, id_: int, event_json: str) -> None:
+        """Remember that a letter's event is sent again: what is refused of it later is linked to the letter.
+
+        event_json: the event as it is sent, which may differ from the letter's.
+        """
+        with self._transaction():
+            if identity := event_identity(event_json):
+                first = self._db.execute("SELECT first_failure FROM dead_letters WHERE id = ?", (id_,)).fetchone()
+                self._db.execute(
+                    "INSERT INTO requeues VALUES (?, ?, ?) ON CONFLICT (identity) DO UPDATE SET at = excluded.at",
+                    (identity, (first and first[0]) or id_, time.time_ns()),
+                )
+            self._db.execute("UPDATE dead_letters SET status = 'requeued' WHERE id = ?", (id_,))
+
+    def purge(self, which: LetterFilter, dry_run: bool = False) -> int:
+        """Delete letters for good; return how many (with dry_run: how many it would be)."""
+        condition, values = which.where()
+        if dry_run:
+            return self.count(which)
+        with self._transaction():
+            deleted = self._db.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount
+        self._db.execute("PRAGMA incremental_vacuum")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return deleted
+
+    def _read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def list(self, which: LetterFilter | None = None, after: int = 0, limit: int = PAGE_LETTERS) -> list[StoredLetter]:
+        """Return a page of letters by id: those above `after`, at most `limit`."""
+        condition, values = (which or LetterFilter()).where()
+        sql = f"SELECT {COLUMNS} FROM dead_letters WHERE {condition} AND id > ? ORDER BY id LIMIT ?"
+        return [_stored(row) for row in self._read(sql, [*values, after, limit])]
+
+    def iterate(self, which: LetterFilter | None = None) -> Iterator[StoredLetter]:
+        """Yield all letters by id, a page at a time: memory does not grow with the store."""
+        after = 0
+        while page := self.list(which, after):
+            yield from page
+            after = page[-1].id
+
+    def get(self, id_: int) -> StoredLetter | None:
+        """Return one letter, or None."""
+        rows = self._read(f"SELECT {COLUMNS} FROM dead_letters WHERE id = ?", (_clamped(id_),))
+        return _stored(rows[0]) if rows else None
+
+    def count(self, which: LetterFilter | None = None) -> int:
+        """Return how many letters there are (one that was refused ten times is one)."""
+        condition, values = (which or LetterFilter()).where()
+        return int(self._read(f"SELECT count(*) FROM dead_letters WHERE {condition}", values)[0][0])
+
+    def counts_by_reason(self, which: LetterFilter | None = None) -> dict[str, int]:
+        """Return refusals by reason (one letter that was refused ten times is ten)."""
+        condition, values = (which or LetterFilter()).where()
+        sql = f"SELECT reason, sum(count) FROM dead_letters WHERE {condition} GROUP BY reason ORDER BY reason"
+        return dict(self._read(sql, values))
+
+    def batch_no_of(self, sender: str) -> int:
+        """Return the last batch stored for a sender, 0 for one never seen."""
+        rows = self._read("SELECT batch_no FROM senders WHERE identity = ?", (sender,))
+        return int(rows[0][0]) if rows else 0
+
+    def forget_senders(self, before_ns: int) -> None:
+        """Forget senders that were last heard before a time (ns since 1970 UTC)."""
+        with self._transaction():
+            self._db.execute("DELETE FROM senders WHERE at < ?", (before_ns,))
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE … COMMIT; rolled back and told in one line where SQLite cannot write."""
+
+    def __init__(self, db: sqlite3.Connection, unusable: Any) -> None:
+        self._db = db
+        self._unusable = unusable
+
+    def __enter__(self) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            if error is None:
+                self._db.execute("COMMIT")
+        except sqlite3.Error as problem:
+            error = problem
+        if error is not None:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._unusable(error) from None
+
+
+def _clamped(number: int) -> int:
+    return min(max(number, 0), INTEGER_MAX)
+
+
+def _clean(text: str) -> str:
+    """Return text that SQLite takes: lone surrogates (from file names that are not UTF-8) are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _json_text(value: object) -> str:
+    try:
+        return _json.encode(value).decode()
+    except (
+        TypeError,
+        ValueError,
+    ):  # lone surrogates, or a type that JSON lacks: better a picture than nothing
+        return _json.encode([_clean(repr(value))]).decode()
+
+
+def _stored(row: tuple[Any, ...]) -> StoredLetter:
+    (id_, reason, stage, error, payload, event, *rest) = row
+    (source, position, unit, seq, source_seq, account, symbol, trade_id) = rest[:8]
+    (attempts, count, first_at, last_at, history, traceback, status, first_failure) = rest[8:]
+    return StoredLetter(
+        id=id_,
+        reason=reason,
+        stage=stage,
+        error=error,
+        payload=payload,
+        event=event,
+        source=source,
+        position=position,
+        unit=unit,
+        seq=seq,
+        source_seq=source_seq,
+        account=account,
+        symbol=symbol,
+        trade_id=trade_id,
+        attempts=attempts,
+        count=count,
+        first_at=first_at,
+        last_at=last_at,
+        history=msgspec.json.decode(history),
+        traceback=traceback,
+        status=status,
+        first_failure=first_failure,
+    )
+
+
+def export_letters(store: DeadLetterStore, which: LetterFilter, write: Any) -> int:
+    """Write letters as JSON Lines through `write(bytes)`; return how many."""
+    count = 0
+    for letter in store.iterate(which):
+        write(_json.encode(letter.to_json()) + b"\n")
+        count += 1
+    return count
+
+
+def list_letters(path: str | Path, which: LetterFilter, after: int = 0, limit: int = PAGE_LETTERS) -> dict[str, Any]:
+    """Return a page of a file's letters as plain JSON values: what the control verb `dlq_list` answers."""
+    with DeadLetterStore(path, read_only=True) as store:
+        page = store.list(which, after, limit)
+        return {
+            "letters": [letter.to_json() for letter in page],
+            "total": store.count(which),
+            "counts": store.counts_by_reason(which),
+            "next": page[-1].id if len(page) == limit else None,
+        }
+
+
+def show_letter(path: str | Path, id_: int) -> dict[str, Any] | None:
+    """Return one letter as plain JSON values, or None: what the control verb `dlq_show` answers."""
+    with DeadLetterStore(path, read_only=True) as store:
+        letter = store.get(id_)
+        return None if letter is None else letter.to_json()
+
+
+def purge_letters(path: str | Path, which: LetterFilter, dry_run: bool = False) -> dict[str, Any]:
+    """Delete a file's letters: what the control verb `dlq_purge` answers."""
+    with DeadLetterStore(path, read_only=dry_run, create=False) as store:
+        return {"purged": store.purge(which, dry_run), "dry_run": dry_run}

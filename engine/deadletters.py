@@ -219,27 +219,24 @@ class DeadLetterStore:
         modes = ("?mode=ro", "?mode=ro&immutable=1") if self.read_only else ("?mode=rwc",)
         problem: sqlite3.Error | None = None
         for mode in modes:  # a WAL file in a folder that cannot be written opens only as immutable
-            db = sqlite3.connect(
-                uri + mode,
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-                timeout=BUSY_TIMEOUT_MS / 1000,
-            )
             try:
-                self._prepare(db)
-                return db
+                return self._open(uri + mode)
             except sqlite3.OperationalError as error:
                 problem = error
-                db.close()
             except sqlite3.DatabaseError as error:
-                db.close()
                 raise self._unusable(error) from None
-            except BaseException:
-                db.close()
-                raise
         assert problem is not None
         raise self._unusable(problem) from None
+
+    def _open(self, uri: str) -> sqlite3.Connection:
+        timeout_s = BUSY_TIMEOUT_MS / 1000
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=timeout_s)
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         application_id = db.execute("PRAGMA application_id").fetchone()[0]

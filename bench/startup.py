@@ -1,0 +1,32 @@
+"""How long the command line needs before it does anything."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+from bench.machine import ROOT, median, riskwire_command, spread
+
+TARGET_S = 0.2
+ROUNDS = 15
+
+
+def wall_s(command: list[str]) -> float:
+    """Run a command and return how long it took."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Measure `riskwire --help` beside an interpreter that does nothing; True within the target."""
+    help_s, bare_s = [], []
+    wall_s([*riskwire_command(), "--help"])
+    for _ in range(ROUNDS):
+        help_s.append(wall_s([*riskwire_command(), "--help"]))
+        bare_s.append(wall_s([sys.executable, "-c", "pass"]))
+    print(f"  riskwire --help    {spread(help_s)}, target {TARGET_S} s")
+    print(f"  python -c pass     {spread(bare_s)}")
+    return median(help_s) <= TARGET_S

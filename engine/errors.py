@@ -5,7 +5,7 @@ Each message is one line that says what was found, where, what was expected and 
 
 from __future__ import annotations
 
-from ext.errors import RiskwireError, UsageError
+from ext.errors import JournalBusy, JournalError, RiskwireError, UsageError
 from ext.records import FrameDecodeError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "FrameDecodeError",
     "InstrumentsError",
     "InvalidEvent",
+    "JournalBusy",
     "JournalError",
     "LimitsError",
     "OutputError",
@@ -57,10 +58,6 @@ class EngineUnreachable(RiskwireError):
 
 class RequestRefused(RiskwireError):
     """The engine answered a request with an error."""
-
-
-class JournalError(RiskwireError):
-    """A journal is damaged or cannot be written; the message names segment and offset."""
 
 
 class SinkError(RiskwireError):

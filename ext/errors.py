@@ -13,3 +13,11 @@ class UsageError(RiskwireError):
     """What the user gave cannot be used: a file, an option, an endpoint, a setting."""
 
     exit_code = 2
+
+
+class JournalError(RiskwireError):
+    """A journal is damaged or cannot be written; the message names segment and offset."""
+
+
+class JournalBusy(UsageError, JournalError):
+    """Another engine has this journal open for writing."""

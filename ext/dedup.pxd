@@ -1,0 +1,67 @@
+"""Which events have been accepted: a keyed fingerprint and a seq per event; the journal holds what to compare with."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from ext.journal cimport Journal
+from ext.records cimport Bytes, FrameView, Record
+
+cdef enum DedupVerdict:
+    DEDUP_NEW = 0
+    DEDUP_DUPLICATE = 1
+    DEDUP_CONFLICT = 2              # the same identity with another price or volume (a correct: or another ref)
+
+cdef enum:
+    DEDUP_SLOTS_FIRST = 4096
+    DEDUP_MOVES = 16                # slots of the smaller table that move at each insert while the table grows
+
+cdef struct DedupSlot:
+    uint64_t fingerprint
+    uint64_t seq                    # 0: free; UINT64_MAX: gone (in the table that is being left)
+
+cdef struct TimedSeq:
+    int64_t executed_at             # ns
+    uint64_t seq
+
+cdef class Dedup:
+    cdef Journal journal
+    cdef uint64_t key[5]
+    cdef DedupSlot* slots
+    cdef uint64_t mask
+    cdef uint64_t used              # slots taken in `slots`
+    cdef DedupSlot* old             # the smaller table while it is emptied, else NULL
+    cdef uint64_t old_mask
+    cdef uint64_t old_at            # slots below are moved
+    # Records of the frame that is being built: seqs from pending_first on.
+    cdef const Record* pending_records
+    cdef Bytes* pending_heap
+    cdef uint64_t pending_first
+    cdef uint64_t hint              # index of the journal frame read last
+    # Forgetting. Trades that came in order of executed_at need no entry: a cursor over the journal finds them again.
+    cdef readonly uint64_t trades_max
+    cdef readonly uint64_t trades   # remembered
+    cdef readonly uint64_t forgotten
+    cdef int64_t latest             # the latest executed_at so far
+    cdef int64_t horizon            # executed_at of the trade forgotten last
+    cdef Bytes late                 # TimedSeq: a heap of the trades that came out of order
+    cdef uint64_t cursor_seq        # the next seq to look at
+    cdef int64_t cursor_latest
+    cdef TimedSeq head              # the oldest remembered trade that came in order; seq 0: not looked for yet
+
+    # `record` has the broker's name ids; id is the trade_id or event_id.
+    cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil
+    cdef void prefetch(self, uint64_t fingerprint) noexcept nogil
+    cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
+    cdef bint is_too_old(self, const Record* record) noexcept nogil
+    cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil      # 0, or -1: no memory
+    cdef int remember_frame(self, const FrameView* view) noexcept nogil
+
+    cdef const Record* fetch(self, uint64_t seq, const uint8_t** heap) noexcept nogil
+    cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
+    cdef int probe(self, DedupSlot* slots, uint64_t mask, uint64_t fingerprint, const Record* record,
+                   const uint8_t* id, const uint8_t* ref) noexcept nogil
+    cdef void insert(self, uint64_t fingerprint, uint64_t seq) noexcept nogil
+    cdef int grow(self) noexcept nogil
+    cdef void move_some(self, uint64_t count) noexcept nogil
+    cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil
+    cdef void find_head(self) noexcept nogil
+    cdef TimedSeq oldest(self) noexcept nogil
+    cdef void forget_oldest(self) noexcept nogil

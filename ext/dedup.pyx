@@ -1,0 +1,350 @@
+"""Exact duplicates: a fingerprint finds the candidate, the journal's own record decides.
+
+The fingerprint is keyed with random bits of this process, so that nobody can construct collisions, and a collision
+costs a comparison, never a trade. Beyond `trades_max` the trade executed longest ago is forgotten, by
+(executed_at, seq); everything executed no later than what was forgotten is too old from then on.
+"""
+
+from libc.stdint cimport INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+import secrets
+
+from ext.journal cimport Journal
+from ext.records cimport (
+    EVENT_ADJUST, EVENT_MARK, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, Bytes, FrameHeader, FrameView, HEADER_BYTES,
+    RECORD_BYTES, Record, bytes_free, bytes_reserve,
+)
+
+cdef extern from "journal_os.h" nogil:
+    uint8_t* rw_map(int fd, size_t size, int writable)
+    int munmap(void* base, size_t size)
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static inline uint64_t rw_fold(uint64_t a, uint64_t b) {
+        unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    /* Two words and a text under five random words (the folded multiplication of wyhash). */
+    static inline uint64_t rw_identity(const uint64_t *key, uint64_t w0, uint64_t w1, const uint8_t *p, size_t n) {
+        uint64_t h = rw_fold(w0 ^ key[0], w1 ^ key[1]), a, b;
+        size_t length = n;
+        while (n > 16) {
+            memcpy(&a, p, 8);
+            memcpy(&b, p + 8, 8);
+            h = rw_fold(a ^ key[2] ^ h, b ^ key[3]);
+            p += 16;
+            n -= 16;
+        }
+        a = b = 0;
+        if (n >= 8) {
+            memcpy(&a, p, 8);
+            memcpy(&b, p + n - 8, 8);
+        } else if (n >= 4) {
+            uint32_t low, high;
+            memcpy(&low, p, 4);
+            memcpy(&high, p + n - 4, 4);
+            a = low;
+            b = high;
+        } else if (n) {
+            a = p[0];
+            b = ((uint64_t)p[n >> 1] << 8) | p[n - 1];
+        }
+        h = rw_fold(a ^ key[2] ^ h, b ^ key[3]);
+        return rw_fold(h ^ key[4], (uint64_t)length ^ key[0]);
+    }
+    static inline void rw_prefetch(const void *p) { __builtin_prefetch(p); }
+    """
+    uint64_t rw_identity(const uint64_t* key, uint64_t w0, uint64_t w1, const uint8_t* p, size_t n) noexcept nogil
+    void rw_prefetch(const void* p) noexcept nogil
+
+cdef uint64_t GONE = UINT64_MAX
+
+
+cdef inline bint is_before(TimedSeq a, TimedSeq b) noexcept nogil:
+    return a.executed_at < b.executed_at or (a.executed_at == b.executed_at and a.seq < b.seq)
+
+
+cdef int heap_push(Bytes* heap, TimedSeq entry) noexcept nogil:
+    cdef TimedSeq* items
+    cdef size_t i = heap.size // sizeof(TimedSeq), parent
+    if bytes_reserve(heap, sizeof(TimedSeq)) < 0:
+        return -1
+    items = <TimedSeq*>heap.data
+    heap.size += sizeof(TimedSeq)
+    while i > 0:
+        parent = (i - 1) >> 1
+        if not is_before(entry, items[parent]):
+            break
+        items[i] = items[parent]
+        i = parent
+    items[i] = entry
+    return 0
+
+
+cdef void heap_pop(Bytes* heap) noexcept nogil:
+    cdef TimedSeq* items = <TimedSeq*>heap.data
+    cdef size_t count = heap.size // sizeof(TimedSeq) - 1, i = 0, child
+    cdef TimedSeq moved = items[count]
+    heap.size -= sizeof(TimedSeq)
+    while True:
+        child = 2 * i + 1
+        if child >= count:
+            break
+        if child + 1 < count and is_before(items[child + 1], items[child]):
+            child += 1
+        if not is_before(items[child], moved):
+            break
+        items[i] = items[child]
+        i = child
+    items[i] = moved
+
+
+cdef class Dedup:
+    """Remembers the identities of the events in a journal, at most `trades_max` trades of them."""
+
+    def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000):
+        cdef int i
+        self.journal = journal
+        self.trades_max = max(trades_max, 1)
+        self.latest = INT64_MIN
+        self.cursor_latest = INT64_MIN
+        self.cursor_seq = 1
+        for i in range(5):
+            self.key[i] = secrets.randbits(64)
+        self.mask = DEDUP_SLOTS_FIRST - 1
+        self.slots = <DedupSlot*>rw_map(-1, DEDUP_SLOTS_FIRST * sizeof(DedupSlot), True)
+        if self.slots == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.slots != NULL:
+            munmap(self.slots, (self.mask + 1) * sizeof(DedupSlot))
+        if self.old != NULL:
+            munmap(self.old, (self.old_mask + 1) * sizeof(DedupSlot))
+        bytes_free(&self.late)
+
+    @property
+    def slot_bytes(self):
+        """Bytes of the tables, for memory accounts."""
+        cdef uint64_t slots = self.mask + 1 + (self.old_mask + 1 if self.old != NULL else 0)
+        return slots * sizeof(DedupSlot) + self.late.capacity
+
+    cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil:
+        cdef uint64_t w0 = 0, w1 = <uint64_t>record.type << 32
+        if record.type == EVENT_TRADE:
+            w0 = record.venue | <uint64_t>record.account << 32
+            w1 |= record.symbol | <uint64_t>record.side << 40 | <uint64_t>record.exec_type << 48
+        return rw_identity(self.key, w0, w1, id, record.id_length)
+
+    cdef void prefetch(self, uint64_t fingerprint) noexcept nogil:
+        rw_prefetch(&self.slots[fingerprint & self.mask])
+        if self.old != NULL:
+            rw_prefetch(&self.old[fingerprint & self.old_mask])
+
+    cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
+        cdef int verdict = self.probe(self.slots, self.mask, fingerprint, record, id, ref)
+        if verdict == DEDUP_NEW and self.old != NULL:
+            verdict = self.probe(self.old, self.old_mask, fingerprint, record, id, ref)
+        return verdict
+
+    cdef int probe(self, DedupSlot* slots, uint64_t mask, uint64_t fingerprint, const Record* record,
+                   const uint8_t* id, const uint8_t* ref) noexcept nogil:
+        cdef uint64_t at = fingerprint & mask
+        cdef int verdict
+        while slots[at].seq != 0:
+            if slots[at].fingerprint == fingerprint and slots[at].seq != GONE:
+                verdict = self.compare(slots[at].seq, record, id, ref)
+                if verdict != DEDUP_NEW:
+                    return verdict
+            at = (at + 1) & mask
+        return DEDUP_NEW
+
+    cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
+        cdef const uint8_t* heap
+        cdef const Record* known = self.fetch(seq, &heap)
+        if (known == NULL or known.type != record.type or known.id_length != record.id_length
+                or memcmp(heap + known.id_offset, id, record.id_length) != 0):
+            return DEDUP_NEW
+        if record.type == EVENT_TRADE:
+            if (known.venue != record.venue or known.account != record.account or known.symbol != record.symbol
+                    or known.side != record.side or known.exec_type != record.exec_type):
+                return DEDUP_NEW
+            if record.exec_type == EXEC_BUST:
+                return DEDUP_DUPLICATE          # its own price and volume say nothing
+            if record.exec_type == EXEC_CORRECT and (
+                    known.ref_length != record.ref_length
+                    or memcmp(heap + known.ref_offset, ref, record.ref_length) != 0):
+                return DEDUP_CONFLICT
+        elif record.type != EVENT_MARK and record.type != EVENT_ADJUST:
+            return DEDUP_DUPLICATE
+        if known.price != record.price or known.volume != record.volume:
+            return DEDUP_CONFLICT
+        return DEDUP_DUPLICATE
+
+    cdef const Record* fetch(self, uint64_t seq, const uint8_t** heap) noexcept nogil:
+        """The record that has this seq, in the frame being built or in the journal, and its heap."""
+        cdef const uint8_t* data
+        cdef const FrameHeader* header
+        cdef uint64_t frames
+        if self.pending_records != NULL and seq >= self.pending_first:
+            heap[0] = self.pending_heap.data
+            return self.pending_records + (seq - self.pending_first)
+        frames = self.journal.frames()
+        if self.hint < frames:
+            header = <const FrameHeader*>self.journal.frame_at(self.hint)
+            if seq >= header.first_seq + header.record_count:
+                self.hint += 1          # walks forwards are the common case
+            if self.hint < frames:
+                header = <const FrameHeader*>self.journal.frame_at(self.hint)
+        if self.hint >= frames or seq < header.first_seq or seq >= header.first_seq + header.record_count:
+            self.hint = self.journal.index_of(seq)
+            if self.hint >= frames:
+                return NULL
+        data = self.journal.frame_at(self.hint)
+        header = <const FrameHeader*>data
+        heap[0] = data + HEADER_BYTES + <size_t>header.record_count * RECORD_BYTES + header.definition_bytes
+        return <const Record*>(data + HEADER_BYTES) + (seq - header.first_seq)
+
+    # --- the table -------------------------------------------------------------------------------------------------
+
+    cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil:
+        cdef TimedSeq entry
+        if self.old != NULL:
+            self.move_some(DEDUP_MOVES)
+        elif self.used * 4 >= (self.mask + 1) * 3 and self.grow() < 0:
+            return -1
+        self.insert(fingerprint, seq)
+        if record.type != EVENT_TRADE:
+            return 0
+        self.trades += 1
+        if record.executed_at >= self.latest:
+            self.latest = record.executed_at
+        else:
+            entry.executed_at = record.executed_at
+            entry.seq = seq
+            if heap_push(&self.late, entry) < 0:
+                return -1
+        if self.trades > self.trades_max:
+            self.forget_oldest()
+        return 0
+
+    cdef int remember_frame(self, const FrameView* view) noexcept nogil:
+        """Take in a frame of the journal, as after a restart."""
+        cdef size_t i
+        cdef const Record* record
+        cdef uint64_t fingerprint
+        for i in range(view.header.record_count):
+            record = &view.records[i]
+            fingerprint = self.fingerprint(record, view.heap + record.id_offset)
+            if self.remember(fingerprint, view.header.first_seq + i, record) < 0:
+                return -1
+        return 0
+
+    cdef void insert(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:
+        cdef uint64_t at = fingerprint & self.mask
+        while self.slots[at].seq != 0:
+            at = (at + 1) & self.mask
+        self.slots[at].fingerprint = fingerprint
+        self.slots[at].seq = seq
+        self.used += 1
+
+    cdef int grow(self) noexcept nogil:
+        """Begin to move into a table of twice the size; a few slots go along with each insert, so nothing stalls."""
+        cdef uint64_t size = (self.mask + 1) * 2
+        cdef DedupSlot* slots = <DedupSlot*>rw_map(-1, size * sizeof(DedupSlot), True)
+        if slots == NULL:
+            return -1
+        self.old = self.slots
+        self.old_mask = self.mask
+        self.old_at = 0
+        self.slots = slots
+        self.mask = size - 1
+        self.used = 0
+        self.move_some(DEDUP_MOVES)
+        return 0
+
+    cdef void move_some(self, uint64_t count) noexcept nogil:
+        cdef uint64_t end = self.old_at + count
+        cdef DedupSlot* slot
+        if end > self.old_mask + 1:
+            end = self.old_mask + 1
+        while self.old_at < end:
+            slot = &self.old[self.old_at]
+            if slot.seq != 0 and slot.seq != GONE:
+                self.insert(slot.fingerprint, slot.seq)
+            self.old_at += 1
+        if self.old_at > self.old_mask:
+            munmap(self.old, (self.old_mask + 1) * sizeof(DedupSlot))
+            self.old = NULL
+
+    cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:
+        cdef uint64_t at, hole, home
+        if self.old != NULL:
+            at = fingerprint & self.old_mask
+            while self.old[at].seq != 0 and self.old[at].seq != seq:
+                at = (at + 1) & self.old_mask
+            if self.old[at].seq == seq:
+                self.old[at].seq = GONE
+        at = fingerprint & self.mask
+        while self.slots[at].seq != 0 and self.slots[at].seq != seq:
+            at = (at + 1) & self.mask
+        if self.slots[at].seq == 0:
+            return
+        # Entries behind the hole that may not stay beyond a free slot move up into it.
+        hole = at
+        while True:
+            at = (at + 1) & self.mask
+            if self.slots[at].seq == 0:
+                break
+            home = self.slots[at].fingerprint & self.mask
+            if ((at - home) & self.mask) >= ((at - hole) & self.mask):
+                self.slots[hole] = self.slots[at]
+                hole = at
+        self.slots[hole].seq = 0
+        self.used -= 1
+
+    # --- forgetting ------------------------------------------------------------------------------------------------
+
+    cdef void find_head(self) noexcept nogil:
+        """Move the cursor to the next trade that came in order of executed_at."""
+        cdef const uint8_t* heap
+        cdef const Record* record
+        while self.head.seq == 0:
+            record = self.fetch(self.cursor_seq, &heap)
+            if record == NULL:
+                return
+            if record.type == EVENT_TRADE and record.executed_at >= self.cursor_latest:
+                self.cursor_latest = record.executed_at
+                self.head.executed_at = record.executed_at
+                self.head.seq = self.cursor_seq
+            self.cursor_seq += 1
+
+    cdef TimedSeq oldest(self) noexcept nogil:
+        cdef TimedSeq* late = <TimedSeq*>self.late.data
+        self.find_head()
+        if self.late.size and (self.head.seq == 0 or is_before(late[0], self.head)):
+            return late[0]
+        return self.head
+
+    cdef void forget_oldest(self) noexcept nogil:
+        cdef TimedSeq entry = self.oldest()
+        cdef const uint8_t* heap
+        cdef const Record* record = self.fetch(entry.seq, &heap)
+        self.erase(self.fingerprint(record, heap + record.id_offset), entry.seq)
+        if entry.seq == self.head.seq:
+            self.head.seq = 0
+        else:
+            heap_pop(&self.late)
+        self.horizon = entry.executed_at
+        self.forgotten += 1
+        self.trades -= 1
+
+    cdef bint is_too_old(self, const Record* record) noexcept nogil:
+        """Whether a trade may have been forgotten, or was executed before the oldest remembered one."""
+        if self.forgotten == 0 or record.type != EVENT_TRADE:
+            return False
+        return record.executed_at <= self.horizon or record.executed_at < self.oldest().executed_at

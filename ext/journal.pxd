@@ -1,0 +1,99 @@
+"""The journal: an append-only store of sequenced frames, in mapped segment files or in memory (docs/wire-format.md)."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    SEGMENT_MAGIC = 0x314A5752      # "RWJ1"
+    SEAL_MAGIC = 0x454A5752         # "RWJE"
+    SEGMENT_VERSION = 1
+    SEGMENT_HEADER_BYTES = 64
+    SEAL_BYTES = 48
+    SEGMENT_BYTES_FIRST = 1048576
+    SEGMENT_BYTES_MAX = 67108864
+    INDEX_CHUNK = 1024              # frames in the first chunk of the index; each further chunk is twice as long
+    INDEX_CHUNKS = 48
+
+cdef packed struct SegmentHeader:
+    uint32_t magic
+    uint16_t version
+    uint16_t flags                  # 0
+    uint64_t number                 # 1, 2, 3 … as in the file's name
+    uint64_t epoch                  # when the segment was made
+    uint64_t first_seq              # of the first frame in it
+    uint64_t previous_bytes         # bytes used in the segment before
+    int64_t created_at              # ns since 1970 UTC
+    uint64_t reserved
+    uint32_t reserved2
+    uint32_t crc32c                 # of the 60 bytes before
+
+cdef packed struct Seal:            # after the last frame of a journal that was closed
+    uint32_t magic
+    uint32_t crc32c                 # of the whole seal with this field zero
+    uint64_t offset                 # where the seal lies in its segment
+    uint64_t last_seq
+    uint64_t frames                 # in the whole journal
+    uint64_t epoch
+    uint64_t reserved
+
+cdef struct Segment:
+    uint8_t* base
+    size_t capacity                 # bytes mapped
+    size_t used                     # bytes written, header included, a multiple of 8
+    size_t synced                   # bytes known to be on the disk
+    int fd                          # -1: memory, or closed
+    uint64_t number
+
+cdef struct Mapping:                # lives on while libzmq still sends from it, also without the Journal
+    int64_t holders                 # the Journal and each message on its way
+    Segment* segments
+    size_t count
+
+cdef struct FrameEntry:
+    uint64_t first_seq
+    const uint8_t* data             # 8-byte aligned
+
+cdef size_t frame_bytes(const uint8_t* data) noexcept nogil       # bytes of a checked frame
+
+cdef class Journal:
+    cdef Mapping* mapping
+    cdef FrameEntry* chunks[48]
+    cdef uint64_t committed         # frames that readers may see
+    cdef uint64_t next_seq_         # writer only
+    cdef uint8_t* reserved_at
+    cdef bytes path                 # of the directory; None: memory
+    cdef const char* path_chars     # the same for nogil code; NULL: memory
+    cdef int lock_fd
+    cdef readonly object directory
+    cdef readonly str sync_mode     # "os", "group", "off"
+    cdef readonly bint group
+    cdef readonly bint writable
+    cdef readonly bint sealed       # was sealed when it was opened
+    cdef readonly bint closed
+    cdef readonly size_t segment_bytes_max
+    cdef public uint64_t epoch
+    cdef readonly int error_number  # errno of the last reserve or sync that failed
+    cdef readonly object recovered  # (segment name, offset, bytes) of a torn tail that was cut, or None
+
+    # Writer. Reserve room for a frame of at most `size` bytes; NULL: error_number says why.
+    cdef uint8_t* reserve(self, size_t size) noexcept nogil
+    # Make the sealed frame that was written at the reserved place visible. 0, or -1 without memory.
+    cdef int commit(self, size_t size) noexcept nogil
+    cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil    # a copy; NULL: error_number
+    cdef int sync(self) noexcept nogil                                    # 0, or -1: error_number
+
+    # Readers, from any thread: only committed frames, whose bytes never move.
+    cdef uint64_t frames(self) noexcept nogil
+    cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil     # index < frames()
+    cdef uint64_t index_of(self, uint64_t seq) noexcept nogil             # of the frame that holds seq; frames(): none
+    cdef const uint8_t* find(self, uint64_t seq) noexcept nogil           # the frame that holds seq, or NULL
+    cdef uint64_t last(self) noexcept nogil                               # the last seq, 0: none
+    # Send frame `index` without copying. 0, or minus the error number.
+    cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil
+
+    cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil
+    cdef int add_segment(self, size_t need) noexcept nogil
+    cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
+    cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1
+    cdef int _scan_segment(self, size_t i, name, bint last) except -1
+    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1
+    cdef bint _something_whole_after(self, Segment* segment, size_t offset) noexcept

@@ -1,0 +1,638 @@
+"""The journal: an append-only store of sequenced frames, in mapped segment files or in memory.
+
+One thread writes; any thread reads what is committed. A frame's bytes never move, so that libzmq sends them from
+where they lie, and a Mapping stays mapped until the last such message is gone.
+"""
+
+from libc.errno cimport ENOMEM, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+import fcntl
+import os
+import re
+import secrets
+import time
+
+from ext.libzmq cimport send_borrowed
+from ext.records cimport (
+    FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, FrameHeader, FrameView, crc32c,
+    frame_open,
+)
+from ext.errors import JournalBusy, JournalError
+from ext.records import FRAME_ERRORS
+
+cdef extern from "journal_os.h" nogil:
+    int rw_preallocate(int fd, int64_t size)
+    int rw_datasync(int fd)
+    int rw_sync_directory(const char* path)
+    uint8_t* rw_map(int fd, size_t size, int writable)
+    uint64_t rw_load_acquire(const uint64_t* p)
+    void rw_store_release(uint64_t* p, uint64_t v)
+    int64_t rw_add(int64_t* p, int64_t n)
+    int rw_log2(uint64_t v)
+    int open(const char* path, int flags, ...)
+    int c_close "close"(int fd)
+    int ftruncate(int fd, int64_t size)
+    int munmap(void* base, size_t size)
+    enum:
+        O_RDWR
+        O_CREAT
+        O_EXCL
+        O_CLOEXEC
+
+SEGMENT_NAME = re.compile(r"(\d{8})\.rwj")
+LOCK_NAME = "journal.lock"
+
+
+cdef size_t frame_bytes(const uint8_t* data) noexcept nogil:
+    cdef const FrameHeader* h = <const FrameHeader*>data
+    return (HEADER_BYTES + <size_t>h.record_count * RECORD_BYTES + h.definition_bytes + h.heap_bytes
+            + h.origin_bytes)
+
+
+cdef inline size_t aligned(size_t size) noexcept nogil:
+    return (size + 7) & ~<size_t>7
+
+
+cdef void release_mapping(Mapping* mapping) noexcept nogil:
+    """Give one hold back; the last one unmaps everything."""
+    cdef size_t i
+    if rw_add(&mapping.holders, -1) > 0:
+        return
+    for i in range(mapping.count):
+        munmap(mapping.segments[i].base, mapping.segments[i].capacity)
+    free(mapping.segments)
+    free(mapping)
+
+
+cdef void release_message(void* data, void* hint) noexcept nogil:
+    """Called by libzmq, in one of its own threads, when a frame has left."""
+    release_mapping(<Mapping*>hint)
+
+
+cdef uint32_t header_crc(const SegmentHeader* header) noexcept nogil:
+    return crc32c(<const uint8_t*>header, SEGMENT_HEADER_BYTES - 4, 0)
+
+
+cdef uint32_t seal_crc(const Seal* seal) noexcept nogil:
+    cdef Seal copy = seal[0]
+    copy.crc32c = 0
+    return crc32c(<const uint8_t*>&copy, SEAL_BYTES, 0)
+
+
+cdef bint is_seal(const uint8_t* base, size_t offset, size_t size) noexcept nogil:
+    cdef const Seal* seal = <const Seal*>(base + offset)
+    return (offset + SEAL_BYTES <= size and seal.magic == SEAL_MAGIC and seal.offset == offset
+            and seal.crc32c == seal_crc(seal))
+
+
+cdef bint is_zero(const uint8_t* data, size_t size) noexcept nogil:
+    # Each byte equals the one before it, and the first is 0.
+    return size == 0 or (data[0] == 0 and memcmp(data, data + 1, size - 1) == 0)
+
+
+cdef int open_at(const uint8_t* base, size_t offset, size_t size, FrameView* view) noexcept nogil:
+    """Check the frame at an offset; the number of a FrameError, or -1: it is whole but no sequenced frame."""
+    cdef size_t room = size - offset, bytes_
+    cdef int error
+    if room < HEADER_BYTES:
+        return frame_open(base + offset, room, True, view)
+    bytes_ = frame_bytes(base + offset)
+    error = frame_open(base + offset, bytes_ if bytes_ < room else room, True, view)
+    if error == 0 and (view.header.kind != FRAME_SEQUENCED or view.header.record_count == 0):
+        return -1
+    return error
+
+
+cdef class Journal:
+    """An append-only store of sequenced frames.
+
+    directory: where the segments lie (made if it is not there); None keeps them in memory.
+    sync: ``"os"`` survives the process, ``"group"`` also a power loss (the writer calls ``flush`` before it acks),
+    ``"off"`` like ``"os"`` but without any wait for the disk at close.
+    segment_bytes: the largest segment, in bytes; the first ones are smaller.
+    readonly: open what is there without the lock, for reading and checking.
+    Raises JournalError (damage: names segment and offset), JournalBusy, or OSError.
+    """
+
+    def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
+        self.lock_fd = -1
+        self.next_seq_ = 1
+        self.mapping = <Mapping*>calloc(1, sizeof(Mapping))
+        if self.mapping == NULL:
+            raise MemoryError
+        self.mapping.holders = 1
+
+    def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
+        if sync not in ("os", "group", "off"):
+            raise ValueError(f"sync is {sync!r}; expected 'os', 'group' or 'off'")
+        if directory is None and readonly:
+            raise ValueError("a journal in memory cannot be opened read-only")
+        self.sync_mode = sync
+        self.writable = not readonly
+        self.segment_bytes_max = max(segment_bytes, 65536)
+        self.epoch = random_epoch()
+        if directory is None:
+            return
+        self.directory = os.fspath(directory)
+        self.path = os.fsencode(self.directory)
+        self.path_chars = self.path
+        self.group = sync == "group"
+        try:
+            if readonly:
+                if not os.path.isdir(self.directory):
+                    raise JournalError(f"{self.directory}: no such journal directory; expected a folder with .rwj files")
+            else:
+                os.makedirs(self.directory, exist_ok=True)
+                self._lock()
+            self._load()
+        except BaseException:
+            self._close_files()
+            raise
+
+    def __dealloc__(self):
+        cdef size_t i
+        cdef int k
+        if self.mapping != NULL:
+            for i in range(self.mapping.count):
+                if self.mapping.segments[i].fd >= 0:
+                    c_close(self.mapping.segments[i].fd)
+                    self.mapping.segments[i].fd = -1
+            release_mapping(self.mapping)
+        if self.lock_fd >= 0:
+            c_close(self.lock_fd)
+        for k in range(INDEX_CHUNKS):
+            free(self.chunks[k])
+
+    # --- the index: chunks that double, so that entries never move under a reader ---------------------------------
+
+    cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil:
+        cdef uint64_t at = self.committed + INDEX_CHUNK
+        cdef int chunk = rw_log2(at) - rw_log2(INDEX_CHUNK)
+        cdef uint64_t length = <uint64_t>INDEX_CHUNK << chunk
+        cdef FrameEntry* entry
+        if chunk >= INDEX_CHUNKS:
+            return -1
+        if self.chunks[chunk] == NULL:
+            self.chunks[chunk] = <FrameEntry*>malloc(length * sizeof(FrameEntry))
+            if self.chunks[chunk] == NULL:
+                return -1
+        entry = self.chunks[chunk] + (at - length)
+        entry.first_seq = first_seq
+        entry.data = data
+        self.next_seq_ = first_seq + (<const FrameHeader*>data).record_count
+        rw_store_release(&self.committed, self.committed + 1)
+        return 0
+
+    cdef uint64_t frames(self) noexcept nogil:
+        return rw_load_acquire(&self.committed)
+
+    cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil:
+        cdef uint64_t at = index + INDEX_CHUNK
+        cdef int chunk = rw_log2(at) - rw_log2(INDEX_CHUNK)
+        return self.chunks[chunk][at - (<uint64_t>INDEX_CHUNK << chunk)].data
+
+    cdef uint64_t index_of(self, uint64_t seq) noexcept nogil:
+        cdef uint64_t count = self.frames(), low = 0, high = count, middle
+        cdef const FrameHeader* header
+        while low < high:               # the first frame that starts above seq
+            middle = (low + high) >> 1
+            header = <const FrameHeader*>self.frame_at(middle)
+            if header.first_seq > seq:
+                high = middle
+            else:
+                low = middle + 1
+        if low == 0:
+            return count
+        header = <const FrameHeader*>self.frame_at(low - 1)
+        return low - 1 if seq < header.first_seq + header.record_count else count
+
+    cdef const uint8_t* find(self, uint64_t seq) noexcept nogil:
+        cdef uint64_t index = self.index_of(seq)
+        return self.frame_at(index) if index < self.frames() else NULL
+
+    cdef uint64_t last(self) noexcept nogil:
+        cdef uint64_t count = self.frames()
+        cdef const FrameHeader* header
+        if count == 0:
+            return 0
+        header = <const FrameHeader*>self.frame_at(count - 1)
+        return header.first_seq + header.record_count - 1
+
+    cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil:
+        cdef const uint8_t* data = self.frame_at(index)
+        rw_add(&self.mapping.holders, 1)
+        return send_borrowed(socket, data, frame_bytes(data), flags, release_message, self.mapping)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    cdef uint8_t* reserve(self, size_t size) noexcept nogil:
+        cdef size_t need = aligned(size) + SEAL_BYTES + 8
+        cdef Segment* segment
+        if self.mapping.count:
+            segment = &self.mapping.segments[self.mapping.count - 1]
+            if segment.used + need <= segment.capacity:
+                self.reserved_at = segment.base + segment.used
+                return self.reserved_at
+        if self.add_segment(need) < 0:
+            return NULL
+        segment = &self.mapping.segments[self.mapping.count - 1]
+        self.reserved_at = segment.base + segment.used
+        return self.reserved_at
+
+    cdef int commit(self, size_t size) noexcept nogil:
+        cdef Segment* segment = &self.mapping.segments[self.mapping.count - 1]
+        cdef uint8_t* data = self.reserved_at
+        if self.add_entry((<const FrameHeader*>data).first_seq, data) < 0:
+            self.error_number = ENOMEM
+            return -1
+        segment.used += aligned(size)
+        return 0
+
+    cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
+        cdef uint8_t* at = self.reserve(size)
+        if at == NULL:
+            return NULL
+        memcpy(at, data, size)
+        return at if self.commit(size) == 0 else NULL
+
+    cdef int sync(self) noexcept nogil:
+        cdef size_t i
+        cdef int error
+        cdef Segment* segment
+        for i in range(self.mapping.count, 0, -1):
+            segment = &self.mapping.segments[i - 1]
+            if segment.synced >= segment.used or segment.fd < 0:
+                return 0
+            error = rw_datasync(segment.fd)
+            if error:
+                self.error_number = error
+                return -1
+            segment.synced = segment.used
+        return 0
+
+    cdef int add_segment(self, size_t need) noexcept nogil:
+        """Start the next segment, larger than the one before up to the limit, and trim that one."""
+        cdef size_t count = self.mapping.count, size = SEGMENT_BYTES_FIRST, used = 0
+        cdef Segment* grown
+        cdef Segment* segment
+        cdef SegmentHeader header
+        if count:
+            used = self.mapping.segments[count - 1].used
+            size = self.mapping.segments[count - 1].capacity * 4
+        if size > self.segment_bytes_max:
+            size = self.segment_bytes_max
+        if size < need + SEGMENT_HEADER_BYTES:
+            size = (need + SEGMENT_HEADER_BYTES + 4095) & ~<size_t>4095
+        grown = <Segment*>realloc(self.mapping.segments, (count + 1) * sizeof(Segment))
+        if grown == NULL:
+            self.error_number = ENOMEM
+            return -1
+        self.mapping.segments = grown
+        segment = &grown[count]
+        segment.fd = -1
+        segment.number = count + 1
+        if self.path_chars != NULL:
+            segment.fd = self.make_file(segment.number, size)
+            if segment.fd < 0:
+                return -1
+        segment.base = rw_map(segment.fd, size, True)
+        if segment.base == NULL:
+            self.error_number = errno
+            if segment.fd >= 0:
+                c_close(segment.fd)
+            return -1
+        memset(&header, 0, sizeof(header))
+        header.magic = SEGMENT_MAGIC
+        header.version = SEGMENT_VERSION
+        header.number = segment.number
+        header.epoch = self.epoch
+        header.first_seq = self.next_seq_
+        header.previous_bytes = used
+        header.crc32c = header_crc(&header)
+        memcpy(segment.base, &header, sizeof(header))
+        segment.capacity = size
+        segment.used = SEGMENT_HEADER_BYTES
+        segment.synced = 0
+        self.mapping.count = count + 1
+        if count and grown[count - 1].fd >= 0:
+            # What lies behind the last frame is given back; the pages before it stay mapped.
+            ftruncate(grown[count - 1].fd, used)
+        return 0
+
+    cdef int make_file(self, uint64_t number, size_t size) noexcept nogil:
+        """Create and preallocate a segment's file: its descriptor, or -1 with error_number."""
+        cdef char name[4096]
+        cdef int fd, error
+        # An unfinished file of an attempt that ran out of space is taken up again.
+        if snprintf(name, sizeof(name), "%s/%08llu.rwj", self.path_chars, <unsigned long long>number) >= 4096:
+            self.error_number = errno
+            return -1
+        fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if fd < 0:
+            self.error_number = errno
+            return -1
+        error = rw_preallocate(fd, size)
+        if error == 0 and self.group:
+            error = rw_sync_directory(self.path_chars)
+        if error:
+            ftruncate(fd, 0)
+            c_close(fd)
+            self.error_number = error
+            return -1
+        return fd
+
+    # --- opening and closing ---------------------------------------------------------------------------------------
+
+    def _lock(self):
+        name = os.path.join(self.directory, LOCK_NAME)
+        self.lock_fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(self.lock_fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise JournalBusy(
+                f"{self.directory}: another engine (process {owner}) has this journal open; "
+                "stop it, or choose another --journal"
+            ) from None
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _load(self):
+        names = sorted(name for name in os.listdir(self.directory) if SEGMENT_NAME.fullmatch(name))
+        for number, name in enumerate(names, 1):
+            if int(name[:8]) != number:
+                raise JournalError(
+                    f"{self.directory}: segment {number:08d}.rwj is missing ({name} comes next); "
+                    "restore it from a backup"
+                )
+        for number, name in enumerate(names, 1):
+            if not self._map_segment(number, name, number == len(names)):
+                return
+            self._scan_segment(number - 1, name, number == len(names))
+
+    def _map_segment(self, uint64_t number, name, bint last):
+        """Map a segment and check its header. False: it is the unfinished beginning of a segment, now removed."""
+        cdef size_t count = self.mapping.count, size
+        cdef Segment* segment
+        path = os.path.join(self.directory, name)
+        fd = os.open(path, (os.O_RDWR if self.writable else os.O_RDONLY) | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if last and self.writable and size >= SEGMENT_HEADER_BYTES:
+                size = max(size + SEAL_BYTES, min(self.segment_bytes_max, max(size * 2, SEGMENT_BYTES_FIRST)))
+                size = (size + 4095) & ~<size_t>4095
+                error = rw_preallocate(fd, size)
+                if error:
+                    raise OSError(error, os.strerror(error), path)
+            if size < SEGMENT_HEADER_BYTES:
+                return self._drop_unfinished(path, name, size, last, b"")
+            segment = <Segment*>realloc(self.mapping.segments, (count + 1) * sizeof(Segment))
+            if segment == NULL:
+                raise MemoryError
+            self.mapping.segments = segment
+            segment = &segment[count]
+            segment.base = rw_map(fd, size, self.writable)
+            if segment.base == NULL:
+                raise OSError(errno, os.strerror(errno), path)
+            segment.capacity = size
+            segment.used = SEGMENT_HEADER_BYTES
+            segment.synced = 0
+            segment.number = number
+            segment.fd = -1
+            self.mapping.count = count + 1
+            if not self._header_is_good(segment, name, last):
+                self.mapping.count = count
+                munmap(segment.base, segment.capacity)
+                return self._drop_unfinished(path, name, size, last, None)
+            segment.fd = fd
+            fd = -1
+            return True
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1:
+        cdef const SegmentHeader* header = <const SegmentHeader*>segment.base
+        cdef uint64_t previous = (segment - 1).used if segment.number > 1 else 0
+        if header.magic != SEGMENT_MAGIC or header.crc32c != header_crc(header):
+            if last and is_zero(segment.base + SEGMENT_HEADER_BYTES, segment.capacity - SEGMENT_HEADER_BYTES):
+                return False
+            raise JournalError(
+                f"{self.directory}: segment {name} is damaged at offset 0: no valid header; restore it from a backup"
+            )
+        if header.version != SEGMENT_VERSION:
+            raise JournalError(
+                f"{self.directory}: segment {name} has version {header.version}; this riskwire reads version "
+                f"{SEGMENT_VERSION}"
+            )
+        if header.number != segment.number or header.first_seq != self.next_seq_ or header.previous_bytes != previous:
+            where = f"{segment.number - 1:08d}.rwj is damaged at offset {previous}" if segment.number > 1 else (
+                f"{name} is damaged at offset 0")
+            raise JournalError(
+                f"{self.directory}: segment {where}: it ends with seq {self.next_seq_ - 1}, but {name} goes on with "
+                f"{header.first_seq}; restore it from a backup"
+            )
+        return True
+
+    def _drop_unfinished(self, path, name, size_t size, bint last, content):
+        if not last:
+            raise JournalError(f"{self.directory}: segment {name} is damaged at offset 0: {size} bytes; "
+                               "restore it from a backup")
+        self.recovered = (name, 0, size)
+        if self.writable:
+            os.unlink(path)
+        return False
+
+    cdef int _scan_segment(self, size_t i, name, bint last) except -1:
+        """Index the frames of a segment; cut a torn tail of the last one, refuse damage anywhere else."""
+        cdef Segment* segment = &self.mapping.segments[i]
+        cdef size_t offset = SEGMENT_HEADER_BYTES, size = segment.capacity
+        cdef FrameView view
+        cdef int error = 0
+        while offset + HEADER_BYTES <= size and (<const uint32_t*>(segment.base + offset))[0] == FRAME_MAGIC:
+            error = open_at(segment.base, offset, size, &view)
+            if error == 0 and view.header.first_seq != self.next_seq_:
+                raise JournalError(
+                    f"{self.directory}: segment {name} is damaged at offset {offset}: seq {view.header.first_seq} where "
+                    f"{self.next_seq_} was expected; restore it from a backup"
+                )
+            if error:
+                break
+            if self.add_entry(view.header.first_seq, segment.base + offset) < 0:
+                raise MemoryError
+            self.epoch = view.header.epoch
+            offset += aligned(view.size)
+        segment.used = offset
+        segment.synced = offset
+        if not last:
+            if not is_zero(segment.base + offset, size - offset if size > offset else 0):
+                self._damaged(name, offset, error)
+            return 0
+        self._finish_scan(segment, name, offset, error)
+        return 0
+
+    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1:
+        cdef Seal seal
+        cdef size_t end = segment.capacity
+        if is_seal(segment.base, offset, segment.capacity):
+            seal = (<const Seal*>(segment.base + offset))[0]
+            if seal.last_seq != self.next_seq_ - 1 or seal.frames != self.committed:
+                self._damaged(name, offset, -2)
+            self.sealed = True
+            self.epoch = seal.epoch
+            if self.writable:
+                memset(segment.base + offset, 0, SEAL_BYTES)
+            return 0
+        # Not closed: whoever wrote it may have lost unsynced frames, so the tail starts a new life.
+        if self.writable:
+            self.epoch = random_epoch()
+        if is_zero(segment.base + offset, segment.capacity - offset):
+            return 0
+        if self._something_whole_after(segment, offset):
+            self._damaged(name, offset, error)
+        while end > offset and segment.base[end - 1] == 0:
+            end -= 1
+        self.recovered = (name, offset, end - offset)
+        if self.writable:
+            memset(segment.base + offset, 0, end - offset)
+        return 0
+
+    cdef bint _something_whole_after(self, Segment* segment, size_t offset) noexcept:
+        """Whether a good frame or a seal lies beyond the bad place: then that is damage and not a torn tail."""
+        cdef FrameView view
+        cdef uint32_t magic
+        for offset in range(aligned(offset + 1), segment.capacity - 8, 8):
+            magic = (<const uint32_t*>(segment.base + offset))[0]
+            if magic == SEAL_MAGIC and is_seal(segment.base, offset, segment.capacity):
+                return True
+            if (magic == FRAME_MAGIC and open_at(segment.base, offset, segment.capacity, &view) == 0
+                    and view.header.first_seq >= self.next_seq_):
+                return True
+        return False
+
+    def _damaged(self, name, offset, error):
+        what = {0: "bytes that are no frame", -1: "a frame of another kind", -2: "the seal counts other frames"}.get(
+            error) or FRAME_ERRORS.get(error, f"frame error {error}")
+        raise JournalError(
+            f"{self.directory}: segment {name} is damaged at offset {offset}: {what}; frames follow it, so this is no "
+            "torn tail: restore the file from a backup"
+        )
+
+    def close(self):
+        """Seal the journal, trim its last file and give back the lock. Frames on their way out stay valid."""
+        cdef Segment* segment
+        cdef Seal seal
+        if self.closed:
+            return
+        self.closed = True
+        if self.writable and self.path is not None and self.mapping.count:
+            segment = &self.mapping.segments[self.mapping.count - 1]
+            memset(&seal, 0, sizeof(seal))
+            seal.magic = SEAL_MAGIC
+            seal.offset = segment.used
+            seal.last_seq = self.next_seq_ - 1
+            seal.frames = self.committed
+            seal.epoch = self.epoch
+            seal.crc32c = seal_crc(&seal)
+            memcpy(segment.base + segment.used, &seal, sizeof(seal))
+            ftruncate(segment.fd, segment.used + SEAL_BYTES)
+            segment.synced = 0
+            if self.sync_mode != "off" and self.sync() < 0:
+                raise OSError(self.error_number, os.strerror(self.error_number), self.directory)
+        self._close_files()
+
+    def _close_files(self):
+        cdef size_t i
+        for i in range(self.mapping.count):
+            if self.mapping.segments[i].fd >= 0:
+                c_close(self.mapping.segments[i].fd)
+                self.mapping.segments[i].fd = -1
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def abandon(self):
+        """Close without sealing, as a killed process would leave it (for tests)."""
+        self.closed = True
+        self._close_files()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    # --- the Python face -------------------------------------------------------------------------------------------
+
+    def append_frame(self, const unsigned char[::1] frame not None):
+        """Append a copy of a sealed sequenced frame whose first_seq is ``last_seq + 1``. Raises ValueError, OSError."""
+        cdef FrameView view
+        cdef int error = frame_open(&frame[0], frame.shape[0], True, &view) if frame.shape[0] else 1
+        if error or view.header.kind != FRAME_SEQUENCED or view.header.record_count == 0:
+            raise ValueError(f"not a sequenced frame: {FRAME_ERRORS.get(error, 'its kind or count')}")
+        if view.header.first_seq != self.next_seq_:
+            raise ValueError(f"frame starts at seq {view.header.first_seq}; expected {self.next_seq_}")
+        if not self.writable or self.closed:
+            raise ValueError("the journal is not open for writing")
+        if self.append(&frame[0], frame.shape[0]) == NULL:
+            raise OSError(self.error_number, os.strerror(self.error_number), self.directory)
+
+    def flush(self):
+        """Make all frames survive a power loss. Raises OSError."""
+        cdef int status
+        with nogil:
+            status = self.sync()
+        if status < 0:
+            raise OSError(self.error_number, os.strerror(self.error_number), self.directory)
+
+    def frame(self, uint64_t seq):
+        """Return a copy of the frame that holds ``seq``, or None."""
+        cdef const uint8_t* data = self.find(seq)
+        return None if data == NULL else (<const char*>data)[:frame_bytes(data)]
+
+    def frame_by_index(self, uint64_t index):
+        """Return a copy of frame ``index``, counted from 0."""
+        if index >= self.frames():
+            raise IndexError(f"frame {index} of {self.frames()}")
+        cdef const uint8_t* data = self.frame_at(index)
+        return (<const char*>data)[:frame_bytes(data)]
+
+    def __iter__(self):
+        """Yield copies of the frames committed so far, in order."""
+        cdef uint64_t index
+        for index in range(self.frames()):
+            yield self.frame_by_index(index)
+
+    def __len__(self):
+        return self.frames()
+
+    @property
+    def last_seq(self):
+        """The last seq; 0 where there is none."""
+        return self.last()
+
+    @property
+    def next_seq(self):
+        return self.last() + 1
+
+    @property
+    def used_bytes(self):
+        """Bytes written, headers of segments included."""
+        cdef size_t i
+        cdef uint64_t total = 0
+        for i in range(self.mapping.count):
+            total += self.mapping.segments[i].used
+        return total
+
+    @property
+    def segment_count(self):
+        return self.mapping.count
+
+
+def random_epoch():
+    """A new epoch: 63 random bits, never 0."""
+    return secrets.randbits(63) | 1

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from engine.client import EngineClient
+
     SecondsType = click.ParamType[float]
 else:
     SecondsType = click.ParamType  # generic in newer versions of click only
@@ -16,6 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 WAIT_DEFAULT = "5s"
 SECONDS_NS = 1_000_000_000
+INSECURE = "engine.cli.insecure"
 
 
 class Seconds(SecondsType):
@@ -63,9 +66,37 @@ def wait_option(command: Command) -> Command:
     )(command)
 
 
+def remember_insecure(ctx: click.Context, _: click.Parameter, insecure: bool) -> None:
+    """Keep `--insecure` for `is_insecure`."""
+    ctx.meta[INSECURE] = insecure
+
+
+def insecure_option(command: Command) -> Command:
+    """Add `--insecure`, which `is_insecure()` tells."""
+    return click.option(
+        "--insecure",
+        is_flag=True,
+        expose_value=False,
+        callback=remember_insecure,
+        help="Allow tcp:// beyond loopback, where anybody on the network can read and steer the engine.",
+    )(command)
+
+
+def is_insecure() -> bool:
+    """Tell whether the command that runs was given `--insecure`."""
+    return bool(click.get_current_context().meta.get(INSECURE, False))
+
+
 def engine_options(command: Command) -> Command:
-    """Add `--connect` and `--wait`, which every command that talks to an engine takes."""
-    return connect_option(wait_option(command))
+    """Add what every command that talks to an engine takes: `connect`, `wait` (seconds), and `--insecure`."""
+    return connect_option(wait_option(insecure_option(command)))
+
+
+def open_client(connect: str | None, wait: float) -> EngineClient:
+    """Return a connection to the engine that the options name; close it, or use it in a `with`."""
+    from engine.client import EngineClient
+
+    return EngineClient(connect, wait_s=wait, insecure=is_insecure())
 
 
 def json_option(command: Command) -> Command:

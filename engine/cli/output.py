@@ -98,8 +98,7 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*every, strict=True)]
         result = [self.line(self.titles, widths)]
         result += [
-            paint(self.line(row, widths), meaning)
-            for row, meaning in zip(self.rows, self.meanings, strict=True)
+            paint(self.line(row, widths), meaning) for row, meaning in zip(self.rows, self.meanings, strict=True)
         ]
         if self.totals:
             result.append("  ".join("-" * width for width in widths))

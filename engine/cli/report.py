@@ -1,0 +1,207 @@
+"""Tables for people: positions, alerts, what was refused, and what a replay did."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Context, Decimal
+from typing import Any
+
+from engine.cli.output import Table, count_of, grouped, paint, print_line, print_pairs
+
+Row = Mapping[str, Any]
+
+EXACT = Context(prec=80)
+MONEY_PLACES = 2
+PRICE_PLACES = 4
+ROWS_MAX = 20
+ALERTS_EACH_END = 5
+NS_PER_S = 1_000_000_000
+
+
+def print_positions(rows: Sequence[Row], rows_max: int | None = None) -> None:
+    """Print position rows with a total of each currency-free money column.
+
+    rows_max: show only the largest so many by absolute P&L, and say how many there are.
+    """
+    shown = list(rows)
+    if rows_max is not None and len(rows) > rows_max:
+        shown = sorted(rows, key=pnl_size, reverse=True)[:rows_max]
+    table = Table(
+        "account", "symbol", ">quantity", ">avg price", ">last price", ">realized", ">unrealized", ">fees", ">trades"
+    )
+    for row in shown:
+        table.add(
+            row["account"],
+            row["symbol"],
+            grouped(row["quantity"]),
+            grouped(row["avg_price"], PRICE_PLACES),
+            grouped(row["last_price"], PRICE_PLACES),
+            *(grouped(row[name], MONEY_PLACES) for name in ("realized_pnl", "unrealized_pnl", "fees")),
+            grouped(row["trades"]),
+        )
+    table.total(
+        "total",
+        f"{len(rows):,} positions" if len(rows) != 1 else "1 position",
+        *("", "", ""),
+        *(grouped(total(rows, name), MONEY_PLACES) for name in ("realized_pnl", "unrealized_pnl", "fees")),
+        grouped(sum(row["trades"] for row in rows)),
+    )
+    table.print()
+    if len(shown) < len(rows):
+        print_line(f"(the {len(shown)} of {len(rows):,} with the largest P&L; the total is of all)")
+
+
+def pnl_size(row: Row) -> Decimal:
+    """Return how large a row's P&L is, either way."""
+    return abs(EXACT.add(Decimal(row["realized_pnl"]), Decimal(row["unrealized_pnl"])))
+
+
+def total(rows: Iterable[Row], name: str) -> Decimal:
+    """Return the exact sum of a column."""
+    result = Decimal(0)
+    for row in rows:
+        result = EXACT.add(result, Decimal(row[name]))
+    return result
+
+
+def print_accounts(rows: Sequence[Row]) -> None:
+    """Print P&L by account, largest loss first."""
+    by_account: dict[str, list[Row]] = {}
+    for row in rows:
+        by_account.setdefault(row["account"], []).append(row)
+    table = Table("account", ">positions", ">realized", ">unrealized", ">fees", ">net", ">trades")
+    sums = [(net_of(group), account, group) for account, group in by_account.items()]
+    for net, account, group in sorted(sums, key=lambda entry: (entry[0], entry[1])):
+        table.add(account, *account_cells(group, net))
+    table.total("total", *account_cells(rows, net_of(rows)))
+    table.print()
+
+
+def account_cells(rows: Sequence[Row], net: Decimal) -> list[str]:
+    """Return the cells of one line of the table by account."""
+    money = [grouped(total(rows, name), MONEY_PLACES) for name in ("realized_pnl", "unrealized_pnl", "fees")]
+    return [
+        f"{len(rows):,}",
+        *money,
+        grouped(net, MONEY_PLACES),
+        grouped(sum(row["trades"] for row in rows)),
+    ]
+
+
+def net_of(rows: Sequence[Row]) -> Decimal:
+    """Return realized + unrealized - fees of some rows."""
+    gains = EXACT.add(total(rows, "realized_pnl"), total(rows, "unrealized_pnl"))
+    return EXACT.subtract(gains, total(rows, "fees"))
+
+
+def alert_table() -> Table:
+    """Return an empty table for alerts."""
+    return Table(
+        ">no", "time", "severity", "limit", "kind", "account", "symbol", ">value", ">threshold", ">used", "trade"
+    )
+
+
+def add_alert(table: Table, alert: Row) -> None:
+    """Add one alert to a table."""
+    table.add(
+        alert["alert_no"],
+        time_text(alert["executed_at"]),
+        alert["severity"],
+        alert["limit_id"],
+        alert["kind"],
+        alert["account"],
+        alert["symbol"],
+        grouped(alert["value"]),
+        grouped(alert["threshold"]),
+        percent(alert["utilization"]),
+        alert["trade_id"],
+        meaning=alert["severity"],
+    )
+
+
+def print_alerts(alerts: Sequence[Row], count: int | None = None) -> None:
+    """Print alerts; of many, the first and the last few.
+
+    count: how many there are, where `alerts` holds only the first and the last ones.
+    """
+    everything = count or len(alerts)
+    if not alerts:
+        print_line("no alerts")
+        return
+    table = alert_table()
+    for alert in alerts:
+        add_alert(table, alert)
+    lines = table.lines()
+    if everything > 2 * ALERTS_EACH_END:
+        left_out = f"... {everything - 2 * ALERTS_EACH_END:,} more ..."
+        lines[1 + ALERTS_EACH_END : len(lines) - ALERTS_EACH_END] = [paint(left_out, "dim")]
+    for line in lines:
+        print_line(line)
+
+
+def print_alert_counts(alerts: Iterable[Row]) -> None:
+    """Print how many alerts each limit raised, by severity."""
+    counts: Counter[tuple[str, str, str]] = Counter(
+        (alert["limit_id"], alert["kind"], alert["severity"]) for alert in alerts
+    )
+    limits = list(dict.fromkeys((limit, kind) for limit, kind, _ in counts))
+    table = Table("limit", "kind", ">breach", ">warn", ">clear")
+    for limit, kind in limits:
+        table.add(limit, kind, *(f"{counts[limit, kind, severity]:,}" for severity in ("breach", "warn", "clear")))
+    table.print()
+
+
+def print_refused(counts: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
+    """Print what was refused by reason, most frequent first, each with an example of its error."""
+    if not counts:
+        print_line("nothing was refused")
+        return
+    table = Table("reason", ">count", "for example")
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        table.add(reason, f"{count:,}", (examples or {}).get(reason, ""))
+    table.print()
+
+
+def print_summary(summary: Row) -> None:
+    """Print what a replay did."""
+    first, last = summary["first_seq"], summary["last_seq"]
+    print_pairs(
+        [
+            ("trades read", f"{summary['trades_read']:,}"),
+            ("accepted", f"{summary['accepted']:,}" + (f" (seq {first:,} to {last:,})" if first else "")),
+            ("duplicates", f"{summary['duplicates']:,}"),
+            ("dead letters", dead_letters_text(summary)),
+            ("alerts", f"{summary['alerts']:,}"),
+            ("time", f"{summary['elapsed_s']:.3f} s, {summary['trades_per_s']:,.0f} trades/s"),
+        ]
+    )
+
+
+def dead_letters_text(summary: Row) -> str:
+    """Return how many dead letters there were and how to see them."""
+    count = summary["dead_letters"]
+    path = summary["dead_letters_path"]
+    return f"{count:,}" + (f" (riskwire dlq list {path})" if count and path else "")
+
+
+def time_text(at_ns: int) -> str:
+    """Return a time in UTC to the microsecond: `2023-11-14 22:13:20.000001`."""
+    seconds, rest_ns = divmod(at_ns, NS_PER_S)
+    try:
+        at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ns} ns"
+    return f"{at:%Y-%m-%d %H:%M:%S}.{rest_ns // 1000:06d}"
+
+
+def percent(ratio: object) -> str:
+    """Return a ratio as a whole percentage."""
+    return f"{grouped(EXACT.multiply(Decimal(str(ratio)), Decimal(100)), 0)}%"
+
+
+def interrupted_line(summary: Row) -> str:
+    """Return what an interrupted replay says on stderr."""
+    done = count_of(summary["trades_read"], "trade")
+    return f"riskwire: interrupted after {done}; run it again to replay everything"

@@ -145,9 +145,7 @@ def test_every_exception_is_one_line_and_a_code(
     assert err.count("\n") == 1
 
 
-def test_traceback_is_shown_when_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_traceback_is_shown_when_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(words: list[str]) -> int:
         raise RuntimeError("broken")
 
@@ -178,9 +176,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         (["status", "--wait", "soon"], "riskwire status: Invalid value for '--wait'"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_code_2(
-    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_usage_is_one_line_and_exit_code_2(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -16,8 +16,8 @@ MAY_IMPORT = {"engine": {"engine", "feeds", "ext"}, "feeds": {"feeds", "ext"}, "
 # Inside engine, a module may import its own layer and those before it; modules not named here are services.
 LAYERS = [
     ["errors", "checks"],
-    ["events", "config", "limitset", "reference", "endpoints"],
-    ["publisher", "subscriber", "journal"],
+    ["events", "config", "limitset", "reference", "endpoints", "wire", "codec"],
+    ["publisher", "subscriber", "journal", "client"],
     ["services"],
     ["runtime", "replay"],
     ["cli"],
@@ -66,9 +66,7 @@ def check(path: Path, imports: Iterator[tuple[int, str]]) -> list[str]:
         elif top in PACKAGES and top not in MAY_IMPORT[own]:
             found.append(f"{place}: {own} does not import {top}")
         elif top == own == "engine" and not allowed_inside_engine(path, name):
-            found.append(
-                f"{place}: imports run from cli to runtime to services to the stream's ends to the words"
-            )
+            found.append(f"{place}: imports run from cli to runtime to services to the stream's ends to the words")
     return found
 
 

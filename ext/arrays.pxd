@@ -1,0 +1,23 @@
+"""Growing arrays and hash tables addressed by index (ext/arrays.h)."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "arrays.h" nogil:
+    ctypedef struct Array "rw_array":
+        char* data
+        uint32_t count                      # element 0, which is nobody's, included
+        uint32_t capacity
+    ctypedef struct Table "rw_table":       # slot: upper half of the hash, 32-bit value; 0 is free
+        uint64_t* slots
+        uint64_t mask
+        uint64_t count
+
+    void* aligned_alloc_lines "rw_aligned_alloc"(size_t size)
+    int array_reserve "rw_array_reserve"(Array* a, uint32_t count, size_t width)
+    uint32_t array_add "rw_array_add"(Array* a, size_t width)           # 0: no memory
+    int array_extend "rw_array_extend"(Array* a, uint32_t count, size_t width)
+    void array_free "rw_array_free"(Array* a)
+    void table_put "rw_table_put"(uint64_t* slots, uint64_t mask, uint64_t hash, uint32_t value)
+    int table_reserve "rw_table_reserve"(Table* t, uint64_t (*rehash)(void*, uint32_t) noexcept nogil, void* context)
+    void table_free "rw_table_free"(Table* t)

@@ -1,0 +1,131 @@
+"""Positions, cells and the trades they are made of (DESIGN section 5). Integers in raw units; no limits here.
+
+A raw unit of money is the instrument's price unit times its quantity unit; multiplier and currency come in where
+something is valued. Indices are 32-bit, 0 is none.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from ext.arrays cimport Array, Table
+from ext.definitions cimport Instrument
+from ext.records cimport i128
+
+cdef enum MarkSource:
+    MARK_NONE = 0
+    MARK_TRADE = 1                  # the price of the latest live trade by anyone
+    MARK_EVENT = 2                  # MarkPrice: from then on only these
+
+cdef enum EntryState:
+    ENTRY_DEAD = 0                  # busted
+    ENTRY_TRADE = 1
+    ENTRY_ADJUST = 2
+
+cdef enum:
+    ENTRY_CHUNK_BITS = 15
+    ENTRY_CHUNK_MASK = 32767
+
+cdef struct Symbol:
+    int64_t mark                    # price units
+    int64_t valued_mark             # at which every holder was last valued at once
+    int64_t clock                   # ns: executed_at of the last revaluation by trades
+    uint32_t valuation              # how often every holder was valued at once
+    uint8_t source                  # MarkSource
+    uint8_t valued                  # 1: valued_mark is a price; 0: there was no mark
+    uint8_t clocked                 # the clock runs
+    uint8_t used                    # raw units exist: the exponents are fixed
+    uint32_t first_position
+    uint32_t first_node             # ext/limits.pxd
+    uint32_t first_rule
+    uint32_t unused
+    Instrument instrument
+
+cdef struct Holding:                # what a sequence of fills comes to
+    i128 cost                       # raw, signed like quantity x price
+    i128 realized                   # raw
+    int64_t quantity                # quantity units
+
+cdef struct Position:               # of one account in one symbol
+    i128 cost
+    i128 realized
+    int64_t quantity
+    int64_t mark                    # at which it was last valued by itself
+    uint32_t account
+    uint32_t symbol
+    uint32_t valuation              # the symbol's count then: below it, the symbol's valued_mark holds
+    uint32_t trades                 # live ones
+    uint32_t last_entry
+    uint32_t first_cell
+    uint32_t next_in_symbol
+    uint32_t first_node
+    uint8_t valued                  # 1: mark is a price
+    uint8_t unused[7]
+
+cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits
+    i128 cash                       # raw
+    i128 fees                       # 1e-9
+    int64_t quantity
+    uint32_t position
+    uint32_t venue
+    uint32_t strategy
+    uint32_t slots                  # the limits that match it (ext/limits.pxd): first, and how many
+    uint32_t slot_count
+    uint32_t next_in_position
+
+cdef struct Baseline:               # of one cell when the session started
+    i128 cash
+    i128 held                       # raw value of its quantity then
+    i128 fees
+
+cdef struct Entry:                  # one trade or adjustment at its place in the sequence
+    uint64_t seq
+    int64_t price
+    int64_t quantity                # signed
+    int64_t fee                     # 1e-9
+    const uint8_t* id               # trade id, in the book's own memory
+    uint32_t previous               # of the same position
+    uint32_t cell
+    uint32_t id_hash
+    uint8_t id_length
+    uint8_t state                   # EntryState
+
+cdef struct Store:
+    Array symbols                   # Symbol by name id
+    Array positions
+    Array cells
+    Array baselines                 # Baseline by cell; cells beyond its end have none
+    Table cell_table                # (account, symbol, venue, strategy)
+    Table position_table            # (account, symbol)
+
+# Apply one fill to a holding: 0, or 1 where an accumulator would overflow (nothing changed). quantity is not 0.
+cdef int fold_fill(Holding* holding, int64_t price, int64_t quantity) noexcept nogil
+cdef uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+
+cdef class Book:
+    cdef Store store
+    cdef Entry** chunks
+    cdef uint32_t chunk_count
+    cdef readonly uint32_t entry_count      # entry 0 included
+    cdef uint8_t* arena                     # the block that ids are written to
+    cdef size_t arena_used
+    cdef void** blocks
+    cdef uint32_t block_count
+    cdef Array scratch                      # uint32_t entries in order, while rebuilding
+
+    cdef uint32_t find_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef uint32_t find_position(self, uint32_t account, uint32_t symbol) noexcept nogil
+    # Index of the cell and, where needed, its position, made now; 0: no memory.
+    cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil
+    cdef Entry* entry(self, uint32_t index) noexcept nogil
+    cdef int add_chunk(self) noexcept nogil
+    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
+    cdef const uint8_t* keep_text(self, const uint8_t* text, size_t length) noexcept nogil   # NULL: no memory
+    # Live trades of the position at this venue that go by this id; the last `side` (> 0 buy, < 0 sell, 0 any) one in found.
+    cdef int find_trades(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
+                         uint32_t* found) noexcept nogil
+    # The holding of a position had entry `changed` been `values` (dead: NULL); 0, 1: overflow, -1: no memory.
+    cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil
+    # Price of the latest live trade in a symbol by anyone; False: there is none.
+    cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil
+    # The mark at which a position was last valued; False: without a mark.
+    cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil

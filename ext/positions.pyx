@@ -1,0 +1,313 @@
+"""Positions, cells and the trades they are made of: netting at average cost, exact to the last unit."""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from ext.arrays cimport (aligned_alloc_lines, array_add, array_extend, array_free, array_reserve, table_free,
+                         table_put, table_reserve)
+from ext.records cimport i128, u128
+from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, hash_text, high_u128, i128_of, low_u128, mix,
+                       removed_cost, sub_i128)
+
+cdef enum:
+    ARENA_BYTES = 1048576
+
+
+# --- accounting --------------------------------------------------------------------------------------------------
+
+cdef int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
+    """Open, add, reduce, close or turn through zero; everything is computed before anything is written."""
+    cdef int64_t after, rest
+    cdef uint64_t held = abs_i64(h.quantity), closed = abs_i64(quantity)
+    cdef i128 cost, realized, removed, proceeds
+    if add_i64(h.quantity, quantity, &after):
+        return 1
+    if h.quantity == 0 or (h.quantity < 0) == (quantity < 0):
+        if add_i128(h.cost, <i128>price * <i128>quantity, &cost):
+            return 1
+        h.cost = cost
+        h.quantity = after
+        return 0
+    if closed > held:
+        closed = held
+    removed = <i128>removed_cost(abs_i128(h.cost), held, closed)
+    if h.cost < 0:
+        removed = -removed
+    rest = quantity + h.quantity if closed == held else 0       # what opens on the other side; cannot overflow
+    proceeds = <i128>price * <i128>closed if h.quantity > 0 else -(<i128>price * <i128>closed)
+    if add3_i128(h.realized, proceeds, -removed, &realized):
+        return 1
+    cost = h.cost - removed
+    if rest != 0:
+        cost = <i128>price * <i128>rest
+    # realized - cost is the cash that flowed, to the last unit.
+    if (realized - cost) - (h.realized - h.cost) != -(<i128>price * <i128>quantity):
+        return 1
+    h.cost = cost
+    h.realized = realized
+    h.quantity = after
+    return 0
+
+
+# --- hashes ------------------------------------------------------------------------------------------------------
+
+cdef uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
+    return mix(<uint64_t>account << 32 | symbol, <uint64_t>venue << 32 | strategy)
+
+
+cdef uint64_t position_hash(uint32_t account, uint32_t symbol) noexcept nogil:
+    return mix(<uint64_t>account << 32 | symbol, 0x50)
+
+
+cdef uint64_t rehash_cell(void* context, uint32_t index) noexcept nogil:
+    cdef Store* store = <Store*>context
+    cdef Cell* cell = &(<Cell*>store.cells.data)[index]
+    cdef Position* position = &(<Position*>store.positions.data)[cell.position]
+    return cell_hash(position.account, position.symbol, cell.venue, cell.strategy)
+
+
+cdef uint64_t rehash_position(void* context, uint32_t index) noexcept nogil:
+    cdef Position* position = &(<Position*>(<Store*>context).positions.data)[index]
+    return position_hash(position.account, position.symbol)
+
+
+cdef class Book:
+    """All positions and cells by index, and every trade that made them."""
+
+    def __cinit__(self):
+        memset(&self.store, 0, sizeof(Store))
+        self.entry_count = 1
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        array_free(&self.store.symbols)
+        array_free(&self.store.positions)
+        array_free(&self.store.cells)
+        array_free(&self.store.baselines)
+        array_free(&self.scratch)
+        table_free(&self.store.cell_table)
+        table_free(&self.store.position_table)
+        for i in range(self.chunk_count):
+            free(self.chunks[i])
+        free(self.chunks)
+        for i in range(self.block_count):
+            free(self.blocks[i])
+        free(self.blocks)
+
+    # --- positions and cells -------------------------------------------------------------------------------------
+
+    cdef uint32_t find_position(self, uint32_t account, uint32_t symbol) noexcept nogil:
+        cdef uint64_t hash = position_hash(account, symbol), at, slot
+        cdef Position* position
+        if self.store.position_table.slots == NULL:
+            return 0
+        at = hash & self.store.position_table.mask
+        while True:
+            slot = self.store.position_table.slots[at]
+            if slot == 0:
+                return 0
+            if (slot ^ hash) >> 32 == 0:
+                position = &(<Position*>self.store.positions.data)[<uint32_t>slot]
+                if position.account == account and position.symbol == symbol:
+                    return <uint32_t>slot
+            at = (at + 1) & self.store.position_table.mask
+
+    cdef uint32_t find_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
+        cdef uint64_t hash = cell_hash(account, symbol, venue, strategy), at, slot
+        cdef Cell* cell
+        cdef Position* position
+        if self.store.cell_table.slots == NULL:
+            return 0
+        at = hash & self.store.cell_table.mask
+        while True:
+            slot = self.store.cell_table.slots[at]
+            if slot == 0:
+                return 0
+            if (slot ^ hash) >> 32 == 0:
+                cell = &(<Cell*>self.store.cells.data)[<uint32_t>slot]
+                position = &(<Position*>self.store.positions.data)[cell.position]
+                if (cell.venue == venue and cell.strategy == strategy and position.account == account
+                        and position.symbol == symbol):
+                    return <uint32_t>slot
+            at = (at + 1) & self.store.cell_table.mask
+
+    cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil:
+        cdef Position* position
+        cdef Symbol* of = &(<Symbol*>self.store.symbols.data)[symbol]
+        cdef uint32_t index
+        if table_reserve(&self.store.position_table, rehash_position, &self.store) < 0:
+            return 0
+        index = array_add(&self.store.positions, sizeof(Position))
+        if index == 0:
+            return 0
+        position = &(<Position*>self.store.positions.data)[index]
+        position.account = account
+        position.symbol = symbol
+        position.valuation = of.valuation
+        position.next_in_symbol = of.first_position
+        of.first_position = index
+        table_put(self.store.position_table.slots, self.store.position_table.mask,
+                  position_hash(account, symbol), index)
+        self.store.position_table.count += 1
+        return index
+
+    cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
+        cdef uint32_t position = self.find_position(account, symbol), index
+        cdef Cell* cell
+        if position == 0:
+            position = self.add_position(account, symbol)
+        if position == 0 or table_reserve(&self.store.cell_table, rehash_cell, &self.store) < 0:
+            return 0
+        index = array_add(&self.store.cells, sizeof(Cell))
+        if index == 0:
+            return 0
+        cell = &(<Cell*>self.store.cells.data)[index]
+        cell.position = position
+        cell.venue = venue
+        cell.strategy = strategy
+        cell.next_in_position = (<Position*>self.store.positions.data)[position].first_cell
+        (<Position*>self.store.positions.data)[position].first_cell = index
+        table_put(self.store.cell_table.slots, self.store.cell_table.mask,
+                  cell_hash(account, symbol, venue, strategy), index)
+        self.store.cell_table.count += 1
+        return index
+
+    cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil:
+        cdef const Symbol* symbol = &(<const Symbol*>self.store.symbols.data)[position.symbol]
+        if symbol.valuation > position.valuation:
+            mark[0] = symbol.valued_mark
+            return symbol.valued
+        mark[0] = position.mark
+        return position.valued
+
+    # --- entries -------------------------------------------------------------------------------------------------
+
+    cdef Entry* entry(self, uint32_t index) noexcept nogil:
+        return &self.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
+
+    cdef int add_chunk(self) noexcept nogil:
+        cdef Entry** chunks = <Entry**>realloc(self.chunks, (self.chunk_count + 1) * sizeof(Entry*))
+        if chunks == NULL:
+            return -1
+        self.chunks = chunks
+        chunks[self.chunk_count] = <Entry*>aligned_alloc_lines(sizeof(Entry) << ENTRY_CHUNK_BITS)
+        if chunks[self.chunk_count] == NULL:
+            return -1
+        self.chunk_count += 1
+        return 0
+
+    cdef const uint8_t* keep_text(self, const uint8_t* text, size_t length) noexcept nogil:
+        cdef void** blocks
+        cdef uint8_t* at
+        if self.arena == NULL or self.arena_used + length > ARENA_BYTES:
+            blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
+            if blocks == NULL:
+                return NULL
+            self.blocks = blocks
+            self.arena = <uint8_t*>malloc(ARENA_BYTES)
+            if self.arena == NULL:
+                return NULL
+            self.arena_used = 0
+            blocks[self.block_count] = self.arena
+            self.block_count += 1
+        at = self.arena + self.arena_used
+        memcpy(at, text, length)
+        self.arena_used += length
+        return at
+
+    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
+        cdef uint32_t index = self.entry_count
+        cdef Entry* e
+        cdef Position* p = &(<Position*>self.store.positions.data)[position]
+        if index + 1 == 0:
+            return 0
+        if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
+            return 0
+        e = self.entry(index)
+        e[0] = values[0]
+        e.id = self.keep_text(values.id, values.id_length)
+        if e.id == NULL:
+            return 0
+        e.id_hash = <uint32_t>hash_text(values.id, values.id_length)
+        e.previous = p.last_entry
+        p.last_entry = index
+        self.entry_count = index + 1
+        return index
+
+    cdef int find_trades(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
+                         uint32_t* found) noexcept nogil:
+        cdef uint32_t hash = <uint32_t>hash_text(id, length)
+        cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry
+        cdef const Entry* e
+        cdef int count = 0
+        while at:
+            e = self.entry(at)
+            if (e.id_hash == hash and e.state == ENTRY_TRADE and e.id_length == length
+                    and memcmp(e.id, id, length) == 0
+                    and (<Cell*>self.store.cells.data)[e.cell].venue == venue
+                    and (side == 0 or (side > 0) == (e.quantity > 0))):
+                count += 1
+                if count == 1:
+                    found[0] = at
+            at = e.previous
+        return count
+
+    cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil:
+        cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, count = 0, i
+        cdef const Entry* e
+        while at:
+            if array_reserve(&self.scratch, count + 1, sizeof(uint32_t)) < 0:
+                return -1
+            (<uint32_t*>self.scratch.data)[count] = at
+            count += 1
+            self.scratch.count = count      # what a growing array copies
+            at = self.entry(at).previous
+        self.scratch.count = 0
+        memset(out, 0, sizeof(Holding))
+        for i in range(count):
+            at = (<uint32_t*>self.scratch.data)[count - 1 - i]
+            e = values if at == changed else self.entry(at)
+            if e == NULL or e.state == ENTRY_DEAD or e.quantity == 0:
+                continue
+            if fold_fill(out, e.price, e.quantity):
+                return 1
+        return 0
+
+    cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil:
+        cdef uint32_t position = (<Symbol*>self.store.symbols.data)[symbol].first_position, at
+        cdef uint64_t seq = 0
+        cdef const Entry* e
+        cdef const Position* p
+        while position:
+            p = &(<const Position*>self.store.positions.data)[position]
+            at = p.last_entry if p.trades else 0
+            while at:
+                e = self.entry(at)
+                if e.seq < seq:
+                    break
+                if e.state == ENTRY_TRADE:
+                    seq = e.seq
+                    price[0] = e.price
+                    break
+                at = e.previous
+            position = p.next_in_symbol
+        return seq != 0
+
+
+# --- for tests ---------------------------------------------------------------------------------------------------
+
+cdef object int_of(i128 value):
+    cdef int64_t high = <int64_t>high_u128(<u128>value)
+    return (int(high) << 64) | int(low_u128(<u128>value))
+
+
+def fold(fills, cost=0, realized=0, quantity=0):
+    """Apply (price, signed quantity) fills in raw units; (quantity, cost, realized), or None on overflow."""
+    cdef Holding h
+    h.quantity = quantity
+    h.cost = i128_of((cost >> 64) & 0xFFFFFFFFFFFFFFFF, cost & 0xFFFFFFFFFFFFFFFF)
+    h.realized = i128_of((realized >> 64) & 0xFFFFFFFFFFFFFFFF, realized & 0xFFFFFFFFFFFFFFFF)
+    for price, signed in fills:
+        if fold_fill(&h, price, signed):
+            return None
+    return h.quantity, int_of(h.cost), int_of(h.realized)

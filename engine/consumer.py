@@ -1,0 +1,303 @@
+"""The risk consumer as a service: the nogil loop in a thread, and how other threads ask it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import msgspec
+import zmq
+
+from engine.alertframes import alert_topics
+from engine.codec import EventDecoder
+from engine.endpoints import endpoint
+from engine.errors import RiskwireError
+from engine.events import KillSwitch
+from engine.sink import SinkClient
+from ext.consumer import HALTS, ConsumerLoop
+from ext.records import MAX_FRAME_BYTES, Frame
+from ext.risk import RiskCore
+
+T = TypeVar("T")
+
+HEARTBEAT_S: Final = 0.2
+RETRY_S: Final = 0.5
+EVENTS_HWM: Final = 1_000
+ALERTS_HWM: Final = 10_000
+SINK_FLUSH_S: Final = 10.0
+STAGE: Final = "sequence"
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class ConsumerStopped(RiskwireError):
+    """The risk consumer does not run, so it cannot be asked."""
+
+
+class _CoreDecoder(EventDecoder):
+    """Decodes records with the names that the core knows, so that no frame before has to be read again."""
+
+    def __init__(self, core: RiskCore) -> None:
+        super().__init__()
+        self._core = core
+
+    def name(self, kind: int, name_id: int) -> str:
+        return self._core.name(kind, name_id).decode("utf-8", "replace") if name_id else ""
+
+
+class RiskConsumer:
+    """Keeps positions, limits and alerts up to date behind the sequence of one engine.
+
+    context: the ZeroMQ context. base: the address of the engine whose events it follows.
+    sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
+    announce: bind the alerts endpoint of the base and publish alerts and kills there.
+    report_after: refusals at or below this seq were reported by an earlier run.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        base: str,
+        *,
+        core: RiskCore | None = None,
+        sink: str | None = None,
+        announce: bool = True,
+        report_after: int = 0,
+        events_hwm: int = EVENTS_HWM,
+        alerts_hwm: int = ALERTS_HWM,
+        heartbeat_s: float = HEARTBEAT_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self.core = core if core is not None else RiskCore()
+        self.refused = 0  # in the sequence, after report_after
+        self.failure: BaseException | None = None
+        self._context, self._base, self._announce = context, base, announce
+        self._sink_endpoint, self._sink = sink, None
+        self._report_after = report_after
+        self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
+        self._decoder = _CoreDecoder(self.core)
+        self._waiting: list[tuple[int, Future[int]]] = []
+        self._wake_r, self._wake_w = -1, -1
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._bound: Future[None] = Future()
+        self.loop = ConsumerLoop(
+            self.core,
+            alert_topics(),
+            self._on_refused,
+            self._on_kill,
+            self._on_tick,
+            check_crc=not base.startswith("inproc://"),
+            heartbeat_ns=int(heartbeat_s * 1e9),
+            retry_ns=int(retry_s * 1e9),
+        )
+        self._sink: SinkClient | None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect (the broker may start later), bind alerts, and consume in a thread of its own.
+
+        Raises zmq.ZMQError where the alerts endpoint cannot be bound.
+        """
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        self._thread = threading.Thread(target=self._run, name="risk-consumer", daemon=True)
+        self._thread.start()
+        self._bound.result()
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Stop after the frame at hand; what was refused is with the sink first, where there is one."""
+        if self._thread is None:
+            return
+        self.loop.stop()
+        self._wake()
+        self._thread.join(timeout_s)
+        self._thread = None
+        with self._lock:
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._wake_r = self._wake_w = -1
+
+    def __enter__(self) -> RiskConsumer:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def error(self) -> str:
+        """Why nothing is applied any more, in one line; empty while all is well."""
+        if self.failure is not None:
+            return f"the risk consumer failed: {self.failure}"
+        if not self.loop.halted_for:
+            return ""
+        detail = getattr(self.core, "error", None)
+        return HALTS[self.loop.halted_for] + (f": {detail}" if detail else "")
+
+    def _run(self) -> None:
+        sockets: list[zmq.Socket[bytes]] = []
+        try:
+            events, replay, alerts = self._open(sockets)
+            self._bound.set_result(None)
+            self.loop.run(events, replay, alerts, self._wake_r)
+        except BaseException as problem:
+            if self._bound.done():
+                self.failure = problem
+            else:
+                self._bound.set_exception(problem)
+        finally:
+            self._close(sockets)
+
+    def _open(self, sockets: list[zmq.Socket[bytes]]) -> tuple[zmq.Socket[bytes], Any, Any]:
+        def socket(kind: int) -> zmq.Socket[bytes]:
+            made: zmq.Socket[bytes] = self._context.socket(kind)
+            made.linger = 0
+            made.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+            sockets.append(made)
+            return made
+
+        alerts = None
+        if self._announce:
+            alerts = socket(zmq.PUB)
+            alerts.sndhwm = self._alerts_hwm
+            alerts.linger = 1000  # the last alerts may leave
+            alerts.bind(endpoint(self._base, "alerts"))
+        events = socket(zmq.SUB)
+        events.rcvhwm = self._events_hwm
+        events.setsockopt(zmq.SUBSCRIBE, b"RW")
+        events.connect(endpoint(self._base, "events"))
+        replay = socket(zmq.DEALER)
+        replay.connect(endpoint(self._base, "replay"))
+        if self._sink_endpoint is not None:
+            self._sink = SinkClient(self._context, self._sink_endpoint)
+        return events, replay, alerts
+
+    def _close(self, sockets: list[zmq.Socket[bytes]]) -> None:
+        if self._sink is not None:
+            self._sink.flush(SINK_FLUSH_S)
+            self._sink.close()
+        for socket in sockets:
+            socket.close()
+        self._fail_waiting()
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[[RiskCore], T]) -> Future[T]:
+        """Run `function(core)` in the consumer's thread, between two frames, and return its future result.
+
+        Keep it short: nothing is applied meanwhile.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(self.core))
+            except BaseException as problem:
+                future.set_exception(problem)
+
+        if not self.is_alive:
+            future.set_exception(ConsumerStopped(self.error or "the risk consumer is stopped; start the engine again"))
+            return future
+        self.loop.call(run)
+        self._wake()
+        return future
+
+    def applied(self, seq: int) -> Future[int]:
+        """Return a future that is done, with the seq judged through, once `seq` is applied and judged."""
+        future: Future[int] = Future()
+
+        def wait(core: RiskCore) -> None:
+            self._waiting.append((seq, future))
+            self._resolve_waiting()
+
+        asked = self.call(wait)
+        asked.add_done_callback(lambda done: _pass_failure(done, future))
+        return future
+
+    def wait_applied(self, seq: int, timeout_s: float | None = None) -> int:
+        """Wait until `seq` is applied and judged; raises TimeoutError, or ConsumerStopped where it never will be."""
+        return self.applied(seq).result(timeout_s)
+
+    def _resolve_waiting(self) -> None:
+        applied = self.core.applied_seq
+        if self.error and self._waiting:
+            self._fail_waiting()
+        for seq, future in self._waiting:
+            if seq <= applied and future.set_running_or_notify_cancel():
+                future.set_result(applied)
+        self._waiting = [(seq, future) for seq, future in self._waiting if seq > applied and not future.cancelled()]
+        lowest = min((seq for seq, _ in self._waiting), default=0)
+        self.loop.wake_at(lowest, self._resolve_waiting if lowest else None)
+
+    def _fail_waiting(self) -> None:
+        reason = self.error or "the risk consumer was stopped"
+        for _, future in self._waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ConsumerStopped(reason))
+        self._waiting = []
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._wake_w >= 0:
+                try:
+                    os.write(self._wake_w, b"!")
+                except BlockingIOError:
+                    return  # full: the loop has enough to wake up for
+
+    # --- what the loop calls, in its thread -----------------------------------------------------------------------
+
+    def _on_refused(self, frame_bytes: bytes, refusals: Sequence[tuple[int, int]]) -> None:
+        new = [(seq, reason) for seq, reason in refusals if seq > self._report_after]
+        self.refused += len(new)
+        if self._sink is None or not new:
+            return
+        frame = Frame(frame_bytes, False)
+        at = time.time_ns()
+        self._sink.send(
+            [
+                self._decoder.dead_letter(frame, seq - frame.first_seq, reason, STAGE, seq=seq, at=at)
+                for seq, reason in new
+            ]
+        )
+        self.loop.ticking = True
+        self._sink.poll()
+        while self._sink.full and not self._sink.flush(0.1):
+            continue
+
+    def _on_tick(self) -> None:
+        if self._sink is not None:
+            self._sink.poll()
+            self.loop.ticking = not self._sink.idle
+
+    def _on_kill(self, frame_bytes: bytes) -> list[tuple[bytes, bytes]]:
+        """Return (topic, JSON of the KillSwitch with its seq) for each kill and release in a frame."""
+        frame = Frame(frame_bytes, False)
+        found = []
+        for i in range(len(frame)):
+            if frame.records[i]["type"] != 7:
+                continue
+            event = self._decoder.decode(frame, i)
+            if isinstance(event, KillSwitch):
+                fields = msgspec.structs.asdict(event) | {"type": "KillSwitch", "seq": frame.first_seq + i}
+                found.append((b"kill." + event.account.encode(), _encode(fields)))
+        return found
+
+
+def _pass_failure(done: Future[None], future: Future[int]) -> None:
+    problem = done.exception()
+    if problem is not None and not future.done():
+        future.set_exception(problem)

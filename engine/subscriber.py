@@ -1,0 +1,460 @@
+"""The receiving ends of the stream: frames in order from any seq, and alerts without a hole.
+
+Both subscribe first, then fetch what came before, and drop the overlap by number: what PUB dropped for a slow
+subscriber, and what happened before it came, is asked for again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import zmq
+import zmq.asyncio
+
+from engine.alertframes import decode_alerts
+from engine.client import WAIT_S, control_socket, decode_message, encode_message
+from engine.endpoints import check_base, default_base, endpoint
+from engine.errors import EngineUnreachable, FrameDecodeError, RequestRefused
+from engine.events import RiskAlert
+from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control
+from ext.records import KIND_SEQUENCED, MAX_FRAME_BYTES, Frame
+
+FETCH_BYTES: Final = 4 << 20
+ALERTS_PER_REQUEST: Final = 4_096
+RETRY_S: Final = 0.5
+STALE_AFTER_S: Final = 2.0
+HELD_FRAMES_MAX: Final = 256
+DRAIN_MAX: Final = 256
+FOREVER_S: Final = 3600.0
+
+
+class _Stream:
+    """Two sockets, one that is pushed to and one that is asked, drained without waiting."""
+
+    def __init__(self, context: zmq.Context[Any] | None) -> None:
+        self._context: zmq.Context[Any] = context or zmq.Context.instance()
+        self._sub: zmq.Socket[bytes] | None = None
+        self._asked: zmq.Socket[bytes] | None = None
+        self._poller: zmq.Poller | None = None
+        self._async_poller: zmq.asyncio.Poller | None = None
+
+    def _subscribe(self, address: str, topics: list[bytes], hwm: int) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        socket.linger = 0
+        socket.rcvhwm = hwm
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        for topic in topics:
+            socket.setsockopt(zmq.SUBSCRIBE, topic)
+        socket.connect(address)
+        return socket
+
+    def _wait(self, seconds: float) -> None:
+        if self._poller is None:
+            self._poller = zmq.Poller()
+            self._poller.register(self._sub, zmq.POLLIN)
+            self._poller.register(self._asked, zmq.POLLIN)
+        self._poller.poll(_milliseconds(seconds))
+
+    async def _wait_async(self, seconds: float) -> None:
+        if self._async_poller is None:
+            self._async_poller = zmq.asyncio.Poller()
+            self._async_poller.register(self._sub, zmq.POLLIN)
+            self._async_poller.register(self._asked, zmq.POLLIN)
+        await self._async_poller.poll(_milliseconds(seconds))
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for socket in (self._sub, self._asked):
+            if socket is not None:
+                socket.close(0)
+        self._sub = self._asked = None
+        self._poller = self._async_poller = None
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, int(seconds * 1000) + 1)
+
+
+def _messages(socket: zmq.Socket[bytes] | None) -> Iterator[list[bytes]]:
+    """Yield what has arrived, at most DRAIN_MAX messages."""
+    assert socket is not None, "the stream is closed"
+    for _ in range(DRAIN_MAX):
+        try:
+            yield socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return
+
+
+class EventStream(_Stream):
+    """Sequenced frames in order, from any seq on, each seq once: what the topic drops is fetched.
+
+    base: the engine's address. from_seq: the first seq wanted (1: everything).
+    check_crc: verify frames; over inproc they never left the process.
+    A frame may begin before the first seq wanted or overlap the one before it: judge records by their seq.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        from_seq: int = 1,
+        *,
+        context: zmq.Context[Any] | None = None,
+        hwm: int = 1_000,
+        check_crc: bool | None = None,
+        insecure: bool = False,
+    ) -> None:
+        super().__init__(context)
+        check_base(base, insecure)
+        self.next_seq = from_seq
+        self.last_seq = 0  # the highest seq the broker is known to have given
+        self.gaps = 0
+        self.caught_up = False
+        self._check_crc = not base.startswith("inproc://") if check_crc is None else check_crc
+        self._held: deque[Frame] = deque()
+        self._ready: deque[Frame] = deque()
+        self._fetching = False
+        self._asked_at = 0.0
+        self._sub = self._subscribe(endpoint(base, "events"), [b"RW"], hwm)
+        self._asked = self._context.socket(zmq.DEALER)
+        self._asked.linger = 0
+        self._asked.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._asked.connect(endpoint(base, "replay"))
+        self._fetch()
+
+    def next_frame(self, timeout_s: float | None = None) -> Frame | None:
+        """Return the next frame, or None when nothing came for timeout_s (None: wait for ever)."""
+        deadline = time.monotonic() + (FOREVER_S * 10_000 if timeout_s is None else timeout_s)
+        while not self._ready:
+            self._pump()
+            left_s = deadline - time.monotonic()
+            if self._ready:
+                break
+            if left_s <= 0:
+                return None
+            self._wait(min(left_s, RETRY_S))
+        return self._ready.popleft()
+
+    async def next_frame_async(self, timeout_s: float | None = None) -> Frame | None:
+        """Return the next frame as `next_frame` does, without blocking the event loop."""
+        deadline = time.monotonic() + (FOREVER_S * 10_000 if timeout_s is None else timeout_s)
+        while not self._ready:
+            self._pump()
+            left_s = deadline - time.monotonic()
+            if self._ready:
+                break
+            if left_s <= 0:
+                return None
+            await self._wait_async(min(left_s, RETRY_S))
+        return self._ready.popleft()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.next_frame()) is not None:
+            yield frame
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        while (frame := await self.next_frame_async()) is not None:
+            yield frame
+
+    @property
+    def sockets(self) -> tuple[zmq.Socket[bytes], ...]:
+        """The sockets to poll for whoever waits for several things; then call `next_frame(0)` until None."""
+        return tuple(socket for socket in (self._sub, self._asked) if socket is not None)
+
+    def _pump(self) -> None:
+        for parts in _messages(self._asked):
+            self._take_fetched(parts[0])
+        for parts in _messages(self._sub):
+            self._take_live(parts[0])
+            if len(self._ready) >= HELD_FRAMES_MAX:
+                break
+        if self._fetching and time.monotonic() - self._asked_at > RETRY_S:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        self._fetching = True
+        self._asked_at = time.monotonic()
+        upto = self._held[0].first_seq - 1 if self._held else 0
+        assert self._asked is not None
+        try:
+            self._asked.send(Control(FETCH, a=self.next_seq, b=upto, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
+        except zmq.Again:
+            return  # no broker for long: asked again after RETRY_S
+
+    def _take_live(self, message: bytes) -> None:
+        if (control := decode_control(message)) is not None:
+            if control.type == HEARTBEAT:
+                self._note_last(control.a)
+            return
+        frame = self._open(message)
+        if frame is None or _last(frame) < self.next_seq:
+            return
+        self.last_seq = max(self.last_seq, _last(frame))
+        if not self._fetching and frame.first_seq <= self.next_seq:
+            self._deliver(frame)
+        elif len(self._held) < HELD_FRAMES_MAX:
+            self._held.append(frame)
+            self._begin_gap()
+
+    def _note_last(self, last_seq: int) -> None:
+        self.last_seq = max(self.last_seq, last_seq)
+        if last_seq >= self.next_seq:
+            self._begin_gap()
+
+    def _begin_gap(self) -> None:
+        if not self._fetching:
+            self.gaps += 1
+            self._fetch()
+
+    def _take_fetched(self, message: bytes) -> None:
+        if (control := decode_control(message)) is None:
+            frame = self._open(message)
+            if frame is not None and frame.first_seq <= self.next_seq <= _last(frame):
+                self._asked_at = time.monotonic()
+                self._deliver(frame)
+            return
+        if control.type != FETCHED or not self._fetching:
+            return
+        self.last_seq = max(self.last_seq, control.b)
+        while self._held and self._held[0].first_seq <= self.next_seq:
+            self._deliver(self._held.popleft())
+        wanted = self._held[0].first_seq if self._held else self.last_seq + 1
+        if self.next_seq >= wanted:
+            self._fetching = False
+            self.caught_up = True
+        elif control.a > 1 and control.b >= self.next_seq:
+            self._fetch()
+
+    def _deliver(self, frame: Frame) -> None:
+        if _last(frame) >= self.next_seq:
+            self._ready.append(frame)
+            self.next_seq = _last(frame) + 1
+
+    def _open(self, message: bytes) -> Frame | None:
+        try:
+            frame = Frame(message, self._check_crc)
+        except FrameDecodeError:
+            return None  # missing now, and fetched as any gap is
+        return frame if frame.kind == KIND_SEQUENCED and len(frame) else None
+
+
+def _last(frame: Frame) -> int:
+    return frame.first_seq + len(frame) - 1
+
+
+class AlertFilter:
+    """Which alerts are wanted: severity exactly, account and symbol by case-sensitive globs, seq from `since` on."""
+
+    def __init__(self, severity: str | None, account: str, symbol: str, since: int | None) -> None:
+        self._severity = severity
+        self._account = re.compile(fnmatch.translate(account))
+        self._symbol = re.compile(fnmatch.translate(symbol))
+        self._since = since or 0
+
+    def takes(self, alert: RiskAlert) -> bool:
+        """Tell whether an alert is wanted."""
+        return (
+            alert.seq >= self._since
+            and self._severity in (None, alert.severity)
+            and self._account.match(alert.account) is not None
+            and self._symbol.match(alert.symbol) is not None
+        )
+
+
+class AlertSubscriber(_Stream):
+    """Alerts of a running engine: history from a seq on, then live, no hole and nothing twice.
+
+    base: the engine's address (default: `RISKWIRE_CONNECT`, else the user's runtime directory).
+    severity: only `breach`, `warn` or `clear`. account, symbol: globs.
+    since: history from this seq on, inclusive (None: only what is raised from now on).
+    count: end after so many alerts. idle_s: end when no alert came for so long.
+    on_stale: called with True when nothing at all was heard for 2 s, with False when the engine is back.
+    wait_s: how long to wait for the engine at the start.
+    Iterate it with `for` or `async for`. Raises EngineUnreachable where no engine answers at the start.
+    """
+
+    def __init__(
+        self,
+        base: str | None = None,
+        *,
+        severity: str | None = None,
+        account: str = "*",
+        symbol: str = "*",
+        since: int | None = None,
+        count: int | None = None,
+        idle_s: float | None = None,
+        on_stale: Callable[[bool], None] | None = None,
+        wait_s: float = WAIT_S,
+        hwm: int = 10_000,
+        insecure: bool = False,
+        context: zmq.Context[Any] | None = None,
+    ) -> None:
+        super().__init__(context)
+        self.base = check_base(base or os.environ.get("RISKWIRE_CONNECT") or default_base(), insecure)
+        self.stale = False
+        self.next_no = 0  # 0: not known before the engine's first answer
+        self.judged_through = 0
+        self.refetched = 0  # how often something missing was asked for again
+        self.delivered = 0
+        self._filter = AlertFilter(severity, account, symbol, since)
+        self._since = since
+        self._count, self._idle_s, self._on_stale = count, idle_s, on_stale
+        self._wait_s = wait_s
+        self._ready: deque[RiskAlert] = deque()
+        self._last_no = 0  # the engine's last alert_no as far as it is known
+        self._request_id = 0
+        self._asking = False
+        now = time.monotonic()
+        self._asked_at = self._heard_at = self._alert_at = self._opened_at = now
+        self._sub = self._subscribe(endpoint(self.base, "alerts"), [b"alert.", b"heartbeat"], hwm)
+        self._asked = control_socket(self._context, self.base)
+        self._ask()
+
+    def __iter__(self) -> Iterator[RiskAlert]:
+        while not self._ended():
+            if self._ready:
+                yield self._pop()
+            else:
+                self._pump()
+                if not self._ready:
+                    self._wait(self._wait_seconds())
+
+    async def __aiter__(self) -> AsyncIterator[RiskAlert]:
+        while not self._ended():
+            if self._ready:
+                yield self._pop()
+            else:
+                self._pump()
+                if not self._ready:
+                    await self._wait_async(self._wait_seconds())
+
+    def __enter__(self) -> AlertSubscriber:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _pop(self) -> RiskAlert:
+        self.delivered += 1
+        self._alert_at = time.monotonic()
+        return self._ready.popleft()
+
+    def _ended(self) -> bool:
+        if self._sub is None or (self._count is not None and self.delivered >= self._count):
+            return True
+        if self._idle_s is None or self._ready or not self.next_no:
+            return False
+        now = time.monotonic()
+        behind = self.next_no <= self._last_no and now - self._heard_at < self._idle_s
+        return not behind and now - self._alert_at >= self._idle_s
+
+    def _wait_seconds(self) -> float:
+        now = time.monotonic()
+        until = self._heard_at + STALE_AFTER_S if not self.stale else now + FOREVER_S
+        if self._asking:
+            until = min(until, self._asked_at + RETRY_S)
+        if not self.next_no:
+            until = min(until, self._opened_at + self._wait_s)
+        if self._idle_s is not None:
+            until = min(until, max(self._alert_at + self._idle_s, now + 0.001))
+        return max(0.0, until - now)
+
+    def _pump(self) -> None:
+        for parts in _messages(self._asked):
+            self._take_answer(parts[-1])
+        for parts in _messages(self._sub):
+            self._take_live(parts)
+        now = time.monotonic()
+        if not self.next_no and now - self._opened_at >= self._wait_s:
+            raise EngineUnreachable(
+                f"no engine answered at {self.base} within {self._wait_s:g} s; "
+                "start one with `riskwire serve`, or name its address with --connect"
+            )
+        if now - self._heard_at >= STALE_AFTER_S and not self.stale and self.next_no:
+            self._say_stale(True)
+        if self._asking and now - self._asked_at >= RETRY_S:
+            self._ask()
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        if self.stale:
+            self._say_stale(False)
+
+    def _say_stale(self, stale: bool) -> None:
+        self.stale = stale
+        if self._on_stale is not None:
+            self._on_stale(stale)
+
+    def _ask(self) -> None:
+        """Ask for the alerts from next_no on; the first time for the place to begin."""
+        self._asking = True
+        self._asked_at = time.monotonic()
+        self._request_id += 1
+        request: dict[str, Any] = {"do": "alerts", "id": self._request_id, "max": ALERTS_PER_REQUEST}
+        if self.next_no:
+            request["from_no"] = self.next_no
+        elif self._since is not None:
+            request["since_seq"] = self._since
+        else:
+            request["max"] = 0
+        assert self._asked is not None
+        try:
+            self._asked.send(encode_message(request), zmq.DONTWAIT)
+        except zmq.Again:
+            return  # nobody there for long: asked again after RETRY_S
+
+    def _take_answer(self, message: bytes) -> None:
+        answer = decode_message(message)
+        self._heard()
+        if answer.get("id") != self._request_id or not self._asking:
+            return
+        self._asking = False
+        if not answer.get("ok"):
+            raise RequestRefused(str(answer.get("error")))
+        self._last_no = int(answer["last_no"])
+        self.judged_through = int(answer["judged_through"])
+        if not self.next_no:
+            self.next_no = int(answer["first_no"])
+            self._alert_at = time.monotonic()
+        if answer["alerts"]:
+            self._take_alerts(decode_alerts(answer["alerts"]))
+        if self.next_no <= self._last_no:
+            self._ask()
+
+    def _take_live(self, parts: list[bytes]) -> None:
+        self._heard()
+        if not self.next_no or len(parts) != 2:
+            return  # before the first answer, what comes live is part of that answer or after it
+        if parts[0] == b"heartbeat":
+            self._take_heartbeat(decode_control(parts[1]))
+            return
+        alerts = decode_alerts(parts[1])
+        self._last_no = max(self._last_no, alerts[-1].alert_no)
+        if alerts[0].alert_no <= self.next_no:
+            self._take_alerts(alerts)
+        elif not self._asking:
+            self.refetched += 1
+            self._ask()
+
+    def _take_heartbeat(self, beat: Control | None) -> None:
+        if beat is None:
+            return
+        self.judged_through = beat.b
+        if beat.c < self.next_no - 1 and beat.a == beat.b:
+            self.next_no = 1  # another history: an engine that started without the journal of the one before
+        self._last_no = beat.c
+        if beat.c >= self.next_no and not self._asking:
+            self.refetched += 1
+            self._ask()
+
+    def _take_alerts(self, alerts: list[RiskAlert]) -> None:
+        for alert in alerts:
+            if alert.alert_no == self.next_no:
+                self.next_no += 1
+                if self._filter.takes(alert):
+                    self._ready.append(alert)

@@ -1,0 +1,37 @@
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from ext.risk import RiskCore
+
+STATES: Final[tuple[str, ...]]
+HALTS: Final[dict[int, str]]
+
+class ConsumerLoop:
+    core: RiskCore
+    ticking: bool
+    state: int
+    halted_for: int
+    epoch: int
+    last_seq: int
+    sent_no: int
+    gaps: int
+    frames: int
+    damaged: int
+    def __init__(
+        self,
+        core: RiskCore,
+        topics: Mapping[tuple[int, int], bytes],
+        on_refused: Callable[[bytes, Sequence[tuple[int, int]]], None],
+        on_kill: Callable[[bytes], Iterable[tuple[bytes, bytes]]] | None = None,
+        on_tick: Callable[[], None] | None = None,
+        check_crc: bool = True,
+        heartbeat_ns: int = 200_000_000,
+        retry_ns: int = 500_000_000,
+    ) -> None: ...
+    def set_topic(self, severity: int, kind: int, topic: bytes) -> None: ...
+    def run(self, events: Any, replay: Any, alerts: Any, wake_fd: int) -> None: ...
+    def call(self, function: Callable[[], None]) -> None: ...
+    def stop(self) -> None: ...
+    def wake_at(self, seq: int, on_applied: Callable[[], None] | None) -> None: ...
+    @property
+    def state_name(self) -> str: ...

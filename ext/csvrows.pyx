@@ -1,0 +1,609 @@
+"""CSV bytes to rows to records: RFC 4180, one pass, no Python object per row.
+
+The window holds a chunk of the source. One vectorised pass notes where its commas, line ends and quotes are; rows are
+then cut from those marks. Every row, good or bad, leaves one record with its origin: the physical line it starts on
+and its bytes without the line end. Files are read, not mapped: one that shrinks while it is read would kill the
+process with SIGBUS, and pages of a mapping count as the process's memory.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.buffer cimport PyBUF_WRITE
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+
+from ext.feedwriter cimport (
+    FIELDS, FIELD_IGNORED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, utf8_step,
+)
+from ext.records cimport REASON_UNDECODABLE, Bytes, Origin, bytes_append, bytes_free, bytes_reserve
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <stddef.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    static inline uint64_t rw_csv_mask64(const uint8_t *p, __m128i a, __m128i b, __m128i c, uint64_t *high) {
+        uint64_t found = 0, above = 0;
+        for (int k = 0; k < 4; k++) {
+            __m128i x = _mm_loadu_si128((const __m128i *)(p + 16 * k));
+            __m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, a), _mm_cmpeq_epi8(x, b)), _mm_cmpeq_epi8(x, c));
+            found |= (uint64_t)(uint32_t)_mm_movemask_epi8(hit) << (16 * k);
+            above |= (uint64_t)(uint32_t)_mm_movemask_epi8(x);
+        }
+        *high |= above;
+        return found;
+    }
+    #endif
+
+    /* Offsets in [from, to) of the delimiter, line ends and quotes into out, which has room for to - from + 8. */
+    static size_t rw_csv_marks(const uint8_t *data, size_t from, size_t to, uint8_t delimiter, uint32_t *out, int *non_ascii) {
+        size_t n = 0, i = from;
+        uint64_t high = 0;
+    #if defined(__SSE2__)
+        const __m128i a = _mm_set1_epi8((char)delimiter), b = _mm_set1_epi8('\\n'), c = _mm_set1_epi8('"');
+        for (; i + 64 <= to; i += 64) {
+            uint64_t found = rw_csv_mask64(data + i, a, b, c, &high);
+            /* Groups of four are written without asking how many there are: the branch would guess wrong. */
+            while (found) {
+                size_t before = n;
+                int count = __builtin_popcountll(found);
+                for (int k = 0; k < 4; k++) {
+                    out[before + k] = (uint32_t)(i + (found ? __builtin_ctzll(found) : 0));
+                    found &= found - 1;
+                }
+                n += count < 4 ? count : 4;
+            }
+        }
+    #endif
+        for (; i < to; i++) {
+            uint8_t x = data[i];
+            high |= x & 0x80;
+            if (x == delimiter || x == '\\n' || x == '"') out[n++] = (uint32_t)i;
+        }
+        if (high) *non_ascii = 1;
+        return n;
+    }
+    """
+    size_t rw_csv_marks(const uint8_t* data, size_t start, size_t to, uint8_t delimiter, uint32_t* out,
+                        bint* non_ascii) noexcept nogil
+
+cdef enum:
+    NEWLINE = 10
+    RETURN = 13
+    QUOTE = 34
+
+
+cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
+    cdef size_t i = 0, step
+    cdef uint64_t eight
+    while i < n:
+        if n - i >= 8:
+            memcpy(&eight, p + i, 8)
+            if eight & 0x8080808080808080ULL == 0:
+                i += 8
+                continue
+        step = utf8_step(p + i, n - i)
+        if step == 0:
+            return False
+        i += step
+    return True
+
+
+cdef class CsvReader:
+    # Rows of one CSV source into the frames of `writer`; see the .pyi for the Python face.
+
+    def __init__(self, source not None, FeedWriter writer not None, *, str delimiter=","):
+        if len(delimiter.encode()) != 1 or delimiter in '"\n\r':
+            raise ValueError(f"a delimiter is one ASCII character, no quote and no line end: {delimiter!r}")
+        self.source = source
+        self.writer = writer
+        self.delimiter = ord(delimiter)
+        self.line = 1
+        if self.refill() >= 3 and self.window.data[0] == 0xEF and self.window.data[1] == 0xBB and self.window.data[2] == 0xBF:
+            self.position = 3
+
+    def __dealloc__(self):
+        bytes_free(&self.constants)
+        bytes_free(&self.unescaped)
+        bytes_free(&self.targets)
+        bytes_free(&self.copies)
+        bytes_free(&self.window)
+        bytes_free(&self.marks)
+
+    # --- reading ---
+
+    cdef int refill(self) except -1:
+        """Move the unread rest to the front and read on; the bytes read, 0 at the end of the source."""
+        cdef size_t rest = self.window.size - self.position
+        cdef size_t room
+        cdef size_t got = 0
+        if self.at_end:
+            return 0
+        if self.flush_raw() < 0:
+            raise MemoryError
+        if self.position:
+            memmove(self.window.data, self.window.data + self.position, rest)
+            self.window.size = rest
+            self.position = 0
+            self.marks.size = 0
+            self.mark = 0
+            self.marked_to = 0
+            self.non_ascii = False
+        self.raw_from = 0
+        # A long row grows the window in steps of its own size, so that reading stays linear.
+        room = rest if rest > CHUNK_BYTES else CHUNK_BYTES
+        if bytes_reserve(&self.window, room + TEXT_SLACK_BYTES + 1) < 0:
+            raise MemoryError
+        try:
+            got = self.source.readinto(PyMemoryView_FromMemory(<char*>self.window.data + self.window.size, room, PyBUF_WRITE))
+        except EOFError as error:
+            self.damage = str(error)
+        self.window.size += got
+        if got == 0:
+            self.at_end = True
+            if self.damage is None and self.window.size and self.window.data[self.window.size - 1] != NEWLINE:
+                self.window.data[self.window.size] = NEWLINE
+                self.window.size += 1
+        memset(self.window.data + self.window.size, 0, TEXT_SLACK_BYTES)
+        if self.index_window() < 0:
+            raise MemoryError
+        return <int>got
+
+    cdef int index_window(self) noexcept nogil:
+        cdef size_t fresh = self.window.size - self.marked_to
+        if fresh == 0:
+            return 0
+        if bytes_reserve(&self.marks, (fresh + 8) * sizeof(uint32_t)) < 0:
+            return -1
+        self.marks.size += sizeof(uint32_t) * rw_csv_marks(
+            self.window.data, self.marked_to, self.window.size, self.delimiter,
+            <uint32_t*>(self.marks.data + self.marks.size), &self.non_ascii)
+        self.marked_to = self.window.size
+        return 0
+
+    # --- rows ---
+
+    cdef int split_row(self) noexcept nogil:
+        """Cut the row at the cursor into `row` and `split`, without taking it."""
+        cdef const uint32_t* marks = <const uint32_t*>self.marks.data
+        cdef size_t count = self.marks.size // sizeof(uint32_t)
+        cdef size_t k = self.mark, start = self.position, at
+        cdef uint32_t column = 0, columns = self.columns
+        cdef const uint8_t* data = self.window.data
+        cdef const uint8_t* targets = self.targets.data
+        cdef uint8_t target, c
+        while k < count:
+            at = marks[k]
+            k += 1
+            c = data[at]
+            if c == QUOTE:
+                return self.split_quoted()
+            if c == NEWLINE:
+                break
+            target = targets[column] if column < columns else FIELD_IGNORED
+            self.row.text[target] = data + start
+            self.row.length[target] = at - start
+            column += 1
+            start = at + 1
+        else:
+            return ROW_MORE
+        self.split.next = at + 1
+        self.split.next_mark = k
+        self.split.lines = 1
+        if at > start and data[at - 1] == RETURN:
+            at -= 1
+        self.split.end = at
+        if at == self.position:
+            return ROW_BLANK
+        target = targets[column] if column < columns else FIELD_IGNORED
+        self.row.text[target] = data + start
+        self.row.length[target] = at - start
+        self.split.columns = column + 1
+        return ROW_OK if column + 1 == columns else ROW_COUNT
+
+    cdef int split_quoted(self) noexcept nogil:
+        """split_row for rows with quotes: fields that start with one end at the next that is not doubled."""
+        cdef const uint32_t* marks = <const uint32_t*>self.marks.data
+        cdef size_t count = self.marks.size // sizeof(uint32_t)
+        cdef size_t k = self.mark, start = self.position, at = 0, end
+        cdef size_t close = 0                       # offset behind the closing quote; 0: the field is not quoted
+        cdef size_t first_line = 0, first_mark = 0  # the first line end, where a broken row is cut
+        cdef bint open = False, doubled = False, broken = False, whole = False
+        cdef uint32_t column = 0
+        cdef const uint8_t* data = self.window.data
+        cdef uint8_t target, c
+        self.split.lines = 1
+        self.unescaped.size = 0
+        # Unescaped fields are shorter than the row, so that one reservation keeps their addresses.
+        while k < count:
+            at = marks[k]
+            k += 1
+            c = data[at]
+            if c == NEWLINE and first_mark == 0:
+                first_line = at
+                first_mark = k
+            if broken:
+                if c == NEWLINE:
+                    break
+                continue
+            if open:
+                if c == NEWLINE:
+                    self.split.lines += 1
+                if c != QUOTE:
+                    continue
+                if at + 1 == self.window.size and not self.at_end:
+                    return ROW_MORE
+                if at + 1 < self.window.size and data[at + 1] == QUOTE:
+                    doubled = True
+                    k += 1
+                else:
+                    open = False
+                    close = at + 1
+                continue
+            if c == QUOTE:
+                if at == start and close == 0:
+                    open = True
+                else:
+                    broken = True
+                    if first_mark:
+                        break
+                continue
+            end = at
+            if c == NEWLINE and end > start and data[end - 1] == RETURN and (close == 0 or end == close + 1):
+                end -= 1
+            if close and end != close:
+                broken = True
+                if first_mark:
+                    break
+                continue
+            target = (<const uint8_t*>self.targets.data)[column] if column < self.columns else FIELD_IGNORED
+            if close == 0:
+                self.row.text[target] = data + start
+                self.row.length[target] = end - start
+            elif not doubled:
+                self.row.text[target] = data + start + 1
+                self.row.length[target] = close - start - 2
+            elif not unescape(&self.unescaped, data + start + 1, close - start - 2,
+                              self.window.size, &self.row.text[target], &self.row.length[target]):
+                return ROW_NO_MEMORY
+            column += 1
+            start = at + 1
+            close = 0
+            doubled = False
+            if c == NEWLINE:
+                whole = True
+                break
+        if not whole:
+            return self.cut_broken(broken, first_line, first_mark)
+        self.split.end = end
+        self.split.next = at + 1
+        self.split.next_mark = k
+        self.split.columns = column
+        return ROW_OK if column == self.columns else ROW_COUNT
+
+    cdef int cut_broken(self, bint broken, size_t first_line, size_t first_mark) noexcept nogil:
+        """End a row whose quoting is broken, or whose quote never closes, with its first physical line."""
+        if not broken and not self.at_end and self.window.size - self.position < ROW_BYTES_MAX:
+            return ROW_MORE
+        if first_mark == 0:
+            if self.at_end and self.damage is None:
+                # Only a quote that opens the very end: refill always ends the last line.
+                first_line = self.window.size
+            else:
+                return ROW_MORE
+        self.split.lines = 1
+        self.split.next = first_line + 1
+        self.split.next_mark = first_mark
+        self.split.end = first_line
+        if first_line > self.position and self.window.data[first_line - 1] == RETURN:
+            self.split.end -= 1
+        return ROW_QUOTING
+
+    cdef void consume(self) noexcept nogil:
+        self.position = self.split.next
+        self.mark = self.split.next_mark
+        self.line += self.split.lines
+
+    cdef int find_row(self) noexcept nogil:
+        """The status of the next record, behind blank lines and the rest of a row that was too long."""
+        cdef int status
+        while True:
+            if self.skipping:
+                if not self.skip_line():
+                    return ROW_END if self.at_end else ROW_MORE
+            status = self.split_row()
+            if status == ROW_BLANK:
+                self.consume()
+                continue
+            if status == ROW_MORE:
+                if self.at_end:
+                    return ROW_END
+                if self.window.size - self.position >= ROW_BYTES_MAX:
+                    return ROW_LONG
+            return status
+
+    cdef bint skip_line(self) noexcept nogil:
+        """Drop the rest of a row that was too long; False: it goes on behind the window."""
+        cdef const uint32_t* marks = <const uint32_t*>self.marks.data
+        cdef size_t count = self.marks.size // sizeof(uint32_t)
+        while self.mark < count:
+            self.mark += 1
+            if self.window.data[marks[self.mark - 1]] == NEWLINE:
+                self.position = marks[self.mark - 1] + 1
+                self.skipping = False
+                self.line += 1
+                return True
+        self.position = self.window.size
+        return False
+
+    cdef int next_status(self) except -1:
+        cdef int status
+        while True:
+            with nogil:
+                status = self.find_row()
+            if status == ROW_NO_MEMORY:
+                raise MemoryError
+            if status != ROW_MORE:
+                return status
+            self.refill()
+
+    # --- records ---
+
+    cdef int add_origin(self, size_t start, size_t length) noexcept nogil:
+        """The origin of the record added last: its bytes follow with the frame's other rows, in one copy."""
+        cdef Origin origin
+        origin.position = self.line
+        origin.raw_offset = <uint32_t>(self.raw_base + start - self.raw_from)
+        origin.raw_length = <uint32_t>length
+        return bytes_append(&self.writer.builder.origins, &origin, sizeof(origin))
+
+    cdef int flush_raw(self) noexcept nogil:
+        """Copy the rows taken since the last call behind the frame's origins."""
+        cdef int status = 0
+        if self.position > self.raw_from:
+            status = bytes_append(&self.writer.builder.raw, self.window.data + self.raw_from,
+                                  self.position - self.raw_from)
+        self.raw_from = self.position
+        self.raw_base = self.writer.builder.raw.size
+        return status
+
+    cdef int add_row(self, int status) noexcept nogil:
+        """The record of the row at the cursor, or its refusal."""
+        cdef size_t start = self.position, length = self.split.end - self.position
+        cdef size_t i
+        cdef int failed
+        if status == ROW_LONG:
+            return self.add_long_row()
+        self.records_read += 1
+        if status == ROW_QUOTING:
+            failed = self.writer.reject(
+                REASON_UNDECODABLE, NULL, NULL, 0,
+                "broken quoting: a quoted field ends with a quote before a comma or the line end, a quote inside it is doubled")
+        elif self.non_ascii and not is_utf8(self.window.data + start, length):
+            failed = self.writer.reject(REASON_UNDECODABLE, NULL, NULL, 0, "not UTF-8: expected text in UTF-8")
+        elif status == ROW_COUNT:
+            failed = self.reject_count()
+        else:
+            for i in range(self.copies.size // 2):
+                self.row.text[self.copies.data[2 * i]] = self.row.text[self.copies.data[2 * i + 1]]
+                self.row.length[self.copies.data[2 * i]] = self.row.length[self.copies.data[2 * i + 1]]
+            failed = self.writer.add_row(self.rules, &self.row, self.records_read)
+        if failed < 0 or self.add_origin(start, length) < 0:
+            return -1
+        self.consume()
+        return 0
+
+    cdef int reject_count(self) noexcept nogil:
+        cdef uint8_t text[96]
+        cdef size_t n = 0
+        n = append_words(text, n, "found ")
+        n = append_count(text, n, self.split.columns)
+        n = append_words(text, n, " fields, expected ")
+        n = append_count(text, n, self.columns)
+        text[n] = 0
+        return self.writer.reject(REASON_UNDECODABLE, NULL, NULL, 0, <const char*>text)
+
+    cdef int add_long_row(self) noexcept nogil:
+        """Refuse a row beyond ROW_BYTES_MAX with its first bytes, and skip to the next physical line."""
+        self.records_read += 1
+        if self.writer.reject(REASON_UNDECODABLE, NULL, NULL, 0,
+                              "found a row above 16777216 bytes, expected a shorter one (its first 65536 are kept)") < 0:
+            return -1
+        if self.add_origin(self.position, LONG_ROW_RAW_BYTES) < 0:
+            return -1
+        if bytes_append(&self.writer.builder.raw, self.window.data + self.raw_from,
+                        self.position - self.raw_from + LONG_ROW_RAW_BYTES) < 0:
+            return -1
+        self.skipping = True
+        self.position = self.window.size
+        self.mark = self.marks.size // sizeof(uint32_t)
+        self.raw_from = self.position
+        self.raw_base = self.writer.builder.raw.size
+        return 0
+
+    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+        """Rows into records until the frame is full, the window is empty or a time is beyond the limit."""
+        cdef int status
+        cdef int64_t time_ns
+        while (self.writer.builder.count < records_max
+               and self.writer.builder.raw.size + self.position - self.raw_from < FRAME_RAW_BYTES_MAX):
+            status = self.find_row()
+            if status >= ROW_MORE:
+                return status
+            if limited and status == ROW_OK and self.time_of_row(&time_ns) and time_ns > limit_ns:
+                return ROW_OK
+            if self.add_row(status) < 0:
+                return ROW_NO_MEMORY
+        return ROW_OK
+
+    cdef bint time_of_row(self, int64_t* out) noexcept nogil:
+        cdef size_t i
+        for i in range(self.copies.size // 2):
+            self.row.text[self.copies.data[2 * i]] = self.row.text[self.copies.data[2 * i + 1]]
+            self.row.length[self.copies.data[2 * i]] = self.row.length[self.copies.data[2 * i + 1]]
+        return self.writer.row_time(self.rules, &self.row, out)
+
+    # --- the Python face ---
+
+    def read_header(self):
+        """The fields of the first row, as bytes, and take it; None where the source is empty. Before `configure`.
+
+        Raises ValueError where the row has broken quoting or is too long.
+        """
+        cdef int status
+        cdef size_t length
+        cdef bytes raw
+        self.columns = 0
+        status = self.next_status()
+        if status == ROW_END:
+            return None
+        if status == ROW_QUOTING:
+            raise ValueError("broken quoting")
+        if status == ROW_LONG:
+            raise ValueError("longer than 16777216 bytes")
+        length = self.split.end - self.position
+        raw = PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, length)
+        self.consume()
+        self.raw_from = self.position
+        return raw
+
+    @property
+    def columns_found(self):
+        """Fields of the row that was looked at last."""
+        return self.split.columns
+
+    def first_record(self):
+        """The bytes of the next data record without its line end, not taken; None where there is none."""
+        cdef int status = self.next_status()
+        if status == ROW_END:
+            return None
+        if status == ROW_LONG:
+            return PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, LONG_ROW_RAW_BYTES)
+        return PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, self.split.end - self.position)
+
+    def configure(self, list targets not None, dict constants not None, list copies not None):
+        """Say what each column is.
+
+        ``targets``: a Field number per column of a row (12: ignored). ``constants``: Field number to text (bytes) of
+        columns that the source does not have. ``copies``: pairs of a Field and the Field whose column it shares.
+        """
+        cdef size_t at = 0
+        if not 0 < len(targets) <= COLUMNS_MAX:
+            raise ValueError(f"1 to {COLUMNS_MAX} columns, not {len(targets)}")
+        memset(&self.row, 0, sizeof(self.row))
+        self.columns = len(targets)
+        for store, values in ((0, targets), (1, [x for pair in copies for x in pair])):
+            data = bytes(values)
+            if any(value > FIELD_IGNORED for value in values):
+                raise ValueError(f"fields are 0 to {FIELD_IGNORED}: {values}")
+            if bytes_append(&self.copies if store else &self.targets, <const char*>data, len(data)) < 0:
+                raise MemoryError
+        if bytes_reserve(&self.constants, sum(len(text) + TEXT_SLACK_BYTES for text in constants.values())) < 0:
+            raise MemoryError
+        for field, text in constants.items():
+            if not 0 <= field < FIELDS:
+                raise ValueError(f"a constant's field is 0 to {FIELDS - 1}: {field}")
+            memcpy(self.constants.data + at, <const char*><bytes>text, len(text))
+            self.row.text[<int>field] = self.constants.data + at
+            self.row.length[<int>field] = len(text)
+            at += len(text) + TEXT_SLACK_BYTES
+
+    def begin(self, RowRules rules not None):
+        """Take the rules; rows can be read from now on."""
+        self.rules = rules
+
+    def head(self):
+        """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
+        cdef int64_t time_ns = 0
+        cdef int status = self.next_status()
+        if status == ROW_END:
+            return self.damage is not None, None
+        if status != ROW_OK or not self.time_of_row(&time_ns):
+            return True, None
+        return True, time_ns
+
+    def fill(self, uint32_t records_max, limit=None):
+        """Add records until the frame has ``records_max``; False once the source has no more.
+
+        ``limit``: stop before a row later than this time (ns).
+        """
+        cdef bint limited = limit is not None
+        cdef int64_t limit_ns = limit if limited else 0
+        cdef int status
+        self.raw_from = self.position
+        self.raw_base = self.writer.builder.raw.size
+        while not self.finished:
+            with nogil:
+                status = self.fill_rows(records_max, limited, limit_ns)
+            if status == ROW_NO_MEMORY:
+                raise MemoryError
+            if status == ROW_OK:
+                break
+            if status == ROW_END:
+                self.finished = True
+                self.add_damage()
+            else:
+                self.refill()
+        if self.flush_raw() < 0:
+            raise MemoryError
+        return not self.finished
+
+    cdef int add_damage(self) except -1:
+        """The last dead letter of a source that broke off: where, why, and the row it cut."""
+        cdef size_t length = self.window.size - self.position
+        if self.damage is None:
+            return 0
+        self.records_read += 1
+        self.writer.add_rejected(REASON_UNDECODABLE, self.damage)
+        self.damage = None
+        if self.skipping:
+            length = 0
+        if self.add_origin(self.position, length) < 0:
+            raise MemoryError
+        self.position += length
+        return 0
+
+
+cdef bint unescape(Bytes* store, const uint8_t* text, size_t length, size_t room, const uint8_t** out,
+                   size_t* out_length) noexcept nogil:
+    """Undouble the quotes of a field; False: no memory. `room` bounds all fields of a row together."""
+    cdef size_t i = 0, n = 0
+    cdef uint8_t* target
+    # Reserved once per row (size 0), for every field of it: earlier fields must stay where they are.
+    if store.size == 0 and bytes_reserve(store, room + 64) < 0:
+        return False
+    target = store.data + store.size
+    while i < length:
+        target[n] = text[i]
+        n += 1
+        i += 2 if text[i] == QUOTE else 1
+    store.size += n
+    out[0] = target
+    out_length[0] = n
+    return True
+
+
+cdef size_t append_words(uint8_t* text, size_t n, const char* words) noexcept nogil:
+    while words[0]:
+        text[n] = words[0]
+        n += 1
+        words += 1
+    return n
+
+
+cdef size_t append_count(uint8_t* text, size_t n, uint32_t count) noexcept nogil:
+    cdef uint8_t digits[10]
+    cdef int k = 0
+    while True:
+        digits[k] = <uint8_t>(48 + count % 10)
+        k += 1
+        count //= 10
+        if count == 0:
+            break
+    while k:
+        k -= 1
+        text[n] = digits[k]
+        n += 1
+    return n

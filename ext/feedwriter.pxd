@@ -1,0 +1,97 @@
+"""From the texts of one trade to a record of a frame: the checks that every feed shares."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from ext.decimals cimport Decimal64
+from ext.definitions cimport NameTable
+from ext.records cimport Bytes, FrameBuilder, Record
+
+cdef enum:                          # the canonical columns (DESIGN section 9), and where others go
+    FIELD_TRADE_ID = 0
+    FIELD_SYMBOL = 1
+    FIELD_PRICE = 2
+    FIELD_VOLUME = 3
+    FIELD_SIDE = 4
+    FIELD_EXECUTED_AT = 5
+    FIELD_ACCOUNT = 6
+    FIELD_VENUE = 7
+    FIELD_STRATEGY = 8
+    FIELD_FEE = 9
+    FIELD_EXEC_TYPE = 10
+    FIELD_REF_TRADE_ID = 11
+    FIELDS = 12
+    FIELD_IGNORED = 12
+
+cdef enum:
+    SIDE_FROM_TEXT = 0              # RowRules.side_rule; 1 and 2 are Side
+    SIDE_BY_TICK = 3
+    TEXT_SLACK_BYTES = 32           # readable bytes needed behind every text of a Row
+    ERROR_BYTES_MAX = 255           # ref_length of a rejected record is one byte
+    NAME_CACHE_SLOTS = 4096
+
+cdef struct Row:                    # the texts of one trade; NULL: the source has no such column
+    const uint8_t* text[13]
+    size_t length[13]
+
+cdef struct NameSlot:               # a name of at most 16 bytes, zero-padded, and its id (0: free)
+    uint64_t low
+    uint64_t high
+    uint32_t id
+    uint32_t length
+
+cdef struct Tick:                   # a symbol's last good price and the side it was given
+    int64_t mantissa
+    int exponent
+    uint8_t side
+
+cdef struct SideText:
+    uint8_t text[16]
+    uint8_t length
+    uint8_t side
+
+cdef class RowRules:
+    """What a source lacks or says differently: made ids, sides, the default account, units."""
+    cdef readonly int side_rule
+    cdef uint8_t account[96]        # of rows that name none
+    cdef size_t account_length
+    cdef bint make_ids
+    cdef uint8_t id_text[48]        # `<16 hex>#` and room for the number
+    cdef SideText side_texts[8]
+    cdef int side_text_count
+    cdef int price_shift            # added to the exponent of every price
+    cdef int64_t time_base_ns       # time_unit_ns > 0: executed_at = base + integer x unit
+    cdef int64_t time_unit_ns
+    cdef Bytes ticks                # Tick per symbol id
+
+cdef class FeedWriter:
+    """One feed's frames: its names, numbered from 1 per kind, and the frame being built."""
+    cdef readonly FrameBuilder builder
+    cdef NameTable symbols
+    cdef NameTable accounts
+    cdef NameTable venues
+    cdef NameTable strategies
+    cdef uint32_t defined[4]        # names of each kind that earlier frames defined, id 0 included
+    cdef NameSlot* cache            # NAME_CACHE_SLOTS per kind
+    cdef Bytes scratch
+
+    # Add one trade, or its refusal as `invalid`; `number` is the data record's, for made ids. 0, or -1 without memory.
+    cdef int add_row(self, RowRules rules, const Row* row, uint64_t number) noexcept nogil
+    # executed_at of a row in ns: 1, or 0 where it has none.
+    cdef bint row_time(self, RowRules rules, const Row* row, int64_t* out) noexcept nogil
+    # Add a refusal: `field: found 'text', expected …` (field and text may be NULL). 0, or -1 without memory.
+    cdef int reject(self, int reason, const char* field, const uint8_t* found, size_t length,
+                    const char* expected) noexcept nogil
+    cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil   # NO_NAME: no memory
+    cdef NameTable table(self, int kind)
+    cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
+    cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil
+    cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil
+    cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil
+    cdef int tick_side(self, RowRules rules, uint32_t symbol, const Decimal64* price) noexcept nogil
+    cdef int check_texts(self, RowRules rules, const Row* row) noexcept nogil
+    cdef int read_numbers(self, RowRules rules, const Row* row, Decimal64* price, Decimal64* volume,
+                          Record* r) noexcept nogil
+    cdef int read_kind(self, const Row* row, Record* r) noexcept nogil
+    cdef int finish_row(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil
+
+cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil

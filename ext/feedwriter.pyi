@@ -1,0 +1,31 @@
+from typing import Final
+
+from ext.records import FrameBuilder
+
+FIELD_NAMES: Final[tuple[str, ...]]
+SIDE_RULES: Final[dict[str | None, int]]
+SIDE_TEXTS: Final[dict[str, int]]
+
+class RowRules:
+    side_rule: int
+    def __init__(
+        self,
+        *,
+        side: str | None = None,
+        account: str = "default",
+        id_prefix: bytes | None = None,
+        side_texts: dict[str, int] | None = None,
+        price_shift: int = 0,
+        time_base_ns: int = 0,
+        time_unit_ns: int = 0,
+    ) -> None: ...
+
+class FeedWriter:
+    builder: FrameBuilder
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def set_source(self, name: bytes, unit: int) -> None: ...
+    def add_trade(self, rules: RowRules, fields: tuple[bytes | None, ...], number: int) -> None: ...
+    def add_rejected(self, reason: int, error: str) -> None: ...
+    def name(self, kind: int, text: bytes) -> int: ...
+    def take(self) -> bytearray | None: ...

@@ -1,0 +1,657 @@
+"""From the texts of one trade to a record of a frame: the checks that every feed shares.
+
+What a feed judges is whether a row can be read (`undecodable`, in the reader of its format) and whether each value is
+one at all (`invalid`, here). Whether a value is too fine or too big depends on the instrument: prices and volumes
+travel as they were written, and what does not fit a record is flagged for the door.
+"""
+
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time, rescale
+from ext.definitions cimport NO_NAME, NameTable
+from ext.records cimport (
+    EVENT_REJECTED, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION,
+    FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW, FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_UNSEQUENCED, NAME_ACCOUNT,
+    NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_INVALID, REASON_NONE, REASON_OVERFLOW,
+    REASON_PRECISION, REASON_UNDECODABLE, SIDE_BUY, SIDE_NONE, SIDE_SELL, TEXT_BYTES_MAX, Bytes, FrameBuilder,
+    Record, bytes_append, bytes_free, bytes_reserve, i128,
+)
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* Eight ASCII digits as a number; -1 where one is no digit. Little-endian only, as the frames are. */
+    static inline int64_t rw_eight_digits(const uint8_t *p) {
+        uint64_t v;
+        memcpy(&v, p, 8);
+        if ((v & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return -1;
+        if (((v + 0x0606060606060606ull) & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return -1;
+        v -= 0x3030303030303030ull;
+        v = v * 10 + (v >> 8);
+        v = (((v & 0x000000FF000000FFull) * 0x000F424000000064ull) +
+             (((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >> 32;
+        return (int64_t)(v & 0xFFFFFFFFull);
+    }
+
+    static inline uint64_t rw_load_masked(const uint8_t *p, size_t n) {   /* n in 1..8 */
+        uint64_t v;
+        memcpy(&v, p, 8);
+        return n >= 8 ? v : v & ((1ull << (8 * n)) - 1);
+    }
+    """
+    int64_t rw_eight_digits(const uint8_t* p) noexcept nogil
+    uint64_t rw_load_masked(const uint8_t* p, size_t n) noexcept nogil
+
+cdef enum:
+    FOUND_BYTES_MAX = 80            # of a bad value shown in an error
+
+FIELD_NAMES = (
+    "trade_id", "symbol", "price", "volume", "side", "executed_at",
+    "account", "venue", "strategy", "fee", "exec_type", "ref_trade_id",
+)
+SIDE_RULES = {None: SIDE_FROM_TEXT, "buy": SIDE_BUY, "sell": SIDE_SELL, "tick": SIDE_BY_TICK}
+SIDE_TEXTS = {
+    "buy": SIDE_BUY, "sell": SIDE_SELL, "BUY": SIDE_BUY, "SELL": SIDE_SELL,
+    "B": SIDE_BUY, "S": SIDE_SELL, "1": SIDE_BUY, "2": SIDE_SELL,
+}
+
+cdef const char* EXPECTED_TEXT = "1 to 64 bytes"
+cdef const char* EXPECTED_OPTIONAL = "at most 64 bytes"
+cdef const char* EXPECTED_NUMBER = "a decimal number such as 101.25"
+cdef const char* EXPECTED_VOLUME = "a decimal number above 0"
+cdef const char* EXPECTED_SIDE = "buy, sell, BUY, SELL, B, S, 1 or 2"
+cdef const char* EXPECTED_TIME = "an integer since 1970 or an ISO 8601 time"
+cdef const char* EXPECTED_EXEC = "new, correct or bust"
+cdef const char* EXPECTED_REF = "the trade id that a correct or bust names"
+
+
+cdef class RowRules:
+    def __init__(self, *, str side=None, str account="default", bytes id_prefix=None, dict side_texts=None,
+                 int price_shift=0, int64_t time_base_ns=0, int64_t time_unit_ns=0):
+        """Say what a source lacks.
+
+        ``side``: None (every row says), ``buy``, ``sell`` or ``tick``. ``account``: of rows that name none, 1 to 64
+        bytes. ``id_prefix``: the 16 hex digits of made trade ids; None: rows have ids. ``side_texts``: the source's own
+        words for ``buy`` and ``sell``. ``price_shift``: prices are in units of 10**price_shift. ``time_unit_ns`` > 0:
+        times are integers in that unit after ``time_base_ns``.
+        """
+        cdef bytes text
+        self.side_rule = SIDE_RULES[side]
+        text = account.encode()
+        if not 0 < len(text) <= TEXT_BYTES_MAX:
+            raise ValueError(f"an account has 1 to 64 bytes, not {len(text)}")
+        memcpy(self.account, <const char*>text, len(text))
+        self.account_length = len(text)
+        if id_prefix is not None:
+            if len(id_prefix) != 16:
+                raise ValueError(f"an id prefix has 16 hex digits, not {id_prefix!r}")
+            self.make_ids = True
+            memcpy(self.id_text, <const char*>id_prefix, 16)
+            self.id_text[16] = 35
+        self.price_shift = price_shift
+        self.time_base_ns = time_base_ns
+        self.time_unit_ns = time_unit_ns
+        for word, side_number in (side_texts or SIDE_TEXTS).items():
+            text = word.encode()
+            if len(text) > 16 or self.side_text_count == 8:
+                raise ValueError(f"at most 8 side words of 16 bytes each, not {word!r}")
+            memcpy(self.side_texts[self.side_text_count].text, <const char*>text, len(text))
+            self.side_texts[self.side_text_count].length = <uint8_t>len(text)
+            self.side_texts[self.side_text_count].side = side_number
+            self.side_text_count += 1
+
+    def __dealloc__(self):
+        bytes_free(&self.ticks)
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+cdef inline int read_decimal(const uint8_t* p, size_t n, Decimal64* out) noexcept nogil:
+    """parse_decimal, with a short way for the plain numbers that tapes are made of."""
+    cdef const uint8_t* q = p
+    cdef const uint8_t* end = p + n
+    cdef uint64_t value = 0
+    cdef uint8_t d
+    cdef int exponent = 0
+    if n > 18 or n == 0:
+        return parse_decimal(p, n, out)
+    if q[0] == 45:
+        q += 1
+    while q < end:
+        d = q[0] - 48
+        if d > 9:
+            break
+        value = value * 10 + d
+        q += 1
+    if q < end:
+        # A point needs digits on both sides here; everything else is parse_decimal's to judge.
+        if q[0] != 46 or q == p or q + 1 == end or (q - 1)[0] == 45:
+            return parse_decimal(p, n, out)
+        exponent = <int>(q + 1 - end)
+        q += 1
+        while q < end:
+            d = q[0] - 48
+            if d > 9:
+                return parse_decimal(p, n, out)
+            value = value * 10 + d
+            q += 1
+    elif (end - 1)[0] == 45:
+        return DECIMAL_OK + 1
+    if (end - 1)[0] == 48:
+        if value == 0:
+            exponent = 0
+        while value != 0 and value % 10 == 0:
+            value //= 10
+            exponent += 1
+    out.mantissa = -<int64_t>value if p[0] == 45 else <int64_t>value
+    out.exponent = exponent
+    out.wide = 0
+    return DECIMAL_OK
+
+
+cdef inline bint read_digits(const uint8_t* p, size_t n, uint64_t* out) noexcept nogil:
+    """1 to 19 ASCII digits; the bytes behind them must be readable."""
+    cdef uint64_t value = 0
+    cdef int64_t eight
+    cdef uint8_t d
+    if n == 0 or n > 19:
+        return False
+    while n >= 8:
+        eight = rw_eight_digits(p)
+        if eight < 0:
+            return False
+        value = value * 100000000ULL + <uint64_t>eight
+        p += 8
+        n -= 8
+    while n:
+        d = p[0] - 48
+        if d > 9:
+            return False
+        value = value * 10 + d
+        p += 1
+        n -= 1
+    out[0] = value
+    return True
+
+
+cdef inline int read_time(const uint8_t* p, size_t n, int64_t* out) noexcept nogil:
+    """parse_time, with a short way for integers."""
+    cdef uint64_t value
+    if not read_digits(p, n, &value):
+        return parse_time(p, n, out)
+    if value < 100000000000ULL:
+        if value > 9223372036ULL:
+            return REASON_OVERFLOW
+        out[0] = <int64_t>(value * 1000000000ULL)
+    elif value < 100000000000000ULL:
+        if value > 9223372036854ULL:
+            return REASON_OVERFLOW
+        out[0] = <int64_t>(value * 1000000ULL)
+    elif value < 100000000000000000ULL:
+        if value > 9223372036854775ULL:
+            return REASON_OVERFLOW
+        out[0] = <int64_t>(value * 1000ULL)
+    elif value > 9223372036854775807ULL:
+        return REASON_OVERFLOW
+    else:
+        out[0] = <int64_t>value
+    return REASON_NONE
+
+
+cdef int compare_prices(int64_t a, int a_exponent, int64_t b, int b_exponent) noexcept nogil:
+    """Sign of a x 10**a_exponent - b x 10**b_exponent, exactly."""
+    cdef i128 x = a, y = b
+    cdef int shift = a_exponent - b_exponent
+    if a == 0 or b == 0 or (a > 0) != (b > 0) or shift == 0:
+        return (a > b) - (a < b)
+    if shift > 18:                  # |a| x 10**19 is beyond any int64
+        return 1 if a > 0 else -1
+    if shift < -18:
+        return -1 if b > 0 else 1
+    while shift > 0:
+        x = x * 10
+        shift -= 1
+    while shift < 0:
+        y = y * 10
+        shift += 1
+    return (x > y) - (x < y)
+
+
+cdef inline bint same(const uint8_t* p, size_t n, const char* word, size_t word_length) noexcept nogil:
+    return n == word_length and memcmp(p, word, n) == 0
+
+
+cdef size_t write_number(uint64_t value, uint8_t* out) noexcept nogil:
+    cdef uint8_t reversed_digits[20]
+    cdef size_t n = 0, i
+    while True:
+        reversed_digits[n] = <uint8_t>(48 + value % 10)
+        n += 1
+        value //= 10
+        if value == 0:
+            break
+    for i in range(n):
+        out[i] = reversed_digits[n - 1 - i]
+    return n
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+cdef struct Message:
+    uint8_t text[256]
+    size_t length
+
+
+cdef void put(Message* m, const void* text, size_t length) noexcept nogil:
+    if length > ERROR_BYTES_MAX - m.length:
+        length = ERROR_BYTES_MAX - m.length
+    memcpy(m.text + m.length, text, length)
+    m.length += length
+
+
+cdef void put_words(Message* m, const char* text) noexcept nogil:
+    put(m, text, strlen(text))
+
+
+cdef void put_found(Message* m, const uint8_t* text, size_t length) noexcept nogil:
+    """The value as found, on one line: control characters and bytes that are no UTF-8 text as \\xNN, cut when long."""
+    cdef const char* digits = "0123456789abcdef"
+    cdef uint8_t escaped[4]
+    cdef size_t i = 0, step
+    cdef size_t stop = m.length + FOUND_BYTES_MAX
+    escaped[0] = 92
+    escaped[1] = 120
+    put_words(m, "'")
+    while i < length:
+        step = utf8_step(text + i, length - i)
+        if m.length + (4 if step == 0 else step) > stop:
+            put_words(m, "...")
+            break
+        if step == 0 or text[i] < 32 or text[i] == 127:
+            escaped[2] = digits[text[i] >> 4]
+            escaped[3] = digits[text[i] & 15]
+            put(m, escaped, 4)
+            i += 1
+        else:
+            put(m, text + i, step)
+            i += step
+    put_words(m, "'")
+    if i < length:
+        put_words(m, " (")
+        m.length += write_number(length, m.text + m.length)
+        put_words(m, " bytes)")
+
+
+cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil:
+    """Bytes of the character at p; 0 where there is none (Unicode 15, table 3-7)."""
+    cdef uint8_t c = p[0]
+    if c < 0x80:
+        return 1
+    if c < 0xC2 or c > 0xF4 or n < 2 or (p[1] & 0xC0) != 0x80:
+        return 0
+    if c < 0xE0:
+        return 2
+    if n < 3 or (p[2] & 0xC0) != 0x80:
+        return 0
+    if c < 0xF0:
+        if (c == 0xE0 and p[1] < 0xA0) or (c == 0xED and p[1] > 0x9F):
+            return 0
+        return 3
+    if n < 4 or (p[3] & 0xC0) != 0x80 or (c == 0xF0 and p[1] < 0x90) or (c == 0xF4 and p[1] > 0x8F):
+        return 0
+    return 4
+
+
+# --- the writer --------------------------------------------------------------------------------------------------
+
+cdef class FeedWriter:
+    # One feed's frames: its names, numbered from 1 per kind, and the frame being built.
+
+    def __cinit__(self):
+        cdef int kind
+        self.builder = FrameBuilder(FRAME_UNSEQUENCED)
+        self.symbols = NameTable()
+        self.accounts = NameTable()
+        self.venues = NameTable()
+        self.strategies = NameTable()
+        self.cache = <NameSlot*>calloc(NAME_KINDS * NAME_CACHE_SLOTS, sizeof(NameSlot))
+        if self.cache == NULL:
+            raise MemoryError
+        for kind in range(<int>NAME_KINDS):
+            self.defined[kind] = 1
+
+    def __dealloc__(self):
+        free(self.cache)
+        bytes_free(&self.scratch)
+
+    def __len__(self):
+        return self.builder.count
+
+    cdef NameTable table(self, int kind):
+        if kind == NAME_SYMBOL:
+            return self.symbols
+        if kind == NAME_ACCOUNT:
+            return self.accounts
+        return self.venues if kind == NAME_VENUE else self.strategies
+
+    cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
+        cdef uint64_t low, high = 0
+        cdef NameSlot* slot
+        cdef uint32_t id
+        if length == 0:
+            return 0
+        if length > 16:
+            return self.intern(kind, text, length)
+        low = rw_load_masked(text, length)
+        if length > 8:
+            high = rw_load_masked(text + 8, length - 8)
+        slot = &self.cache[kind * NAME_CACHE_SLOTS
+                           + (((low ^ (high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52)]
+        if slot.low == low and slot.high == high and slot.length == length:
+            return slot.id
+        id = self.intern(kind, text, length)
+        if id != NO_NAME:
+            slot.low = low
+            slot.high = high
+            slot.length = <uint32_t>length
+            slot.id = id
+        return id
+
+    cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
+        if kind == NAME_SYMBOL:
+            return self.symbols.intern(text, length)
+        if kind == NAME_ACCOUNT:
+            return self.accounts.intern(text, length)
+        if kind == NAME_VENUE:
+            return self.venues.intern(text, length)
+        return self.strategies.intern(text, length)
+
+    cdef int reject(self, int reason, const char* field, const uint8_t* found, size_t length,
+                    const char* expected) noexcept nogil:
+        cdef Message m
+        cdef Record* r
+        cdef int64_t offset
+        m.length = 0
+        if field != NULL:
+            put_words(&m, field)
+            put_words(&m, ": ")
+        if found != NULL:
+            put_words(&m, "found ")
+            if length:
+                put_found(&m, found, length)
+            else:
+                put_words(&m, "nothing")
+            put_words(&m, ", expected ")
+        put_words(&m, expected)
+        r = self.builder.add()
+        offset = self.builder.add_text(m.text, m.length)
+        if r == NULL or offset < 0:
+            return -1
+        r.type = EVENT_REJECTED
+        r.exec_type = <uint8_t>reason
+        r.ref_offset = <uint32_t>offset
+        r.ref_length = <uint8_t>m.length
+        return 0
+
+    cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil:
+        cdef const char* nothing = ""
+        return self.reject(REASON_INVALID, field, row.text[i] if row.text[i] != NULL else <const uint8_t*>nothing,
+                           row.length[i], expected)
+
+    cdef bint row_time(self, RowRules rules, const Row* row, int64_t* out) noexcept nogil:
+        cdef const uint8_t* text = row.text[FIELD_EXECUTED_AT]
+        return (text != NULL
+                and self.time_of(rules, text, row.length[FIELD_EXECUTED_AT], out) == REASON_NONE)
+
+    cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil:
+        cdef uint64_t value
+        cdef i128 total
+        if rules.time_unit_ns == 0:
+            return read_time(text, length, out)
+        if not read_digits(text, length, &value):
+            return REASON_INVALID
+        total = <i128>rules.time_base_ns + <i128>value * <i128>rules.time_unit_ns
+        if total > <i128>0x7FFFFFFFFFFFFFFF:
+            return REASON_OVERFLOW
+        out[0] = <int64_t>total
+        return REASON_NONE
+
+    cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil:
+        cdef int i
+        for i in range(rules.side_text_count):
+            if (rules.side_texts[i].length == length
+                    and memcmp(rules.side_texts[i].text, text, length) == 0):
+                return rules.side_texts[i].side
+        return SIDE_NONE
+
+    cdef int tick_side(self, RowRules rules, uint32_t symbol, const Decimal64* price) noexcept nogil:
+        """The tick rule: up buys, down sells, equal as before, the first buys. -1: no memory."""
+        cdef size_t needed = (<size_t>symbol + 1) * sizeof(Tick)
+        cdef Tick* tick
+        cdef int direction
+        if needed > rules.ticks.size:
+            needed += needed // 2 - rules.ticks.size
+            if bytes_reserve(&rules.ticks, needed) < 0:
+                return -1
+            memset(rules.ticks.data + rules.ticks.size, 0, needed)
+            rules.ticks.size += needed
+        tick = <Tick*>rules.ticks.data + symbol
+        if tick.side == SIDE_NONE:
+            tick.side = SIDE_BUY
+        else:
+            direction = compare_prices(price.mantissa, price.exponent, tick.mantissa, tick.exponent)
+            if direction:
+                tick.side = SIDE_BUY if direction > 0 else SIDE_SELL
+        tick.mantissa = price.mantissa
+        tick.exponent = price.exponent
+        return tick.side
+
+    cdef int check_texts(self, RowRules rules, const Row* row) noexcept nogil:
+        """0 where symbol and the other texts have lengths they may have; 1: refused; -1: no memory."""
+        cdef const char* expected = EXPECTED_TEXT
+        cdef int bad = -1
+        cdef const char* field = NULL
+        if not rules.make_ids and not 0 < row.length[FIELD_TRADE_ID] <= TEXT_BYTES_MAX:
+            bad, field = FIELD_TRADE_ID, "trade_id"
+        elif not 0 < row.length[FIELD_SYMBOL] <= TEXT_BYTES_MAX:
+            bad, field = FIELD_SYMBOL, "symbol"
+        elif row.length[FIELD_ACCOUNT] > TEXT_BYTES_MAX:
+            bad, field, expected = FIELD_ACCOUNT, "account", EXPECTED_OPTIONAL
+        elif row.length[FIELD_VENUE] > TEXT_BYTES_MAX:
+            bad, field, expected = FIELD_VENUE, "venue", EXPECTED_OPTIONAL
+        elif row.length[FIELD_STRATEGY] > TEXT_BYTES_MAX:
+            bad, field, expected = FIELD_STRATEGY, "strategy", EXPECTED_OPTIONAL
+        elif row.length[FIELD_REF_TRADE_ID] > TEXT_BYTES_MAX:
+            bad, field, expected = FIELD_REF_TRADE_ID, "ref_trade_id", EXPECTED_OPTIONAL
+        else:
+            return 0
+        return -1 if self.invalid(field, row, bad, expected) < 0 else 1
+
+    cdef int read_numbers(self, RowRules rules, const Row* row, Decimal64* price, Decimal64* volume,
+                          Record* r) noexcept nogil:
+        """Price, volume, time and fee into ``r``: 0; 1: refused; -1: no memory."""
+        cdef Decimal64 fee
+        cdef int64_t value = 0
+        cdef int reason
+        if read_decimal(row.text[FIELD_PRICE], row.length[FIELD_PRICE], price) != DECIMAL_OK:
+            return -1 if self.invalid("price", row, FIELD_PRICE, EXPECTED_NUMBER) < 0 else 1
+        if (read_decimal(row.text[FIELD_VOLUME], row.length[FIELD_VOLUME], volume) != DECIMAL_OK
+                or volume.mantissa <= 0):
+            return -1 if self.invalid("volume", row, FIELD_VOLUME, EXPECTED_VOLUME) < 0 else 1
+        reason = self.time_of(rules, row.text[FIELD_EXECUTED_AT], row.length[FIELD_EXECUTED_AT], &value)
+        if reason == REASON_INVALID:
+            return -1 if self.invalid("executed_at", row, FIELD_EXECUTED_AT, EXPECTED_TIME) < 0 else 1
+        if reason == REASON_NONE:
+            r.executed_at = value
+        else:
+            r.flags |= FLAG_TIME_PRECISION if reason == REASON_PRECISION else FLAG_TIME_OVERFLOW
+        if row.length[FIELD_FEE]:
+            if read_decimal(row.text[FIELD_FEE], row.length[FIELD_FEE], &fee) != DECIMAL_OK:
+                return -1 if self.invalid("fee", row, FIELD_FEE, EXPECTED_NUMBER) < 0 else 1
+            reason = rescale(fee.mantissa, fee.exponent, fee.wide, -9, &value)
+            if reason == REASON_NONE:
+                r.fee = value
+            else:
+                r.flags |= FLAG_FEE_PRECISION if reason == REASON_PRECISION else FLAG_FEE_OVERFLOW
+        return 0
+
+    cdef int read_kind(self, const Row* row, Record* r) noexcept nogil:
+        """exec_type and whether it names a trade: 0; 1: refused; -1: no memory."""
+        cdef const uint8_t* text = row.text[FIELD_EXEC_TYPE]
+        cdef size_t length = row.length[FIELD_EXEC_TYPE]
+        if length == 0 or same(text, length, "new", 3):
+            r.exec_type = EXEC_NEW
+            return 0
+        if same(text, length, "correct", 7):
+            r.exec_type = EXEC_CORRECT
+        elif same(text, length, "bust", 4):
+            r.exec_type = EXEC_BUST
+        else:
+            return -1 if self.invalid("exec_type", row, FIELD_EXEC_TYPE, EXPECTED_EXEC) < 0 else 1
+        if row.length[FIELD_REF_TRADE_ID] == 0:
+            return -1 if self.invalid("ref_trade_id", row, FIELD_REF_TRADE_ID, EXPECTED_REF) < 0 else 1
+        return 0
+
+    cdef int add_row(self, RowRules rules, const Row* row, uint64_t number) noexcept nogil:
+        cdef Record r
+        cdef Decimal64 price, volume
+        cdef int refused, side
+        memset(&r, 0, sizeof(r))
+        refused = self.check_texts(rules, row)
+        if refused == 0:
+            refused = self.read_numbers(rules, row, &price, &volume, &r)
+        if refused == 0 and rules.side_rule == SIDE_FROM_TEXT:
+            r.side = <uint8_t>self.side_of(rules, row.text[FIELD_SIDE], row.length[FIELD_SIDE])
+            if r.side == SIDE_NONE:
+                return self.invalid("side", row, FIELD_SIDE, EXPECTED_SIDE)
+        if refused == 0:
+            refused = self.read_kind(row, &r)
+        if refused:
+            return -1 if refused < 0 else 0
+        # Nothing below can refuse the row; names are only numbered now, so that refused rows add none.
+        price.exponent += rules.price_shift
+        if price.exponent > 127 or price.exponent < -128:
+            price.exponent = 127 if price.exponent > 0 else -128
+        r.symbol = self.name_id(NAME_SYMBOL, row.text[FIELD_SYMBOL], row.length[FIELD_SYMBOL])
+        if rules.side_rule == SIDE_BY_TICK:
+            side = self.tick_side(rules, r.symbol, &price) if r.symbol != NO_NAME else -1
+            if side < 0:
+                return -1
+            r.side = <uint8_t>side
+        elif rules.side_rule != SIDE_FROM_TEXT:
+            r.side = <uint8_t>rules.side_rule
+        r.type = EVENT_TRADE
+        r.price = price.mantissa
+        r.price_exponent = <int8_t>(price.exponent if price.mantissa else 0)
+        r.volume = volume.mantissa
+        r.volume_exponent = <int8_t>volume.exponent
+        if price.wide:
+            r.flags |= FLAG_PRICE_WIDE
+        if volume.wide:
+            r.flags |= FLAG_VOLUME_WIDE
+        return self.finish_row(rules, row, number, &r)
+
+    cdef int finish_row(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil:
+        """Number the other names, put the texts into the heap and the record into the frame."""
+        cdef int64_t offset
+        cdef Record* target
+        cdef size_t id_length = row.length[FIELD_TRADE_ID]
+        if row.length[FIELD_ACCOUNT] == 0:
+            r.account = self.name_id(NAME_ACCOUNT, rules.account, rules.account_length)
+        else:
+            r.account = self.name_id(NAME_ACCOUNT, row.text[FIELD_ACCOUNT], row.length[FIELD_ACCOUNT])
+        r.venue = self.name_id(NAME_VENUE, row.text[FIELD_VENUE], row.length[FIELD_VENUE])
+        r.strategy = self.name_id(NAME_STRATEGY, row.text[FIELD_STRATEGY], row.length[FIELD_STRATEGY])
+        if r.symbol == NO_NAME or r.account == NO_NAME or r.venue == NO_NAME or r.strategy == NO_NAME:
+            return -1
+        if rules.make_ids:
+            id_length = 17 + write_number(number, rules.id_text + 17)
+            offset = self.builder.add_text(rules.id_text, id_length)
+        else:
+            offset = self.builder.add_text(row.text[FIELD_TRADE_ID], id_length)
+        if offset < 0:
+            return -1
+        r.id_offset = <uint32_t>offset
+        r.id_length = <uint8_t>id_length
+        if row.length[FIELD_REF_TRADE_ID]:
+            offset = self.builder.add_text(row.text[FIELD_REF_TRADE_ID], row.length[FIELD_REF_TRADE_ID])
+            if offset < 0:
+                return -1
+            r.ref_offset = <uint32_t>offset
+            r.ref_length = <uint8_t>row.length[FIELD_REF_TRADE_ID]
+        target = self.builder.add()
+        if target == NULL:
+            return -1
+        target[0] = r[0]
+        return 0
+
+    # The Python face, for formats that are decoded in Python.
+
+    def add_trade(self, RowRules rules not None, tuple fields not None, uint64_t number):
+        """Add one trade from its 12 texts (bytes, or None where the source has none), or its refusal as `invalid`."""
+        cdef Row row
+        cdef size_t total = 0, at = 0
+        cdef int i
+        cdef bytes text
+        memset(&row, 0, sizeof(row))
+        for value in fields:
+            total += TEXT_SLACK_BYTES + (len(value) if value is not None else 0)
+        self.scratch.size = 0
+        if bytes_reserve(&self.scratch, total) < 0:
+            raise MemoryError
+        for i in range(FIELDS):
+            text = fields[i] if fields[i] is not None else b""
+            memcpy(self.scratch.data + at, <const char*>text, len(text))
+            row.text[i] = self.scratch.data + at
+            row.length[i] = len(text)
+            at += len(text) + TEXT_SLACK_BYTES
+        if self.add_row(rules, &row, number) < 0:
+            raise MemoryError
+
+    def set_source(self, bytes name not None, uint32_t unit):
+        """Name the file that the next frame's records lie in; ``unit`` of their positions: 0 line, 1 record, 2 byte."""
+        if self.builder.count:
+            raise ValueError("a frame holds records of one file: take the frame first")
+        if self.builder.set_origin_name(<const char*>name, len(name), unit) < 0:
+            raise MemoryError
+
+    def add_rejected(self, int reason, str error not None):
+        """Add the refusal of a bad record; ``error`` is cut to 255 bytes."""
+        cdef bytes text = error.encode("utf-8", "replace")[:ERROR_BYTES_MAX].decode("utf-8", "ignore").encode()
+        self.builder.add_record(type=EVENT_REJECTED, exec_type=reason, ref=text)
+
+    def name(self, int kind, bytes text not None):
+        """The id of a name (1 to 64 bytes; empty: 0) of ``kind`` (NameKind)."""
+        cdef bytes padded = text + bytes(TEXT_SLACK_BYTES)
+        cdef uint32_t id = self.name_id(kind, <const uint8_t*><const char*>padded, len(text))
+        if id == NO_NAME:
+            raise MemoryError
+        return id
+
+    def take(self):
+        """Finish the frame: the bytes of an unsequenced frame, or None where nothing was added."""
+        cdef FrameBuilder builder = self.builder
+        cdef NameTable names
+        cdef const uint8_t* text
+        cdef size_t length
+        cdef uint32_t id
+        cdef int kind
+        if builder.count == 0:
+            return None
+        for kind in range(<int>NAME_KINDS):
+            names = self.table(kind)
+            for id in range(self.defined[kind], names.count):
+                text = names.text(id, &length)
+                if builder.define(<uint8_t>kind, id, text, length) < 0:
+                    raise MemoryError
+            self.defined[kind] = names.count
+        if builder.build(0, 0, 0) < 0:
+            raise MemoryError
+        builder.clear()
+        return PyByteArray_FromStringAndSize(<const char*>builder.frame.data, builder.frame.size)

@@ -1,0 +1,267 @@
+"""Bytes of files, plain or compressed: read forward once, in chunks, with a position for progress."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from feeds.errors import FeedError, InputDamaged
+
+COMPRESSED_CHUNK_BYTES = 65536
+GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK\x03\x04"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class Input(Protocol):
+    """A file being read. ``position`` counts bytes of the file as it lies on the disk, ``total`` all of them."""
+
+    name: str
+    total: int | None
+
+    @property
+    def position(self) -> int: ...
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill ``buffer`` from the front; the bytes read, 0 at the end. Raises InputDamaged where it breaks off."""
+
+    def close(self) -> None: ...
+
+
+class PlainInput:
+    """A file as it is; also a pipe, whose size is unknown."""
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self._path = path
+        self._file = open_bytes(path)
+        status = os.fstat(self._file.fileno())
+        self.total = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self.position = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        try:
+            count = self._file.readinto(buffer) or 0
+        except OSError as error:
+            raise InputDamaged(f"{self.name} cannot be read at byte {self.position}: {error.strerror}") from None
+        self.position += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class GzipInput:
+    """The members of a .gz file one after another (RFC 1952), each checked by its own CRC."""
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self._file = open_bytes(path)
+        self.total: int | None = os.fstat(self._file.fileno()).st_size
+        self.position = 0
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._pending = b""
+        self._started = False
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        while True:
+            if self._inflater.eof and not self._next_member():
+                return 0
+            if not self._pending:
+                self._pending = self._read()
+                if not self._pending:
+                    return self._end()
+            try:
+                data = self._inflater.decompress(self._pending, len(buffer))
+            except zlib.error as error:
+                raise InputDamaged(f"{self.name} is damaged at byte {self.position}: {error}") from None
+            self._started = True
+            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    def _read(self) -> bytes:
+        chunk = self._file.read(COMPRESSED_CHUNK_BYTES) or b""
+        self.position += len(chunk)
+        return chunk
+
+    def _next_member(self) -> bool:
+        """Start the next member, behind zero padding (as gzip does); False at the end of the file."""
+        rest = self._pending.lstrip(b"\0")
+        while not rest:
+            chunk = self._read()
+            if not chunk:
+                return False
+            rest = chunk.lstrip(b"\0")
+        self._pending = rest
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._started = False
+        return True
+
+    def _end(self) -> int:
+        raise InputDamaged(f"{self.name} breaks off at byte {self.position}: expected the rest of a gzip member")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class StreamInput:
+    """What a library decompresses: a member of a .zip, a .zst."""
+
+    def __init__(self, name: str, stream: IO[bytes], raw: IO[bytes], total: int | None) -> None:
+        self.name = name
+        self.total = total
+        self._stream = stream
+        self._raw = raw
+        self._done = 0
+
+    @property
+    def position(self) -> int:
+        return self._raw.tell() if not self._raw.closed else self.total or 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise InputDamaged(f"{self.name} is damaged behind its byte {self._done}: {one_line(error)}") from None
+        buffer[: len(data)] = data
+        self._done += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._raw.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The beginning of an input, for guessing its format, and the input as if nothing had been read."""
+
+    head: bytes
+    input: Input
+    damage: InputDamaged | None
+
+
+class ReplayedInput:
+    """An input whose beginning has been looked at."""
+
+    def __init__(self, source: Input, head: bytes, damage: InputDamaged | None) -> None:
+        self.name = source.name
+        self.total = source.total
+        self._source = source
+        self._head = head
+        self._damage = damage
+
+    @property
+    def position(self) -> int:
+        return self._source.position
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if not self._head:
+            if self._damage is not None:
+                raise self._damage
+            return self._source.readinto(buffer)
+        count = min(len(self._head), len(buffer))
+        buffer[:count] = self._head[:count]
+        self._head = self._head[count:]
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def open_bytes(path: str) -> io.FileIO:
+    """Open a file unbuffered. Raises FeedError for what cannot be read, directories among it."""
+    try:
+        return io.FileIO(path, "rb")
+    except IsADirectoryError:
+        raise FeedError(f"{path} is a directory: expected a file, or a journal directory") from None
+    except OSError as error:
+        raise FeedError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise FeedError(f"{path!r} is no file name: it holds a NUL byte") from None
+
+
+def open_inputs(path: str) -> Iterator[Input]:
+    """Open a file, decompressed by its first bytes; a .zip gives one input per file in it, in its order.
+
+    Raises FeedError for what cannot be opened.
+    """
+    with open_bytes(path) as file:
+        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        magic = file.read(4) if regular else b""
+    if magic.startswith(GZIP_MAGIC):
+        yield GzipInput(path)
+    elif magic == ZIP_MAGIC:
+        yield from open_zip(path)
+    elif magic == ZSTD_MAGIC:
+        yield open_zstd(path)
+    else:
+        yield PlainInput(path)
+
+
+def open_zip(path: str) -> Iterator[Input]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise FeedError(f"{path} is no readable zip: {one_line(error)}") from None
+    if not names:
+        raise FeedError(f"{path} is an empty zip: expected a file in it")
+    for name in names:
+        # Each member has its own handle, so that members can be read side by side.
+        raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
+        try:
+            stream = zipfile.ZipFile(raw).open(name)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raw.close()
+            raise FeedError(f"{path}: {name} cannot be unpacked: {one_line(error)}") from None
+        yield StreamInput(f"{os.path.basename(path)}:{name}", stream, raw, os.path.getsize(path) // len(names))
+
+
+def open_zstd(path: str) -> Input:
+    raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
+    total = os.path.getsize(path)
+    try:
+        import zstandard
+
+        stream: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    except ImportError:
+        try:
+            import pyarrow
+
+            stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), "zstd")
+        except ImportError:
+            raw.close()
+            raise FeedError(f"{path} is zstd: install zstandard or pyarrow to read it, or unpack it first") from None
+    return StreamInput(os.path.basename(path), stream, raw, total)
+
+
+def peek(source: Input, size_bytes: int = 65536) -> Peeked:
+    """The first bytes of an input (fewer where it is shorter or breaks off), and the input from its start."""
+    buffer = bytearray(size_bytes)
+    filled = 0
+    damage: InputDamaged | None = None
+    while filled < size_bytes:
+        try:
+            count = source.readinto(memoryview(buffer)[filled:])
+        except InputDamaged as error:
+            damage = error
+            break
+        if count == 0:
+            break
+        filled += count
+    head = bytes(buffer[:filled])
+    return Peeked(head, ReplayedInput(source, head, damage), damage)

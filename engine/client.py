@@ -1,6 +1,7 @@
 """Ask and steer a running engine: one request, one answer, over its control endpoint.
 
-Requests are msgpack maps `{"do": verb, "id": n, …}`, answers `{"id": n, "ok": true, …}` or `{"ok": false, "error": text}`.
+Requests are msgpack maps `{"do": verb, "id": n, …}`; answers are `{"id": n, "ok": true, …}` or
+`{"id": n, "ok": false, "error": text}`.
 """
 
 from __future__ import annotations

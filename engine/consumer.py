@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import zmq
+from ext.risk import RiskCore
 
 from engine.alertframes import alert_topics
 from engine.codec import EventDecoder
@@ -20,7 +21,6 @@ from engine.events import KillSwitch
 from engine.sink import SinkClient
 from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
-from ext.risk import RiskCore
 
 T = TypeVar("T")
 

@@ -34,6 +34,7 @@ cdef class Dedup:
     cdef const Record* pending_records
     cdef Bytes* pending_heap
     cdef uint64_t pending_first
+    cdef uint64_t pending_count
     cdef uint64_t hint              # index of the journal frame read last
     # Forgetting. Trades that came in order of executed_at need no entry: a cursor over the journal finds them again.
     cdef readonly uint64_t trades_max

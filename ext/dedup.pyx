@@ -191,6 +191,8 @@ cdef class Dedup:
         cdef const FrameHeader* header
         cdef uint64_t frames
         if self.pending_records != NULL and seq >= self.pending_first:
+            if seq - self.pending_first >= self.pending_count:
+                return NULL
             heap[0] = self.pending_heap.data
             return self.pending_records + (seq - self.pending_first)
         frames = self.journal.frames()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.groups import CommandGroup
-from engine.cli.options import json_option
+from engine.cli.options import engine_options, json_option, open_client, user_name
 from engine.cli.output import Table, count_of, print_json, print_line
 
 if TYPE_CHECKING:
@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup)
 def limits() -> None:
     """Show, check or set limits."""
+
+
+@limits.command()
+@engine_options
+@json_option
+def show(connect: str | None, wait: float, as_json: bool) -> None:
+    """Show the limits of a running engine."""
+    from engine.config import parse_limits
+
+    with open_client(connect, wait) as engine:
+        answer = engine.request("limits")["limits"]
+    if as_json:
+        print_json(answer)
+        return
+    limit_set = parse_limits(answer, where="the engine's limits")
+    print_limits(limit_set)
+    print_line(f"{count_of(len(limit_set.limit), 'limit')}, money in {limit_set.settings.base_currency}")
 
 
 @limits.command()
@@ -38,6 +55,26 @@ def check(file: str, instruments: str | None, as_json: bool) -> None:
         return
     print_limits(limit_set)
     print_line(f"{file}: {count_of(len(limit_set.limit), 'limit')}, all well")
+
+
+@limits.command(name="set")
+@click.argument("file", type=str)
+@engine_options
+@json_option
+def set_limits(file: str, connect: str | None, wait: float, as_json: bool) -> None:
+    """Give a running engine the limits of FILE instead of those it has.
+
+    A limit that keeps its id and kind keeps its level; one that is gone sends `clear` where it was not ok.
+    """
+    from engine.config import load_limits
+
+    limit_set = load_limits(file)
+    with open_client(connect, wait) as engine:
+        answer = engine.request("limits_set", limits=limit_set.to_dict(), who=user_name())
+    if as_json:
+        print_json({"limits": len(limit_set.limit), **answer})
+    else:
+        print_line(f"{file}: {count_of(len(limit_set.limit), 'limit')} in force from seq {answer['seq']}")
 
 
 def print_limits(limit_set: LimitSet) -> None:

@@ -102,3 +102,14 @@ def open_client(connect: str | None, wait: float) -> EngineClient:
 def json_option(command: Command) -> Command:
     """Add `--json`: print for programs, not for people."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def user_name() -> str:
+    """Return who steers the engine, for the record: at most 64 bytes."""
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = ""
+    return name.encode()[:64].decode(errors="ignore")

@@ -42,16 +42,15 @@ def load_instruments(path: str | Path) -> list[InstrumentDefined]:
     path: .csv with a header, or .toml with [[instrument]] tables; `symbol` (exact, or a glob with `* ? [`),
     `multiplier` (1), `currency` (empty: the base currency), `price_exponent` (-9), `quantity_exponent` (-8);
     all but symbol optional, other columns ignored unless they look like a mistyped one.
-    Returns one event a row, in the order of the file. Raises InstrumentsError naming file, line or row, and key.
+    Returns one event a row, in the order of the file.
+    Raises InstrumentsError naming file, line or row, and key.
     """
     found = []
     first: dict[str, str] = {}
     for place, row in _read_rows(path, "instrument", INSTRUMENT_KEYS, ("symbol",)):
         instrument = _instrument(row, place)
         if instrument.symbol in first:
-            _fail(
-                place, "symbol", f"{show(instrument.symbol)} is already defined at {first[instrument.symbol]}"
-            )
+            _fail(place, "symbol", f"{show(instrument.symbol)} is already defined at {first[instrument.symbol]}")
         first[instrument.symbol] = place
         found.append(instrument)
     return found
@@ -63,8 +62,8 @@ def load_opening(path: str | Path) -> list[PositionAdjusted]:
     path: .csv with a header, or .toml with [[opening]] tables; `account` (default `default`), `symbol`,
     `quantity` (signed) and `price`, decimals as text.
     Returns one event a row, in the order of the file, at time 0. A row that repeats an earlier one to the
-    letter is another lot: its id ends in `#2`, `#3`, ... Raises InstrumentsError naming file, line or row, and
-    key.
+    letter is another lot: its id ends in `#2`, `#3`, ...
+    Raises InstrumentsError naming file, line or row, and key.
     """
     found = []
     seen: dict[str, int] = {}
@@ -106,7 +105,7 @@ def _fail(place: str, key: str, problem: str) -> NoReturn:
 
 def _instrument(row: dict[str, Any], place: str) -> InstrumentDefined:
     _check_linear(row, place)
-    multiplier = _number(row, "multiplier", place, "1", 18, 18)
+    multiplier = _number(row, "multiplier", place, "1", 18, 18, -18)
     if multiplier <= 0:
         _fail(place, "multiplier", f"expected a number above 0, found {show(row['multiplier'])}")
     symbol = _text(row, "symbol", place, None, 1)
@@ -161,13 +160,14 @@ def _number(
     default: str | None = None,
     digits_max: int = 38,
     exponent_max: int = 38,
+    exponent_min: int = -38,
 ) -> Decimal:
     value = row.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 10**40 else show(value)  # a whole number is exact in TOML too
     text = _text({key: value}, key, place, default, 1)
     try:
-        return parse_decimal(text, digits_max, -38, exponent_max)
+        return parse_decimal(text, digits_max, exponent_min, exponent_max)
     except ValueError as problem:
         _fail(place, key, str(problem))
 
@@ -220,9 +220,7 @@ def _csv_rows(path: str | Path, known: tuple[str, ...], required: tuple[str, ...
                 header = [cell.strip() for cell in cells]
                 _check_header(place, header, known, required)
             elif len(cells) != len(header):
-                raise InstrumentsError(
-                    f"{place}: expected {len(header)} fields as in the header, found {len(cells)}"
-                )
+                raise InstrumentsError(f"{place}: expected {len(header)} fields as in the header, found {len(cells)}")
             else:
                 rows.append((place, dict(zip(header, map(str.strip, cells), strict=True))))
     except csv.Error as problem:

@@ -1,0 +1,649 @@
+"""One named queue as a state machine: jobs in, batches out, acks and failures back. No sockets, no threads, no clock.
+
+Fresh jobs are handed out as slices of their frames and cost nothing each; only a job that fails, is lost or waits for
+its key becomes an object of its own. Every time is a monotonic clock's in ns, given by the caller.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.acklog import AckLog
+from engine.codec import EventDecoder
+from engine.config import QueueConfig
+from engine.events import DeadLetter
+from engine.jobframes import Records
+from engine.jobwire import ANNOUNCE
+from ext.records import EVENT_NAMES, REASONS, Frame
+
+FRESH_MAX = 16_384  # jobs read ahead of the workers
+RETRYING_MAX = 10_000  # failed jobs in memory; while there are so many, no fresh one is handed out
+LINE_JOBS_MAX = 16_384  # jobs kept whole behind busy keys; beyond, their seqs only
+REFILL_JOBS = 256  # fetched again at once when a line of seqs moves
+BATCH_JOBS_MAX = 256
+HISTORY_MAX = 100
+WAITING, LEASED, DONE, DYING = range(4)
+_TYPES = {name: number for number, name in EVENT_NAMES.items()}
+
+Fetch = Callable[[int], Frame | None]
+
+
+class Job:
+    """A job that is not simply a slice of its frame: it failed, was lost, waits for its key or was sent again."""
+
+    __slots__ = ("announce", "deliveries", "failures", "frame", "history", "key", "place", "revived", "seq", "state")
+
+    def __init__(self, frame: Frame, place: int, seq: int, key: int = 0) -> None:
+        self.frame = frame
+        self.place = place
+        self.seq = seq
+        self.key = key
+        self.failures = 0
+        self.deliveries = 0
+        self.announce = False
+        self.revived = False
+        self.state = WAITING
+        self.history: list[dict[str, Any]] = []
+
+    def attempt(self) -> int:
+        """Return which attempt the next one is: above 1 wherever an earlier one may have begun."""
+        return max(self.failures + 1, min(self.deliveries + 1, 2))
+
+
+class Batch:
+    """Jobs handed to one worker together: a slice of a frame (`jobs` is None until one is needed), or objects."""
+
+    __slots__ = (
+        "expired",
+        "frame",
+        "gone",
+        "jobs",
+        "left",
+        "no",
+        "places",
+        "progress_ns",
+        "sent_ns",
+        "seqs",
+        "started",
+    )
+
+    def __init__(self, no: int, now: int, frame: Frame | None, places: Records, seqs: Records, jobs: list[Job] | None):
+        self.no = no
+        self.frame = frame
+        self.places = places
+        self.seqs = seqs
+        self.jobs = jobs
+        self.left = len(seqs)
+        self.gone = bytearray(len(seqs))
+        self.started: set[int] = set()
+        self.sent_ns = now
+        self.progress_ns = 0  # 0: not begun, as far as is known
+        self.expired = False
+
+    def parts(self) -> list[tuple[Frame, Records]]:
+        """Return frames and places in the order of the jobs."""
+        if self.frame is not None:
+            return [(self.frame, self.places)]
+        assert self.jobs is not None
+        grouped = itertools.groupby(self.jobs, key=lambda job: id(job.frame))
+        taken = [list(jobs) for _, jobs in grouped]
+        return [(jobs[0].frame, np.array([job.place for job in jobs])) for jobs in taken]
+
+    def job(self, index: int, order: str | None) -> Job:
+        """Return one job as an object."""
+        if self.jobs is None:
+            assert self.frame is not None
+            keys = self.frame.records[order] if order else None
+            self.jobs = []
+            for place, seq in zip(self.places.tolist(), self.seqs.tolist(), strict=True):
+                job = Job(self.frame, place, seq, 0 if keys is None else int(keys[place]))
+                job.state = LEASED
+                job.deliveries = 1
+                self.jobs.append(job)
+        return self.jobs[index]
+
+    def remaining(self) -> list[int]:
+        """Return the places in the batch of what is neither done nor given back."""
+        return [i for i, gone in enumerate(self.gone) if not gone]
+
+
+class Hands:
+    """What is in one worker's hands."""
+
+    def __init__(self, worker: str = "") -> None:
+        self.worker = worker
+        self.batches: dict[int, Batch] = {}
+        self.in_hands = 0
+        self.progress_ns = 0
+        self.suspended = False  # its lease ended in silence: nothing more until it is heard
+        self.draining = False
+        self.done = 0
+        self.failed = 0
+
+
+class _Chunk:
+    __slots__ = ("frame", "places", "pos")
+
+    def __init__(self, frame: Frame, places: Records) -> None:
+        self.frame = frame
+        self.places = places
+        self.pos = 0
+
+
+class _Line:
+    """What waits behind a busy key: jobs, and behind them seqs to be fetched again."""
+
+    __slots__ = ("jobs", "seqs", "taken")
+
+    def __init__(self) -> None:
+        self.jobs: deque[Job] = deque()
+        self.seqs = array("Q")
+        self.taken = 0
+
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.seqs) - self.taken
+
+    def shrink(self) -> int:
+        """Keep seqs only; return how many jobs were let go."""
+        count = len(self.jobs)
+        self.seqs = array("Q", [job.seq for job in self.jobs]) + self.seqs[self.taken :]
+        self.taken = 0
+        self.jobs.clear()
+        return count
+
+
+class JobQueue:
+    """One named queue.
+
+    config: its settings. log: what is done already. fetch: gives the frame that holds a seq, or None for now.
+    events: the types of events that are its jobs.
+    `letters` collects dead letters with their jobs for the sink: the caller takes them, and says `bury` once they
+    are safe. `resolved` collects seqs that were dead letters and are done now.
+    """
+
+    def __init__(
+        self,
+        config: QueueConfig,
+        log: AckLog,
+        fetch: Fetch,
+        events: Sequence[str] = ("TradeExecuted",),
+        seed: int | None = None,
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.log = log
+        self.decoder = EventDecoder()
+        self.letters: list[tuple[DeadLetter, Job]] = []
+        self.resolved: list[int] = []
+        self.done = 0
+        self.failed = 0
+        self.dying = 0
+        self._fetch = fetch
+        self._types = np.array([_TYPES[name] for name in events], np.uint8)
+        self._order = config.order_by
+        self._random = random.Random(seed)
+        self._chunks: deque[_Chunk] = deque()
+        self._fresh = 0
+        self._ready: deque[Job] = deque()  # with order_by: jobs whose key is theirs
+        self._retries: list[tuple[int, int, Job]] = []  # due in ns, seq, job
+        self._busy: set[int] = set()
+        self._lines: dict[int, _Line] = {}
+        self._line_jobs = 0
+        self._stalled: set[int] = set()  # keys whose next job could not be fetched yet
+        self._parked: dict[int, int] = {}  # dead seq: its key
+        self._parked_keys: dict[int, int] = {}  # key: how many dead jobs it has
+        self._revive_later: set[int] = set(log.revived)
+        self._keys_unknown: set[int] = set(log.dead | log.revived) if config.order_by else set()
+        self._batch_no = random.getrandbits(40) << 20  # acks of an earlier life match nothing
+        self._batch_max = max(1, min(BATCH_JOBS_MAX, config.in_hands_max // 2))
+
+    # --- reading the sequence
+
+    @property
+    def wants_frames(self) -> bool:
+        """Tell whether another frame should be read."""
+        return self._fresh < FRESH_MAX and len(self._ready) < FRESH_MAX and len(self._retries) < RETRYING_MAX
+
+    def feed(self, frame: Frame) -> None:
+        """Take the next frame of the sequence: its names, and those of its events that are jobs not done yet."""
+        self.decoder.learn(frame)
+        records = frame.records
+        first, count = frame.first_seq, len(records)
+        undone = ~self.log.acked.mask(first, count)
+        if not undone.any():
+            return
+        jobs = np.isin(records["type"], self._types)
+        for start, end in _runs(np.flatnonzero(undone & ~jobs)):
+            self.log.acked.add(first + start, first + end)  # not logged: reading again finds them again
+        places = np.flatnonzero(undone & jobs)
+        if len(places):
+            self._chunks.append(_Chunk(frame, places))
+            self._fresh += len(places)
+
+    # --- handing out
+
+    def available(self, now: int) -> int:
+        """Return how many jobs could be handed out now."""
+        if len(self._retries) >= RETRYING_MAX and self._retries[0][0] > now:
+            return 0
+        if self._order:
+            self._fill_ready()
+        due = sum(1 for due, _, _ in self._retries[:64] if due <= now)
+        return due + (len(self._ready) if self._order else self._fresh)
+
+    def take(self, hands: Hands, now: int, share: int = BATCH_JOBS_MAX) -> Batch | None:
+        """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now."""
+        room = min(self.config.in_hands_max - hands.in_hands, self._batch_max, share)
+        if room <= 0 or hands.suspended or hands.draining:
+            return None
+        jobs = self._due(now, room)
+        if self._order:
+            self._fill_ready()
+            while self._ready and len(jobs) < room:
+                jobs.append(self._ready.popleft())
+        if jobs:
+            batch = self._batch_of(jobs, now)
+        elif self._chunks and not self._order and len(self._retries) < RETRYING_MAX:
+            batch = self._batch_of_fresh(room, now)
+        else:
+            return None
+        hands.batches[batch.no] = batch
+        hands.in_hands += batch.left
+        return batch
+
+    def _due(self, now: int, room: int) -> list[Job]:
+        jobs: list[Job] = []
+        while self._retries and self._retries[0][0] <= now and len(jobs) < room:
+            job = heapq.heappop(self._retries)[2]
+            if job.state == WAITING:  # else a late ack has settled it
+                jobs.append(job)
+        return jobs
+
+    def _batch_of(self, jobs: list[Job], now: int) -> Batch:
+        seqs = np.array([job.seq for job in jobs], np.uint64)
+        for job in jobs:
+            job.state = LEASED
+        return Batch(self._next_no(), now, None, seqs, seqs, jobs)
+
+    def _batch_of_fresh(self, room: int, now: int) -> Batch:
+        chunk = self._chunks[0]
+        places = chunk.places[chunk.pos : chunk.pos + room]
+        chunk.pos += len(places)
+        self._fresh -= len(places)
+        if chunk.pos == len(chunk.places):
+            self._chunks.popleft()
+        seqs = places.astype(np.uint64) + np.uint64(chunk.frame.first_seq)
+        return Batch(self._next_no(), now, chunk.frame, places, seqs, None)
+
+    def _next_no(self) -> int:
+        self._batch_no += 1
+        return self._batch_no
+
+    def attempts_and_flags(self, batch: Batch) -> tuple[Records, Records]:
+        """Return for each job of a batch just taken which attempt it is and its flags, and count the delivery."""
+        if batch.frame is not None:
+            return np.ones(batch.left, np.uint32), np.zeros(batch.left, np.uint8)
+        assert batch.jobs is not None
+        attempts = np.array([job.attempt() for job in batch.jobs], np.uint32)
+        flags = np.array([ANNOUNCE if job.announce else 0 for job in batch.jobs], np.uint8)
+        for job in batch.jobs:
+            job.deliveries += 1
+        return attempts, flags
+
+    # --- order by key
+
+    def _fill_ready(self) -> None:
+        """Look at fresh jobs until enough are ready: each waits in its key's line while the key is busy."""
+        if self._keys_unknown or self._stalled:
+            self._learn_keys()
+            self._unstall()
+        while self._chunks and not self._keys_unknown and len(self._ready) < BATCH_JOBS_MAX:
+            chunk = self._chunks[0]
+            places = chunk.places[chunk.pos : chunk.pos + BATCH_JOBS_MAX].tolist()
+            chunk.pos += len(places)
+            self._fresh -= len(places)
+            if chunk.pos == len(chunk.places):
+                self._chunks.popleft()
+            keys = chunk.frame.records[self._order][places].tolist()
+            first = chunk.frame.first_seq
+            for place, key in zip(places, keys, strict=True):
+                self._admit(chunk.frame, place, first + place, key)
+
+    def _admit(self, frame: Frame, place: int, seq: int, key: int) -> None:
+        if key not in self._busy:
+            self._busy.add(key)
+            self._ready.append(Job(frame, place, seq, key))
+            return
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line()
+        if line.taken < len(line.seqs) or self._line_jobs >= LINE_JOBS_MAX or key in self._parked_keys:
+            line.seqs.append(seq)
+        else:
+            line.jobs.append(Job(frame, place, seq, key))
+            self._line_jobs += 1
+
+    def _park(self, seq: int, key: int) -> None:
+        self._parked[seq] = key
+        self._parked_keys[key] = self._parked_keys.get(key, 0) + 1
+
+    def _unpark(self, seq: int) -> int | None:
+        key = self._parked.pop(seq, None)
+        if key is not None:
+            self._parked_keys[key] -= 1
+            if not self._parked_keys[key]:
+                del self._parked_keys[key]
+        return key
+
+    def _release_key(self, key: int) -> None:
+        """Let the next job of a key go, unless a dead one is still before it."""
+        if key in self._parked_keys:
+            return
+        line = self._lines.get(key)
+        if line is None:
+            self._busy.discard(key)
+            return
+        if not line.jobs and not self._refill(line, key):
+            self._stalled.add(key)
+            return
+        self._line_jobs -= 1
+        self._ready.append(line.jobs.popleft())
+        if not len(line):
+            del self._lines[key]
+
+    def _refill(self, line: _Line, key: int) -> bool:
+        frame: Frame | None = None
+        for seq in line.seqs[line.taken : line.taken + REFILL_JOBS]:
+            if frame is None or not frame.first_seq <= seq < frame.first_seq + len(frame):
+                if frame is not None and len(line.jobs) > 0 and self._line_jobs > LINE_JOBS_MAX:
+                    break
+                frame = self._fetch(seq)
+                if frame is None:
+                    break
+            line.jobs.append(Job(frame, seq - frame.first_seq, seq, key))
+            line.taken += 1
+            self._line_jobs += 1
+        if line.taken == len(line.seqs):
+            line.seqs, line.taken = array("Q"), 0
+        return bool(line.jobs)
+
+    def _unstall(self) -> None:
+        stalled, self._stalled = self._stalled, set()
+        for key in stalled:
+            self._release_key(key)
+
+    def _learn_keys(self) -> None:
+        """Find the keys of jobs that an earlier life left dead: what comes behind them is parked."""
+        for seq in sorted(self._keys_unknown):
+            frame = self._fetch(seq)
+            if frame is None:
+                return
+            key = int(frame.records[self._order][seq - frame.first_seq])
+            self._busy.add(key)
+            if seq in self.log.dead:
+                self._park(seq, key)
+            self._keys_unknown.discard(seq)
+
+    # --- what workers say
+
+    def ack(self, hands: Hands, batch_no: int, indexes: list[int] | None, now: int) -> None:
+        """Take an ack: of these places of a batch, or (None) of all that is left of it."""
+        batch = hands.batches.get(batch_no)
+        if batch is None:
+            return
+        hands.progress_ns = batch.progress_ns = now
+        if indexes is None and batch.jobs is None:  # the common case: a whole slice, nothing looked at one by one
+            self.log.add(int(batch.seqs[0]), int(batch.seqs[-1]))
+            self._settle(hands, batch, batch.left)
+            hands.done += batch.left
+            self.done += batch.left
+            batch.left = 0
+            return
+        for index in batch.remaining() if indexes is None else indexes:
+            if not self._go(hands, batch, index):
+                continue
+            hands.done += 1
+            job = batch.job(index, self._order)
+            if (job.state == LEASED and not batch.expired) or job.state == WAITING:
+                self._finish(job)
+
+    def _go(self, hands: Hands, batch: Batch, index: int) -> bool:
+        """Take one job out of a worker's hands; False where it was not in them."""
+        if not 0 <= index < len(batch.gone) or batch.gone[index]:
+            return False
+        batch.job(index, self._order)  # from here on the batch is looked at one by one
+        batch.gone[index] = 1
+        batch.left -= 1
+        batch.started.discard(index)
+        self._settle(hands, batch, 1)
+        return True
+
+    def _settle(self, hands: Hands, batch: Batch, count: int) -> None:
+        hands.in_hands -= count
+        if batch.left == 0 or (count == batch.left and batch.jobs is None):
+            hands.batches.pop(batch.no, None)
+
+    def _finish(self, job: Job) -> None:
+        job.state = DONE
+        self.done += 1
+        self.log.add(job.seq, job.seq)
+        if job.revived:
+            self.resolved.append(job.seq)
+        if self._order:
+            self._release_key(job.key)
+
+    def start(self, hands: Hands, batch_no: int, index: int, now: int) -> None:
+        """Note that a job begins."""
+        batch = hands.batches.get(batch_no)
+        if batch is not None and 0 <= index < len(batch.gone) and not batch.gone[index]:
+            batch.started.add(index)
+            hands.progress_ns = batch.progress_ns = now
+
+    def nack(self, hands: Hands, batch_no: int, index: int, kind: str, error: str, traceback: str, now: int) -> None:
+        """Take a failure: the job comes again after its backoff, or dies."""
+        batch = hands.batches.get(batch_no)
+        if batch is None or not self._go(hands, batch, index):
+            return
+        hands.progress_ns = batch.progress_ns = now
+        hands.failed += 1
+        job = batch.job(index, self._order)
+        if job.state == LEASED and not batch.expired:
+            self._fail(job, hands.worker, kind, error, traceback, now)
+
+    def release(self, hands: Hands, batch_no: int, indexes: Iterable[int], now: int) -> None:
+        """Take jobs back that were never begun: they go to others at once, and no attempt is counted."""
+        batch = hands.batches.get(batch_no)
+        for index in indexes if batch is not None else ():
+            if batch is not None and self._go(hands, batch, index):
+                job = batch.job(index, self._order)
+                if job.state == LEASED and not batch.expired:
+                    job.deliveries -= 1
+                    self._again(job, now)
+
+    def expire(self, hands: Hands, now: int) -> int:
+        """Take away what a worker has kept longer than the lease; return how many jobs that was."""
+        count = 0
+        for batch in list(hands.batches.values()):
+            if not batch.expired and self.lease_end(hands, batch) <= now:
+                error = f"no ack within the lease of {self.config.lease_ns / 1e9:g} s"
+                count += self._take_back(hands, batch, "lease", error, now)
+                batch.expired = True
+        return count
+
+    def lease_end(self, hands: Hands, batch: Batch) -> int:
+        """Return when a batch's lease ends: it runs from the last sign that the worker went on with it."""
+        begun = batch.progress_ns or max(batch.sent_ns, hands.progress_ns)
+        return begun + self.config.lease_ns
+
+    def lose(self, hands: Hands, now: int) -> int:
+        """Take everything back from a worker that is gone; return how many jobs that was."""
+        count = 0
+        for batch in hands.batches.values():
+            if not batch.expired:
+                count += self._take_back(hands, batch, "lost", "the worker went away", now)
+        hands.batches.clear()
+        hands.in_hands = 0
+        return count
+
+    def _take_back(self, hands: Hands, batch: Batch, kind: str, error: str, now: int) -> int:
+        """Give a batch's jobs to others. Only what was begun counts an attempt.
+
+        A job said to have been begun surely was; of others the first may have been. It counts where that cannot
+        make it a dead letter; all are handed out again with ANNOUNCE, so that next time it is known.
+        """
+        remaining = batch.remaining()
+        oldest = next(iter(hands.batches.values()))
+        for index in remaining:
+            job = batch.job(index, self._order)
+            if job.state != LEASED:
+                continue
+            first = index == remaining[0] and batch is oldest and not job.announce and self.config.max_attempts > 1
+            if index in batch.started or first:
+                self._fail(job, hands.worker, kind, error, "", now)
+            else:
+                self._again(job, now)
+            job.announce = True
+        return len(remaining)
+
+    def _again(self, job: Job, due: int) -> None:
+        job.state = WAITING
+        heapq.heappush(self._retries, (due, job.seq, job))
+
+    def _fail(self, job: Job, worker: str, kind: str, error: str, traceback: str, now: int) -> None:
+        job.failures += 1
+        self.failed += 1
+        entry = {"attempt": job.failures, "at": time.time_ns(), "worker": worker, "kind": kind, "error": error}
+        if len(job.history) < HISTORY_MAX:
+            job.history.append(entry)
+        else:
+            job.history[-1] = entry
+        if job.failures >= self.config.max_attempts:
+            self._die(job, kind, error, traceback)
+        else:
+            self._again(job, now + self._backoff_ns(job.failures))
+
+    def _backoff_ns(self, failures: int) -> int:
+        """Return the pause before the next attempt: doubled each time, up to half of it left to chance."""
+        longest = min(self.config.backoff_min_ns << min(failures - 1, 40), self.config.backoff_max_ns)
+        return longest - int(self._random.random() * (longest // 2))
+
+    def _die(self, job: Job, kind: str, error: str, traceback: str) -> None:
+        job.state = DYING
+        self.dying += 1
+        letter = self.decoder.dead_letter(
+            job.frame,
+            job.place,
+            REASONS.index("handler_failed" if kind == "error" else "lease_exhausted"),
+            f"queue:{self.name}",
+            error=error,
+            seq=job.seq,
+            attempts=job.failures,
+            history=list(job.history),
+            traceback=traceback,
+            at=time.time_ns(),
+        )
+        self.letters.append((letter, job))
+        if self._order:
+            self._park(job.seq, job.key)
+            if line := self._lines.get(job.key):
+                self._line_jobs -= line.shrink()
+
+    def bury(self, job: Job) -> None:
+        """Note that a dead job's letter is safe in the sink: it will not be handed out again."""
+        job.state = DONE
+        self.dying -= 1
+        self.log.add_dead(job.seq)
+
+    # --- bringing back
+
+    def revive(self, seqs: Iterable[int], now: int) -> list[int]:
+        """Hand dead jobs out again; return those that were dead."""
+        revived = [seq for seq in seqs if seq in self.log.dead]
+        for seq in revived:
+            self.log.revive(seq)
+            self._revive_later.add(seq)
+        self.resume_revived(now)
+        return revived
+
+    def resume_revived(self, now: int) -> None:
+        """Hand out what was sent again, now or in an earlier life, as far as it can be fetched."""
+        for seq in sorted(self._revive_later):
+            frame = self._fetch(seq)
+            if frame is None:
+                return
+            self._revive_later.discard(seq)
+            place = seq - frame.first_seq
+            key = int(frame.records[self._order][place]) if self._order else 0
+            if self._order:
+                self._unpark(seq)
+                self._busy.add(key)
+                self._keys_unknown.discard(seq)
+            job = Job(frame, place, seq, key)
+            job.revived = job.announce = True
+            job.deliveries = 1  # its handler has run before
+            self._again(job, now)
+
+    def skip(self, seqs: Iterable[int]) -> list[int]:
+        """Leave dead jobs for good; what was parked behind them goes on. Return those that were dead."""
+        skipped = [seq for seq in seqs if seq in self.log.dead]
+        for seq in skipped:
+            self.log.skip(seq)
+            self._keys_unknown.discard(seq)
+            key = self._unpark(seq)
+            if key is not None:
+                self._release_key(key)
+        return skipped
+
+    # --- looking at it
+
+    @property
+    def revives_waiting(self) -> bool:
+        """Tell whether something sent again could not be fetched yet."""
+        return bool(self._revive_later)
+
+    def next_due(self) -> int | None:
+        """Return when the next retry is due, or None."""
+        return self._retries[0][0] if self._retries else None
+
+    @property
+    def retrying(self) -> int:
+        """Return how many jobs wait for another attempt."""
+        return len(self._retries)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many jobs were read and wait for their first attempt (parked ones not among them)."""
+        return self._fresh + len(self._ready) + sum(map(len, self._lines.values())) - self.parked
+
+    @property
+    def parked(self) -> int:
+        """Return how many jobs wait behind a dead one of their key."""
+        return sum(len(self._lines[key]) for key in self._parked_keys if key in self._lines)
+
+    def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
+        """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""
+        frames = [chunk.frame for chunk in list(self._chunks)[:1]]
+        frames += [job.frame for job in list(self._ready)[:1]] + [job.frame for _, _, job in self._retries]
+        for hands in every:
+            for batch in hands.batches.values():
+                frames += [batch.frame] if batch.frame is not None else [job.frame for job in batch.jobs or ()]
+        return min((frame.stamped_at for frame in frames), default=None)
+
+
+def _runs(places: Records) -> list[tuple[int, int]]:
+    """Return ascending integers as runs (first, last)."""
+    if not len(places):
+        return []
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    starts = places[np.concatenate(([0], breaks))]
+    ends = places[np.concatenate((breaks - 1, [len(places) - 1]))]
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))

@@ -1,0 +1,537 @@
+"""The queue service: competing workers on named queues, beside the broker, as one more consumer of the sequence.
+
+One thread owns everything here: a ROUTER that workers talk to, a PUSH socket per worker, a reader of the sequence and
+an ack log per queue, and the way to the sink. What a queue decides is in engine/jobqueue.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+import zmq
+
+from engine.acklog import AckLog
+from engine.config import QueueConfig
+from engine.endpoints import endpoint
+from engine.errors import RiskwireError
+from engine.jobframes import NameFilter, cut_jobs
+from engine.jobqueue import Batch, Hands, Job, JobQueue
+from engine.jobwire import (
+    PROTOCOL_VERSION,
+    Ack,
+    Drain,
+    FromQueue,
+    FromWorker,
+    Go,
+    Goodbye,
+    Hello,
+    Nack,
+    Ping,
+    QueueStatus,
+    Refused,
+    Release,
+    Revive,
+    Revived,
+    Started,
+    Status,
+    StatusRequest,
+    Unknown,
+    Welcome,
+    WorkerStatus,
+    decode_from_worker,
+    encode,
+    encode_jobs_head,
+)
+from engine.sequence import SequenceReader
+from engine.sink import SinkClient
+
+__all__ = ["QueueService"]
+
+log = logging.getLogger("riskwire.queue")
+
+HEARTBEAT_NS = 200_000_000  # a worker whose connection is gone is noticed this soon
+SILENT_MAX_NS = 10_000_000_000  # a worker that says nothing for so long (or three leases) is gone
+STATUS_EVERY_NS = 250_000_000
+MESSAGES_AT_ONCE = 1_000
+MESSAGE_BYTES_MAX = 1 << 20
+WORKERS_MAX = 900  # sockets of one ZeroMQ context are limited (1,023)
+QUEUES_MAX = 64
+NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+
+Context = zmq.Context[Any]
+Socket = zmq.Socket[bytes]
+
+
+class _Worker:
+    """One worker that said hello: its PUSH socket and what is in its hands."""
+
+    def __init__(self, identity: bytes, number: int, hello: Hello, push: Socket, now: int) -> None:
+        self.identity = identity
+        self.number = number
+        self.pid = hello.pid
+        self.push = push
+        self.names = NameFilter()
+        self.hands = Hands(hello.worker or f"worker-{number}")
+        self.connected = False
+        self.heard_ns = now
+
+    def status(self, now: int) -> WorkerStatus:
+        hands = self.hands
+        silent_s = (now - self.heard_ns) / 1e9
+        return WorkerStatus(hands.worker, self.number, self.pid, hands.in_hands, hands.done, hands.failed, silent_s)
+
+
+class _Queue:
+    """A queue with its reader, its log and its workers."""
+
+    def __init__(self, jobs: JobQueue, reader: SequenceReader) -> None:
+        self.jobs = jobs
+        self.reader = reader
+        self.workers: list[_Worker] = []
+        self.epoch = 0
+
+    def status(self, now: int) -> QueueStatus:
+        jobs = self.jobs
+        hands = [worker.hands for worker in self.workers]
+        oldest = jobs.oldest_stamp(hands)
+        return QueueStatus(
+            name=jobs.name,
+            waiting=jobs.waiting,
+            unread=max(0, self.reader.last_seq - self.reader.next_seq + 1),
+            in_flight=sum(each.in_hands for each in hands),
+            retrying=jobs.retrying,
+            parked=jobs.parked,
+            dead=len(jobs.log.dead) + jobs.dying,
+            done=jobs.done,
+            failed=jobs.failed,
+            acked_through=jobs.log.acked.through,
+            oldest_s=max(0.0, (time.time_ns() - oldest) / 1e9) if oldest else 0.0,
+            workers=[worker.status(now) for worker in self.workers],
+        )
+
+
+class QueueService:
+    """The named queues of one engine, in a thread of its own.
+
+    context: the ZeroMQ context, shared with the broker where endpoints are inproc.
+    base: the engine's base; workers say hello at its `queue` endpoint.
+    queues: settings of the queues there are. Another name is made at a worker's first hello, with default settings
+    and from the first event on, unless `only_configured`: adding a worker needs no change of a file.
+    folder: where the ack logs lie (the journal's); None: forgotten with the process, like a journal in memory.
+    last_seq: the journal's when it was opened: acks beyond it are forgotten.
+    events, replay, sink: the broker's and the sink's endpoints, where they are not those of the base.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        base: str,
+        *,
+        queues: Sequence[QueueConfig] = (),
+        folder: str | Path | None = None,
+        last_seq: int | None = None,
+        events: str | None = None,
+        replay: str | None = None,
+        sink: str | None = None,
+        only_configured: bool = False,
+    ) -> None:
+        self.base = base
+        self.error = ""  # what keeps a queue from working right now
+        self._context = context
+        self._configs = {config.name: config for config in queues}
+        self._folder = Path(folder) if folder is not None else None
+        self._last_seq = last_seq
+        self._events = events or endpoint(base, "events")
+        self._replay = replay or endpoint(base, "replay")
+        self._sink_endpoint = sink or endpoint(base, "sink")
+        self._only_configured = only_configured
+        self._queues: dict[str, _Queue] = {}
+        self._workers: dict[bytes, tuple[_Queue, _Worker]] = {}
+        self._burying: deque[tuple[int, JobQueue, Job]] = deque()  # batch number at the sink
+        self._status: list[QueueStatus] = []
+        self._status_ns = self._ping_ns = self._expire_ns = 0
+        self._stop_endpoint = f"inproc://queue-stop-{id(self):x}-{time.monotonic_ns():x}"
+        self._stop_socket: Socket | None = None
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._handlers: dict[type[Any], Callable[[_Queue, _Worker, Any, int], None]] = {
+            Ack: lambda q, w, m, now: q.jobs.ack(w.hands, m.batch, m.done, now),
+            Nack: lambda q, w, m, now: q.jobs.nack(w.hands, m.batch, m.index, m.kind, m.error, m.traceback, now),
+            Started: self._start_job,
+            Release: lambda q, w, m, now: q.jobs.release(w.hands, m.batch, m.indexes, now),
+            Ping: lambda q, w, m, now: None,
+            Drain: self._drain_worker,
+            Goodbye: self._dismiss,
+        }
+
+    def start(self) -> None:
+        """Bind, open the queues and begin; raises what kept it from that."""
+        self._stop_socket = self._context.socket(zmq.PAIR)
+        self._stop_socket.linger = 0
+        self._stop_socket.bind(self._stop_endpoint)
+        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            failure = self._failure
+            self.stop()
+            raise failure
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Write what is known and close; what workers hold is handed out again by the next life."""
+        if self._thread is not None:
+            if self._stop_socket is not None and self._thread.is_alive():
+                self._stop_socket.send(b"")
+            self._thread.join(timeout_s)
+            self._thread = None
+        if self._stop_socket is not None:
+            self._stop_socket.close(0)
+            self._stop_socket = None
+
+    def __enter__(self) -> QueueService:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def status(self) -> list[QueueStatus]:
+        """Return how the queues are, at most a moment old. Safe from any thread."""
+        return self._status
+
+    def _run(self) -> None:
+        self._router = self._context.socket(zmq.ROUTER)
+        stop = self._context.socket(zmq.PAIR)
+        self._sink = SinkClient(self._context, self._sink_endpoint)
+        self._poller = zmq.Poller()
+        try:
+            self._open(stop)
+            self._ready.set()
+            self._serve(stop)
+        except BaseException as problem:
+            self._failure = problem
+            self.error = str(problem)
+            if self._ready.is_set():
+                log.exception("the queue has stopped")
+        finally:
+            self._close()
+            stop.close(0)
+            self._ready.set()
+
+    def _open(self, stop: Socket) -> None:
+        router = self._router
+        router.linger = 0
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to a worker that is gone fails, which is how we know
+        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        router.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
+        router.bind(endpoint(self.base, "queue"))
+        stop.connect(self._stop_endpoint)
+        for socket in (router, stop, self._sink.socket):
+            self._poller.register(socket, zmq.POLLIN)
+        for name in [*self._configs, *self._names_in_folder()]:
+            if name not in self._queues:
+                self._open_queue(name)
+
+    def _names_in_folder(self) -> list[str]:
+        if self._folder is None:
+            return []
+        files = sorted(self._folder.glob("queue-*.acks"))
+        return [unquote(file.name.removeprefix("queue-").removesuffix(".acks")) for file in files]
+
+    def _open_queue(self, name: str) -> _Queue:
+        config = self._configs.get(name) or QueueConfig(name=name)
+        path = self._folder / f"queue-{quote(name, safe='')}.acks" if self._folder is not None else None
+        acks = AckLog(path, self._last_seq)
+        reader = SequenceReader(self._context, self._events, self._replay)
+        queue = self._queues[name] = _Queue(JobQueue(config, acks, reader.fetch), reader)
+        self._poller.register(reader.events, zmq.POLLIN)
+        self._poller.register(reader.replay, zmq.POLLIN)
+        return queue
+
+    def _close(self) -> None:
+        if self._burying and self._sink.flush(1.0):
+            self._bury()
+        for queue in self._queues.values():
+            for worker in queue.workers:
+                worker.push.close(0)
+            queue.reader.close()
+            try:
+                queue.jobs.log.close()
+            except RiskwireError as problem:
+                self.error = str(problem)
+        self._sink.close()
+        self._router.close(0)
+
+    # --- the loop
+
+    def _serve(self, stop: Socket) -> None:
+        while True:
+            ready = dict(self._poller.poll(self._timeout_ms()))
+            if stop in ready:
+                return
+            now = time.monotonic_ns()
+            if self._router in ready:
+                self._take_messages(now)
+            self._note_connected(ready)
+            self._read_sequence(ready)
+            self._look_after_workers(now)
+            self._tend_sink()
+            self._hand_out(now)
+            self._write_logs()
+            if now - self._status_ns > STATUS_EVERY_NS:
+                self._status_ns = now
+                self._status = [queue.status(now) for queue in self._queues.values()]
+
+    def _timeout_ms(self) -> int:
+        now = time.monotonic_ns()
+        until = self._ping_ns + HEARTBEAT_NS
+        for queue in self._queues.values():
+            if queue.reader.is_due(queue.jobs.wants_frames):
+                return 0
+            if queue.workers and (due := queue.jobs.next_due()) is not None:
+                until = min(until, due)
+        return max(0, min(200, -(-(until - now) // 1_000_000)))
+
+    def _take_messages(self, now: int) -> None:
+        for _ in range(MESSAGES_AT_ONCE):
+            try:
+                parts = self._router.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if len(parts) == 2:
+                self._take_message(parts[0], parts[1], now)
+
+    def _take_message(self, identity: bytes, data: bytes, now: int) -> None:
+        try:
+            message = decode_from_worker(data)
+        except msgspec.MsgspecError as problem:
+            self._reply(identity, Refused(f"the message cannot be read: {problem}"))
+            return
+        try:
+            self._handle(identity, message, now)
+        except RiskwireError as problem:
+            self._reply(identity, Refused(str(problem)))
+
+    def _handle(self, identity: bytes, message: FromWorker, now: int) -> None:
+        if isinstance(message, Hello):
+            self._welcome(identity, message, now)
+        elif isinstance(message, StatusRequest):
+            self._reply(identity, Status([queue.status(now) for queue in self._queues.values()]))
+        elif isinstance(message, Revive):
+            self._reply(identity, self._revive(message, now))
+        elif (known := self._workers.get(identity)) is None:
+            self._reply(identity, Goodbye() if isinstance(message, Goodbye) else Unknown())
+        else:
+            queue, worker = known
+            worker.heard_ns = now
+            worker.hands.suspended = False
+            self._handlers[type(message)](queue, worker, message, now)
+
+    def _reply(self, identity: bytes, message: FromQueue) -> bool:
+        """Send, and tell whether the other side is still connected."""
+        try:
+            self._router.send_multipart((identity, encode(message)), zmq.DONTWAIT)
+        except zmq.Again:  # it is there and reads nothing
+            return True
+        except zmq.ZMQError:
+            return False
+        return True
+
+    # --- workers come and go
+
+    def _welcome(self, identity: bytes, hello: Hello, now: int) -> None:
+        if known := self._workers.get(identity):
+            self._lose(*known, now)
+        if hello.version != PROTOCOL_VERSION:
+            self._reply(identity, Refused(f"protocol version {hello.version}; this engine speaks {PROTOCOL_VERSION}"))
+            return
+        queue = self._queues.get(hello.queue)
+        if queue is None:
+            if problem := self._cannot_open(hello.queue):
+                self._reply(identity, Refused(problem))
+                return
+            queue = self._open_queue(hello.queue)
+        if len(self._workers) >= WORKERS_MAX:
+            self._reply(identity, Refused(f"{WORKERS_MAX} workers are here, which is as many as there may be"))
+            return
+        number = min(set(range(1, WORKERS_MAX + 2)) - {worker.number for _, worker in self._workers.values()})
+        push, at = self._bind_push(number)
+        worker = _Worker(identity, number, hello, push, now)
+        queue.workers.append(worker)
+        self._workers[identity] = (queue, worker)
+        self._poller.register(push, zmq.POLLOUT)  # until its PULL has connected
+        config = queue.jobs.config
+        self._reply(
+            identity,
+            Welcome(at, number, config.lease_ns, config.max_attempts, config.in_hands_max, HEARTBEAT_NS),
+        )
+
+    def _cannot_open(self, name: str) -> str:
+        there = ", ".join(sorted(self._queues)) or "none"
+        if not NAME.fullmatch(name) or len(name.encode()) > 64:
+            return f"{name!r} is no queue's name; expected 1 to 64 bytes without control characters"
+        if self._only_configured:
+            return f"there is no queue {name!r}; there are: {there}"
+        if len(self._queues) >= QUEUES_MAX:
+            return f"there is no queue {name!r}, and {QUEUES_MAX} queues are as many as there may be"
+        return ""
+
+    def _bind_push(self, number: int) -> tuple[Socket, str]:
+        push: Socket = self._context.socket(zmq.PUSH)
+        push.linger = 0
+        push.sndhwm = 0  # what it may hold is counted by acks: in_hands_max
+        try:
+            if self.base.startswith("tcp://"):
+                host = endpoint(self.base, "queue").rpartition(":")[0]
+                push.bind(f"{host}:*")
+            else:
+                push.bind(endpoint(self.base, f"worker-{number}"))
+            at = push.getsockopt(zmq.LAST_ENDPOINT)
+        except zmq.ZMQError as problem:
+            push.close(0)
+            raise RiskwireError(f"no socket for another worker: {problem.strerror}") from None
+        assert isinstance(at, bytes)
+        return push, at.rstrip(b"\0").decode()
+
+    def _note_connected(self, ready: dict[Any, int]) -> None:
+        for _, worker in self._workers.values():
+            if not worker.connected and worker.push in ready:
+                worker.connected = True
+                self._poller.unregister(worker.push)
+
+    def _drain_worker(self, queue: _Queue, worker: _Worker, message: Drain, now: int) -> None:
+        worker.hands.draining = True
+        with contextlib.suppress(zmq.Again):  # its PULL is gone
+            worker.push.send(encode(Drain()), zmq.DONTWAIT)  # behind the last job, on the way jobs take
+
+    def _start_job(self, queue: _Queue, worker: _Worker, message: Started, now: int) -> None:
+        queue.jobs.start(worker.hands, message.batch, message.index, now)
+        self._reply(worker.identity, Go(message.batch, message.index))
+
+    def _dismiss(self, queue: _Queue, worker: _Worker, message: Goodbye, now: int) -> None:
+        for batch in list(worker.hands.batches.values()):  # it has begun none of what is left
+            queue.jobs.release(worker.hands, batch.no, batch.remaining(), now)
+        self._lose(queue, worker, now)
+        self._reply(worker.identity, Goodbye())
+
+    def _lose(self, queue: _Queue, worker: _Worker, now: int) -> None:
+        count = queue.jobs.lose(worker.hands, now)
+        if count:
+            log.warning(
+                "queue %s: %s went away with %d jobs; others get them", queue.jobs.name, worker.hands.worker, count
+            )
+        if not worker.connected:
+            self._poller.unregister(worker.push)
+        worker.push.close(0)
+        queue.workers.remove(worker)
+        del self._workers[worker.identity]
+
+    def _look_after_workers(self, now: int) -> None:
+        if now - self._ping_ns >= HEARTBEAT_NS:
+            self._ping_ns = now
+            for queue, worker in list(self._workers.values()):
+                silent_max = max(SILENT_MAX_NS, 3 * queue.jobs.config.lease_ns)
+                if not self._reply(worker.identity, Ping()) or now - worker.heard_ns > silent_max:
+                    self._lose(queue, worker, now)
+        for queue, worker in self._workers.values():
+            if queue.jobs.expire(worker.hands, now):
+                worker.hands.suspended = True
+
+    # --- work
+
+    def _read_sequence(self, ready: dict[Any, int]) -> None:
+        for queue in self._queues.values():
+            reader, jobs = queue.reader, queue.jobs
+            wanted = jobs.wants_frames
+            if reader.events in ready or reader.replay in ready or reader.is_due(wanted):
+                for frame in reader.read(wanted):
+                    queue.epoch = frame.epoch
+                    jobs.feed(frame)
+            if jobs.revives_waiting and reader.last_seq:
+                jobs.resume_revived(time.monotonic_ns())
+
+    def _hand_out(self, now: int) -> None:
+        if self._sink.full:
+            return  # nothing may die before there is room for its letter
+        for queue in self._queues.values():
+            workers = [worker for worker in queue.workers if worker.connected]
+            while workers and (count := queue.jobs.available(now)):
+                share = -(-count // len(workers))
+                for worker in list(workers):
+                    batch = queue.jobs.take(worker.hands, now, share)
+                    if batch is None or not self._send_jobs(queue, worker, batch, now):
+                        workers.remove(worker)
+
+    def _send_jobs(self, queue: _Queue, worker: _Worker, batch: Batch, now: int) -> bool:
+        parts = batch.parts()
+        frame = cut_jobs(parts, worker.names, queue.jobs.decoder, queue.epoch)
+        attempts, flags = queue.jobs.attempts_and_flags(batch)
+        deadline_ns = time.time_ns() + queue.jobs.config.lease_ns
+        head = encode_jobs_head(batch.no, deadline_ns, batch.seqs, attempts, flags)
+        try:
+            worker.push.send_multipart((head, frame), zmq.DONTWAIT)
+        except zmq.Again:  # its PULL is gone; the ping will find out about the rest
+            queue.jobs.release(worker.hands, batch.no, range(len(batch.seqs)), now)
+            worker.hands.suspended = True
+            return False
+        return True
+
+    def _tend_sink(self) -> None:
+        for queue in self._queues.values():
+            jobs = queue.jobs
+            if jobs.letters:
+                letters, jobs.letters = jobs.letters, []
+                batch_no = self._sink.send([letter for letter, _ in letters])
+                self._burying += [(batch_no, jobs, job) for _, job in letters]
+            if jobs.resolved:
+                self._sink.send_resolved(f"queue:{jobs.name}", jobs.resolved)
+                jobs.resolved = []
+        before = self._sink.socket
+        self._sink.poll()
+        if self._sink.socket is not before:
+            self._poller.unregister(before)
+            self._poller.register(self._sink.socket, zmq.POLLIN)
+        self._bury()
+
+    def _bury(self) -> None:
+        confirmed = self._sink.confirmed
+        while self._burying and self._burying[0][0] <= confirmed:
+            _, jobs, job = self._burying.popleft()
+            jobs.bury(job)
+
+    def _write_logs(self) -> None:
+        for queue in self._queues.values():
+            try:
+                queue.jobs.log.flush()
+                self.error = ""
+            except RiskwireError as problem:  # acks stay in memory; after a crash those jobs come again
+                self.error = str(problem)
+
+    def _revive(self, message: Revive, now: int) -> Revived:
+        queue = self._queues.get(message.queue)
+        if queue is None:
+            return Revived(
+                [], f"there is no queue {message.queue!r}; there are: {', '.join(sorted(self._queues)) or 'none'}"
+            )
+        if message.action == "skip":
+            return Revived(queue.jobs.skip(message.seqs))
+        if message.action == "requeue":
+            return Revived(queue.jobs.revive(message.seqs, now))
+        return Revived([], f"{message.action!r} cannot be done; expected requeue or skip")

@@ -8,27 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from engine.events import RiskAlert, Severity
+from engine.limitset import KINDS
 from ext.records import KIND_ALERTS, Frame
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("clear", "warn", "breach")
-KIND_NAMES: Final[tuple[str, ...]] = (
-    "",
-    "max_position",
-    "max_notional",
-    "gross_notional",
-    "net_notional",
-    "max_trade_volume",
-    "max_trade_notional",
-    "max_loss",
-    "max_drawdown",
-    "trade_rate",
-    "volume_rate",
-    "price_collar",
-    "restricted",
-    "concentration",
-    "repeated_trade",
-    "trade_after_kill",
-)
+KIND_NAMES: Final[tuple[str, ...]] = (*KINDS, "trade_after_kill")  # by number: ext/limits.pxd
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -39,7 +23,6 @@ def alert_topics() -> dict[tuple[int, int], bytes]:
         (severity, kind): f"alert.{SEVERITIES[severity]}.{name}".encode()
         for severity in range(len(SEVERITIES))
         for kind, name in enumerate(KIND_NAMES)
-        if name
     }
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {"engine": {"engine", "feeds", "ext"}, "feeds": {"feeds", "ext"}, "
 # Inside engine, a module may import its own layer and those before it; modules not named here are services.
 LAYERS = [
     ["errors", "checks"],
-    ["events", "config", "limitset", "reference", "endpoints", "wire", "codec"],
+    ["events", "config", "limitset", "reference", "endpoints", "wire", "codec", "alertframes"],
     ["publisher", "subscriber", "journal", "client"],
     ["services"],
     ["runtime", "replay"],

@@ -1,5 +1,6 @@
 """CSV bytes to rows to records: RFC 4180, one pass, no Python object per row."""
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.feedwriter cimport FeedWriter, Row, RowRules
@@ -29,6 +30,7 @@ cdef struct Split:                  # the row at the cursor, as split_row found 
     uint64_t lines                  # physical lines it takes
     uint32_t columns
 
+@cython.final
 cdef class CsvReader:
     cdef object source              # readinto(memoryview) -> bytes read, 0 at the end
     cdef object damage              # what readinto raised, told as the last dead letter

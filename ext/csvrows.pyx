@@ -45,16 +45,7 @@ cdef extern from *:
         const __m128i a = _mm_set1_epi8((char)delimiter), b = _mm_set1_epi8('\\n'), c = _mm_set1_epi8('"');
         for (; i + 64 <= to; i += 64) {
             uint64_t found = rw_csv_mask64(data + i, a, b, c, &high);
-            /* Groups of four are written without asking how many there are: the branch would guess wrong. */
-            while (found) {
-                size_t before = n;
-                int count = __builtin_popcountll(found);
-                for (int k = 0; k < 4; k++) {
-                    out[before + k] = (uint32_t)(i + (found ? __builtin_ctzll(found) : 0));
-                    found &= found - 1;
-                }
-                n += count < 4 ? count : 4;
-            }
+            for (; found; found &= found - 1) out[n++] = (uint32_t)(i + __builtin_ctzll(found));
         }
     #endif
         for (; i < to; i++) {
@@ -101,7 +92,9 @@ cdef class CsvReader:
         self.writer = writer
         self.delimiter = ord(delimiter)
         self.line = 1
-        if self.refill() >= 3 and self.window.data[0] == 0xEF and self.window.data[1] == 0xBB and self.window.data[2] == 0xBF:
+        while self.window.size < 3 and self.refill():
+            pass
+        if self.window.size >= 3 and self.window.data[0] == 0xEF and self.window.data[1] == 0xBB and self.window.data[2] == 0xBF:
             self.position = 3
 
     def __dealloc__(self):
@@ -285,14 +278,10 @@ cdef class CsvReader:
 
     cdef int cut_broken(self, bint broken, size_t first_line, size_t first_mark) noexcept nogil:
         """End a row whose quoting is broken, or whose quote never closes, with its first physical line."""
-        if not broken and not self.at_end and self.window.size - self.position < ROW_BYTES_MAX:
+        if not broken and not self.at_end and self.window.size - self.position <= ROW_BYTES_MAX:
             return ROW_MORE
         if first_mark == 0:
-            if self.at_end and self.damage is None:
-                # Only a quote that opens the very end: refill always ends the last line.
-                first_line = self.window.size
-            else:
-                return ROW_MORE
+            return ROW_MORE
         self.split.lines = 1
         self.split.next = first_line + 1
         self.split.next_mark = first_mark
@@ -320,9 +309,10 @@ cdef class CsvReader:
             if status == ROW_MORE:
                 if self.at_end:
                     return ROW_END
-                if self.window.size - self.position >= ROW_BYTES_MAX:
-                    return ROW_LONG
-            return status
+                return ROW_LONG if self.window.size - self.position > ROW_BYTES_MAX else ROW_MORE
+            if status == ROW_NO_MEMORY:
+                return status
+            return ROW_LONG if self.split.end - self.position > ROW_BYTES_MAX else status
 
     cdef bint skip_line(self) noexcept nogil:
         """Drop the rest of a row that was too long; False: it goes on behind the window."""
@@ -332,10 +322,12 @@ cdef class CsvReader:
             self.mark += 1
             if self.window.data[marks[self.mark - 1]] == NEWLINE:
                 self.position = marks[self.mark - 1] + 1
+                self.raw_from = self.position
                 self.skipping = False
                 self.line += 1
                 return True
         self.position = self.window.size
+        self.raw_from = self.position
         return False
 
     cdef int next_status(self) except -1:
@@ -417,8 +409,6 @@ cdef class CsvReader:
                         self.position - self.raw_from + LONG_ROW_RAW_BYTES) < 0:
             return -1
         self.skipping = True
-        self.position = self.window.size
-        self.mark = self.marks.size // sizeof(uint32_t)
         self.raw_from = self.position
         self.raw_base = self.writer.builder.raw.size
         return 0

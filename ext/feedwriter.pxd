@@ -1,5 +1,6 @@
 """From the texts of one trade to a record of a frame: the checks that every feed shares."""
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.decimals cimport Decimal64
@@ -45,10 +46,11 @@ cdef struct Tick:                   # a symbol's last good price and the side it
     uint8_t side
 
 cdef struct SideText:
-    uint8_t text[16]
+    uint64_t text                   # at most 8 bytes, zero-padded
     uint8_t length
     uint8_t side
 
+@cython.final
 cdef class RowRules:
     """What a source lacks or says differently: made ids, sides, the default account, units."""
     cdef readonly int side_rule
@@ -63,6 +65,7 @@ cdef class RowRules:
     cdef int64_t time_unit_ns
     cdef Bytes ticks                # Tick per symbol id
 
+@cython.final
 cdef class FeedWriter:
     """One feed's frames: its names, numbered from 1 per kind, and the frame being built."""
     cdef readonly FrameBuilder builder

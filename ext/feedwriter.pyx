@@ -99,9 +99,9 @@ cdef class RowRules:
         self.time_unit_ns = time_unit_ns
         for word, side_number in (side_texts or SIDE_TEXTS).items():
             text = word.encode()
-            if len(text) > 16 or self.side_text_count == 8:
-                raise ValueError(f"at most 8 side words of 16 bytes each, not {word!r}")
-            memcpy(self.side_texts[self.side_text_count].text, <const char*>text, len(text))
+            if not 0 < len(text) <= 8 or self.side_text_count == 8:
+                raise ValueError(f"at most 8 side words of 1 to 8 bytes each, not {word!r}")
+            memcpy(&self.side_texts[self.side_text_count].text, <const char*>text, len(text))
             self.side_texts[self.side_text_count].length = <uint8_t>len(text)
             self.side_texts[self.side_text_count].side = side_number
             self.side_text_count += 1
@@ -424,9 +424,12 @@ cdef class FeedWriter:
 
     cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil:
         cdef int i
+        cdef uint64_t word
+        if length == 0 or length > 8:
+            return SIDE_NONE
+        word = rw_load_masked(text, length)
         for i in range(rules.side_text_count):
-            if (rules.side_texts[i].length == length
-                    and memcmp(rules.side_texts[i].text, text, length) == 0):
+            if rules.side_texts[i].text == word and rules.side_texts[i].length == length:
                 return rules.side_texts[i].side
         return SIDE_NONE
 

@@ -15,7 +15,10 @@ REQUIRED = ("symbol", "price", "volume", "executed_at")
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """``columns``: field to column name, or to a column number from 1 where ``numbered``; ``constants``: field to text."""
+    """Which column is which field.
+
+    ``columns``: field to column name, or to a column number from 1 where ``numbered``; ``constants``: field to text.
+    """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)

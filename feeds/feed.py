@@ -29,7 +29,7 @@ class Source(Protocol):
         """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
 
     def fill(self, records_max: int, limit: int | None = None) -> bool:
-        """Add records to the frame until it has ``records_max`` or the next is later than ``limit``; False at the end."""
+        """Add records until the frame has ``records_max`` or one is later than ``limit`` (ns); False at the end."""
 
     def close(self) -> None: ...
 

@@ -68,7 +68,6 @@ class GzipInput:
         self.position = 0
         self._inflater = zlib.decompressobj(wbits=31)
         self._pending = b""
-        self._started = False
 
     def readinto(self, buffer: memoryview, /) -> int:
         while True:
@@ -78,15 +77,32 @@ class GzipInput:
                 self._pending = self._read()
                 if not self._pending:
                     return self._end()
+            before = self._inflater.copy()
             try:
                 data = self._inflater.decompress(self._pending, len(buffer))
+                self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
             except zlib.error as error:
-                raise InputDamaged(f"{self.name} is damaged at byte {self.position}: {error}") from None
-            self._started = True
-            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+                self._inflater = before
+                data = self._salvage(len(buffer))
+                if not data:
+                    place = self.position - len(self._pending)
+                    raise InputDamaged(f"{self.name} is damaged at byte {place}: {error}") from None
             if data:
                 buffer[: len(data)] = data
                 return len(data)
+
+    def _salvage(self, size_bytes: int) -> bytes:
+        """What inflates before the damage in the pending bytes: an error throws away all of its call's output."""
+        found = bytearray()
+        while self._pending and len(found) < size_bytes:
+            before = self._inflater.copy()
+            try:
+                found += self._inflater.decompress(self._pending[:1], size_bytes - len(found))
+            except zlib.error:
+                self._inflater = before
+                break
+            self._pending = self._inflater.unconsumed_tail + self._pending[1:]
+        return bytes(found)
 
     def _read(self) -> bytes:
         chunk = self._file.read(COMPRESSED_CHUNK_BYTES) or b""
@@ -103,7 +119,6 @@ class GzipInput:
             rest = chunk.lstrip(b"\0")
         self._pending = rest
         self._inflater = zlib.decompressobj(wbits=31)
-        self._started = False
         return True
 
     def _end(self) -> int:
@@ -224,7 +239,7 @@ def open_zip(path: str) -> Iterator[Input]:
         # Each member has its own handle, so that members can be read side by side.
         raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
         try:
-            stream = zipfile.ZipFile(raw).open(name)
+            stream = zipfile.ZipFile(raw).open(name)  # noqa: SIM115 (closed by the input)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raw.close()
             raise FeedError(f"{path}: {name} cannot be unpacked: {one_line(error)}") from None
@@ -235,12 +250,12 @@ def open_zstd(path: str) -> Input:
     raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
     total = os.path.getsize(path)
     try:
-        import zstandard
+        import zstandard  # type: ignore[import-not-found,unused-ignore]
 
         stream: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
     except ImportError:
         try:
-            import pyarrow
+            import pyarrow  # type: ignore[import-untyped,unused-ignore]
 
             stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), "zstd")
         except ImportError:

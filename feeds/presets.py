@@ -13,9 +13,11 @@ BUY, SELL = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A known CSV: ``map`` as in --map; ``header``: columns that only this format has together (empty: never guessed);
-    ``sides``: its own words for buy (1) and sell (2); prices are in units of 10**``price_shift``; ``time_unit_ns`` > 0:
-    times are integers of that unit after ``time_base_ns``; ``stem_symbol``: the file's name without endings is the symbol.
+    """A known CSV.
+
+    ``map``: as in --map. ``header``: columns that only this format has together (empty: never guessed). ``sides``: its
+    own words for buy (1) and sell (2). Prices are in units of 10**``price_shift``. ``time_unit_ns`` > 0: times are
+    integers of that unit after ``time_base_ns``. ``stem_symbol``: the file's name without endings is the symbol.
     """
 
     map: Mapping[str, str]

@@ -1,0 +1,57 @@
+"""Recorded files, where they are present: the counts their README states, and exact sums."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from feed_rows import read_rows
+
+DATA = Path(os.environ.get("RISKWIRE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data in {DATA}")
+
+
+def test_tardis_binance_futures() -> None:
+    path = DATA / "tardis-trades" / "binance-futures_BTCUSDT_trades_part1.csv"
+    rows = read_rows(path)
+    with path.open() as file:
+        plain = list(csv.DictReader(file))
+    assert len(rows) == 5000
+    assert Counter(row.side for row in rows) == {"buy": 2698, "sell": 2302}
+    assert [(row.id, row.price, row.volume, row.executed_at) for row in rows] == [
+        (line["id"], Decimal(line["price"]), Decimal(line["amount"]), int(line["timestamp"]) * 1000) for line in plain
+    ]
+    assert {(row.symbol, row.venue) for row in rows} == {("BTCUSDT", "binance-futures")}
+
+
+def test_tardis_by_a_map_is_the_same_as_by_its_preset() -> None:
+    path = DATA / "tardis-trades" / "bitmex_XBTUSD_trades.csv"
+    mapped = read_rows(path, format="csv", map="trade_id=id,executed_at=timestamp,volume=amount,venue=exchange")
+    assert mapped == read_rows(path)
+    assert [row.side for row in mapped] == ["sell"] * 10
+
+
+def test_kraken_by_numbers() -> None:
+    path = DATA / "kraken-csv" / "BCHEUR.csv"
+    rows = read_rows(path, map="executed_at=1,price=2,volume=3,symbol==BCHEUR", side="tick")
+    assert len(rows) == 148
+    assert {row.type for row in rows} == {"TradeExecuted"}
+    plain = [line.split(",") for line in path.read_text().splitlines()]
+    assert sum(row.volume for row in rows) == sum(Decimal(line[2]) for line in plain)
+    assert [row._replace(venue="") for row in read_rows(path, format="kraken", side="tick")] == rows
+
+
+def test_taq() -> None:
+    path = DATA / "taq-raw" / "XXX_20180102_trades.csv.gz"
+    rows = read_rows(path, side="tick")
+    assert len(rows) == 39462
+    assert {row.type for row in rows} == {"TradeExecuted"}
+    assert Counter(row.venue for row in rows)["D"] == 12614
+    with gzip.open(path, "rt") as file:
+        assert sum(row.volume for row in rows) == sum(int(line["SIZE"]) for line in csv.DictReader(file))
+    assert len({row.id for row in rows}) == len(rows)

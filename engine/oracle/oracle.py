@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from engine.events import (
@@ -53,6 +54,7 @@ class Refused(Exception):
     """An event that is refused in the sequence; the text is the reason."""
 
 
+@lru_cache(maxsize=100_000)
 def bytewise(key: Key) -> tuple[bytes, ...]:
     """Order keys by their names' UTF-8."""
     return tuple(name.encode() for name in key)

@@ -38,6 +38,9 @@ class AckedSet:
         low, high = max(first - self.through, 1), last - self.through
         if high < low:
             return
+        if low == 1 and not self._top:  # in order, the common case
+            self.through = last
+            return
         self._reserve(high)
         self._bits[low - 1 : high] = True
         self._top = max(self._top, high)

@@ -22,27 +22,97 @@ _cached_decimal = lru_cache(maxsize=65_536)(decimal_of)
 assert NAME_KIND_NAMES == NAME_FIELDS
 
 
+class Source:
+    """One sequenced frame made ready to be cut: what is needed of every slice is computed once for all of them."""
+
+    __slots__ = ("_ends", "_names", "_starts", "first_seq", "frame", "in_order", "records", "ref_lengths")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.first_seq = frame.first_seq
+        self.records: Records = frame.records
+        self.ref_lengths: Records | None = None  # None: no record has a second text
+        self._names: list[Records] | None = None
+        self._measure_texts()
+
+    def _measure_texts(self) -> None:
+        records = self.records
+        starts = records["id_offset"].astype(np.int64)
+        ends = starts + records["id_length"]
+        lengths = records["ref_length"].astype(np.int64)
+        limits = records["type"] == TYPE_LIMITS
+        lengths[limits] = records["volume"][limits]
+        if lengths.any():
+            self.ref_lengths = lengths
+            has_ref = lengths > 0
+            refs = records["ref_offset"].astype(np.int64)
+            starts = np.where(has_ref, np.minimum(starts, refs), starts)
+            ends = np.where(has_ref, np.maximum(ends, refs + lengths), ends)
+        # Encoders write texts in the order of the records, so that a slice's texts are a slice of the heap.
+        self.in_order = bool((starts[1:] >= starts[:-1]).all() and (ends[1:] >= ends[:-1]).all())
+        self._starts, self._ends = starts, ends
+
+    @property
+    def names(self) -> list[Records]:
+        """Return the ids of the names that the records use, per kind."""
+        if self._names is None:
+            self._names = [np.unique(self.records[field]) for field in NAME_FIELDS]
+        return self._names
+
+    def cut(self, places: Records) -> tuple[Records, bytes]:
+        """Return copies of records, their texts' offsets counted from the heap that is returned with them."""
+        first, last = int(places[0]), int(places[-1])
+        if self.in_order and last - first + 1 == len(places):
+            taken = self.records[first : last + 1].copy()
+            start, end = int(self._starts[first]), int(self._ends[last])
+        else:
+            taken = self.records[places]
+            start, end = int(self._starts[places].min()), int(self._ends[places].max())
+            lengths = [0] * len(places) if self.ref_lengths is None else self.ref_lengths[places].tolist()
+            if end - start > HEAP_SPARSE * (int(taken["id_length"].sum()) + sum(lengths)):
+                return taken, self._gather(taken, lengths)
+        taken["id_offset"] -= start
+        if self.ref_lengths is None:
+            taken["ref_offset"] = 0
+        else:
+            taken["ref_offset"] -= np.where(self.ref_lengths[places] > 0, start, taken["ref_offset"]).astype(np.uint32)
+        return taken, self.frame.text(start, end - start)
+
+    def _gather(self, taken: Records, ref_lengths: list[int]) -> bytes:
+        heap = bytearray()
+        for i, ref_length in enumerate(ref_lengths):
+            text = self.frame.text(int(taken["id_offset"][i]), int(taken["id_length"][i]))
+            taken["id_offset"][i] = len(heap)
+            heap += text
+            text = self.frame.text(int(taken["ref_offset"][i]), ref_length) if ref_length else b""
+            taken["ref_offset"][i] = len(heap) if ref_length else 0
+            heap += text
+        return bytes(heap)
+
+
 class NameFilter:
-    """Which names one worker has been told: each is defined once, in the first frame that uses it."""
+    """Which names one worker has been told: each is defined once, in the first frame that may use it."""
 
     def __init__(self) -> None:
         self._known: list[npt.NDArray[np.bool_]] = [np.ones(1, np.bool_) for _ in NAME_FIELDS]
+        self._told: Source | None = None  # everything in it is known
 
-    def definitions(self, records: Records, names: EventDecoder) -> bytes:
-        """Return the definitions of names in the records that are new to the worker."""
+    def definitions(self, source: Source, decoder: EventDecoder) -> bytes:
+        """Return the definitions of names in a frame that are new to the worker."""
+        if source is self._told:
+            return b""
         result = b""
-        for kind, field in enumerate(NAME_FIELDS):
-            ids = records[field]
+        for kind, ids in enumerate(source.names):
             known = self._known[kind]
-            top = int(ids.max())
+            top = int(ids[-1])
             if top >= len(known):
                 grown = np.zeros(max(top + 1, 2 * len(known)), np.bool_)
                 grown[: len(known)] = known
                 self._known[kind] = known = grown
             fresh = ids[~known[ids]]
-            if len(fresh):
-                known[fresh] = True
-                result += b"".join(_definition(kind, i, names.name(kind, i)) for i in np.unique(fresh).tolist())
+            known[fresh] = True
+            result += b"".join(_definition(kind, i, decoder.name(kind, i)) for i in fresh.tolist())
+        self._told = source
         return result
 
 
@@ -52,66 +122,34 @@ def _definition(kind: int, name_id: int, name: str) -> bytes:
     return head + text + bytes(-len(text) % 4)
 
 
-def cut_jobs(parts: Sequence[tuple[Frame, Records]], names: NameFilter, decoder: EventDecoder, epoch: int) -> bytearray:
+def cut_jobs(
+    parts: Sequence[tuple[Source, Records]], names: NameFilter, decoder: EventDecoder, epoch: int
+) -> bytearray:
     """Return one frame with chosen records of several frames, and the definitions its reader needs.
 
-    parts: frames, each with the places of its records to take (integers, ascending).
+    parts: frames, each with the places of its records to take (integers).
     """
-    records: list[Records] = []
+    records: list[bytes] = []
     heaps: list[bytes] = []
-    offset = 0
-    for frame, places in parts:
-        taken, heap = _cut(frame, places)
-        taken["id_offset"] += offset
-        taken["ref_offset"] += offset
+    definitions = b""
+    count = offset = 0
+    for source, places in parts:
+        taken, heap = source.cut(places)
+        if offset:
+            taken["id_offset"] += offset
+            taken["ref_offset"] += offset
+        definitions += names.definitions(source, decoder)
         offset += len(heap)
-        records.append(taken)
+        count += len(taken)
+        records.append(taken.tobytes())
         heaps.append(heap)
-    merged = records[0] if len(records) == 1 else np.concatenate(records)
-    definitions = names.definitions(merged, decoder)
     header = FRAME_HEADER.pack(
-        FRAME_MAGIC, FRAME_VERSION, KIND_SEQUENCED, 0, len(merged), len(definitions), 0, 0, offset, 0, 0, 0, 0, 0
+        FRAME_MAGIC, FRAME_VERSION, KIND_SEQUENCED, 0, count, len(definitions), 0, 0, offset, 0, 0, 0, 0, 0
     )
-    buffer = bytearray(b"".join((header, merged.tobytes(), definitions, *heaps)))
-    first_frame, first_places = parts[0]
-    stamp_frame(buffer, first_frame.first_seq + int(first_places[0]), epoch, first_frame.stamped_at)
+    buffer = bytearray(b"".join((header, *records, definitions, *heaps)))
+    source, places = parts[0]
+    stamp_frame(buffer, source.first_seq + int(places[0]), epoch, source.frame.stamped_at)
     return buffer
-
-
-def _cut(frame: Frame, places: Records) -> tuple[Records, bytes]:
-    """Return copies of records with their texts' offsets counted from the heap that is returned with them."""
-    taken = frame.records[places]
-    id_ends = taken["id_offset"] + taken["id_length"]
-    ref_lengths = taken["ref_length"].astype(np.uint32)
-    limits = taken["type"] == TYPE_LIMITS
-    if limits.any():
-        ref_lengths[limits] = taken["volume"][limits]
-    ref_ends = taken["ref_offset"] + ref_lengths
-    has_ref = ref_lengths > 0
-    taken["ref_offset"][~has_ref] = 0
-    start, end = int(taken["id_offset"].min()), int(id_ends.max())
-    if has_ref.any():
-        start = min(start, int(taken["ref_offset"][has_ref].min()))
-        end = max(end, int(ref_ends.max()))
-    texts = int(taken["id_length"].sum()) + int(ref_lengths.sum())
-    if end - start > HEAP_SPARSE * texts:
-        return taken, _gather(frame, taken, ref_lengths.tolist())
-    taken["id_offset"] -= start
-    taken["ref_offset"][has_ref] -= start
-    return taken, frame.text(start, end - start)
-
-
-def _gather(frame: Frame, taken: Records, ref_lengths: list[int]) -> bytes:
-    heap = bytearray()
-    for i, ref_length in enumerate(ref_lengths):
-        text = frame.text(int(taken["id_offset"][i]), int(taken["id_length"][i]))
-        taken["id_offset"][i] = len(heap)
-        heap += text
-        if ref_length:
-            text = frame.text(int(taken["ref_offset"][i]), ref_length)
-            taken["ref_offset"][i] = len(heap)
-            heap += text
-    return bytes(heap)
 
 
 class JobDecoder:

@@ -7,13 +7,11 @@ its key becomes an object of its own. Every time is a monotonic clock's in ns, g
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,8 @@ from engine.acklog import AckLog
 from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.events import DeadLetter
-from engine.jobframes import Records
+from engine.jobframes import Records, Source
+from engine.jobs import DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job, Line
 from engine.jobwire import ANNOUNCE
 from ext.records import EVENT_NAMES, REASONS, Frame
 
@@ -31,134 +30,11 @@ LINE_JOBS_MAX = 16_384  # jobs kept whole behind busy keys; beyond, their seqs o
 REFILL_JOBS = 256  # fetched again at once when a line of seqs moves
 BATCH_JOBS_MAX = 256
 HISTORY_MAX = 100
-WAITING, LEASED, DONE, DYING = range(4)
+_FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
+_NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
 _TYPES = {name: number for number, name in EVENT_NAMES.items()}
 
 Fetch = Callable[[int], Frame | None]
-
-
-class Job:
-    """A job that is not simply a slice of its frame: it failed, was lost, waits for its key or was sent again."""
-
-    __slots__ = ("announce", "deliveries", "failures", "frame", "history", "key", "place", "revived", "seq", "state")
-
-    def __init__(self, frame: Frame, place: int, seq: int, key: int = 0) -> None:
-        self.frame = frame
-        self.place = place
-        self.seq = seq
-        self.key = key
-        self.failures = 0
-        self.deliveries = 0
-        self.announce = False
-        self.revived = False
-        self.state = WAITING
-        self.history: list[dict[str, Any]] = []
-
-    def attempt(self) -> int:
-        """Return which attempt the next one is: above 1 wherever an earlier one may have begun."""
-        return max(self.failures + 1, min(self.deliveries + 1, 2))
-
-
-class Batch:
-    """Jobs handed to one worker together: a slice of a frame (`jobs` is None until one is needed), or objects."""
-
-    __slots__ = (
-        "expired",
-        "frame",
-        "gone",
-        "jobs",
-        "left",
-        "no",
-        "places",
-        "progress_ns",
-        "sent_ns",
-        "seqs",
-        "started",
-    )
-
-    def __init__(self, no: int, now: int, frame: Frame | None, places: Records, seqs: Records, jobs: list[Job] | None):
-        self.no = no
-        self.frame = frame
-        self.places = places
-        self.seqs = seqs
-        self.jobs = jobs
-        self.left = len(seqs)
-        self.gone = bytearray(len(seqs))
-        self.started: set[int] = set()
-        self.sent_ns = now
-        self.progress_ns = 0  # 0: not begun, as far as is known
-        self.expired = False
-
-    def parts(self) -> list[tuple[Frame, Records]]:
-        """Return frames and places in the order of the jobs."""
-        if self.frame is not None:
-            return [(self.frame, self.places)]
-        assert self.jobs is not None
-        grouped = itertools.groupby(self.jobs, key=lambda job: id(job.frame))
-        taken = [list(jobs) for _, jobs in grouped]
-        return [(jobs[0].frame, np.array([job.place for job in jobs])) for jobs in taken]
-
-    def job(self, index: int, order: str | None) -> Job:
-        """Return one job as an object."""
-        if self.jobs is None:
-            assert self.frame is not None
-            keys = self.frame.records[order] if order else None
-            self.jobs = []
-            for place, seq in zip(self.places.tolist(), self.seqs.tolist(), strict=True):
-                job = Job(self.frame, place, seq, 0 if keys is None else int(keys[place]))
-                job.state = LEASED
-                job.deliveries = 1
-                self.jobs.append(job)
-        return self.jobs[index]
-
-    def remaining(self) -> list[int]:
-        """Return the places in the batch of what is neither done nor given back."""
-        return [i for i, gone in enumerate(self.gone) if not gone]
-
-
-class Hands:
-    """What is in one worker's hands."""
-
-    def __init__(self, worker: str = "") -> None:
-        self.worker = worker
-        self.batches: dict[int, Batch] = {}
-        self.in_hands = 0
-        self.progress_ns = 0
-        self.suspended = False  # its lease ended in silence: nothing more until it is heard
-        self.draining = False
-        self.done = 0
-        self.failed = 0
-
-
-class _Chunk:
-    __slots__ = ("frame", "places", "pos")
-
-    def __init__(self, frame: Frame, places: Records) -> None:
-        self.frame = frame
-        self.places = places
-        self.pos = 0
-
-
-class _Line:
-    """What waits behind a busy key: jobs, and behind them seqs to be fetched again."""
-
-    __slots__ = ("jobs", "seqs", "taken")
-
-    def __init__(self) -> None:
-        self.jobs: deque[Job] = deque()
-        self.seqs = array("Q")
-        self.taken = 0
-
-    def __len__(self) -> int:
-        return len(self.jobs) + len(self.seqs) - self.taken
-
-    def shrink(self) -> int:
-        """Keep seqs only; return how many jobs were let go."""
-        count = len(self.jobs)
-        self.seqs = array("Q", [job.seq for job in self.jobs]) + self.seqs[self.taken :]
-        self.taken = 0
-        self.jobs.clear()
-        return count
 
 
 class JobQueue:
@@ -191,12 +67,12 @@ class JobQueue:
         self._types = np.array([_TYPES[name] for name in events], np.uint8)
         self._order = config.order_by
         self._random = random.Random(seed)
-        self._chunks: deque[_Chunk] = deque()
+        self._chunks: deque[Chunk] = deque()
         self._fresh = 0
         self._ready: deque[Job] = deque()  # with order_by: jobs whose key is theirs
         self._retries: list[tuple[int, int, Job]] = []  # due in ns, seq, job
         self._busy: set[int] = set()
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, Line] = {}
         self._line_jobs = 0
         self._stalled: set[int] = set()  # keys whose next job could not be fetched yet
         self._parked: dict[int, int] = {}  # dead seq: its key
@@ -226,7 +102,7 @@ class JobQueue:
             self.log.acked.add(first + start, first + end)  # not logged: reading again finds them again
         places = np.flatnonzero(undone & jobs)
         if len(places):
-            self._chunks.append(_Chunk(frame, places))
+            self._chunks.append(Chunk(Source(frame), places))
             self._fresh += len(places)
 
     # --- handing out
@@ -281,8 +157,8 @@ class JobQueue:
         self._fresh -= len(places)
         if chunk.pos == len(chunk.places):
             self._chunks.popleft()
-        seqs = places.astype(np.uint64) + np.uint64(chunk.frame.first_seq)
-        return Batch(self._next_no(), now, chunk.frame, places, seqs, None)
+        seqs = places.astype(np.uint64) + np.uint64(chunk.source.first_seq)
+        return Batch(self._next_no(), now, chunk.source, places, seqs, None)
 
     def _next_no(self) -> int:
         self._batch_no += 1
@@ -290,8 +166,8 @@ class JobQueue:
 
     def attempts_and_flags(self, batch: Batch) -> tuple[Records, Records]:
         """Return for each job of a batch just taken which attempt it is and its flags, and count the delivery."""
-        if batch.frame is not None:
-            return np.ones(batch.left, np.uint32), np.zeros(batch.left, np.uint8)
+        if batch.source is not None:
+            return _FIRST_ATTEMPTS[: batch.left], _NO_FLAGS[: batch.left]
         assert batch.jobs is not None
         attempts = np.array([job.attempt() for job in batch.jobs], np.uint32)
         flags = np.array([ANNOUNCE if job.announce else 0 for job in batch.jobs], np.uint8)
@@ -313,23 +189,22 @@ class JobQueue:
             self._fresh -= len(places)
             if chunk.pos == len(chunk.places):
                 self._chunks.popleft()
-            keys = chunk.frame.records[self._order][places].tolist()
-            first = chunk.frame.first_seq
+            keys = chunk.source.records[self._order][places].tolist()
             for place, key in zip(places, keys, strict=True):
-                self._admit(chunk.frame, place, first + place, key)
+                self._admit(chunk.source, place, key)
 
-    def _admit(self, frame: Frame, place: int, seq: int, key: int) -> None:
+    def _admit(self, source: Source, place: int, key: int) -> None:
         if key not in self._busy:
             self._busy.add(key)
-            self._ready.append(Job(frame, place, seq, key))
+            self._ready.append(Job(source, place, key))
             return
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line()
+            line = self._lines[key] = Line()
         if line.taken < len(line.seqs) or self._line_jobs >= LINE_JOBS_MAX or key in self._parked_keys:
-            line.seqs.append(seq)
+            line.seqs.append(source.first_seq + place)
         else:
-            line.jobs.append(Job(frame, place, seq, key))
+            line.jobs.append(Job(source, place, key))
             self._line_jobs += 1
 
     def _park(self, seq: int, key: int) -> None:
@@ -360,16 +235,17 @@ class JobQueue:
         if not len(line):
             del self._lines[key]
 
-    def _refill(self, line: _Line, key: int) -> bool:
-        frame: Frame | None = None
+    def _refill(self, line: Line, key: int) -> bool:
+        source: Source | None = None
         for seq in line.seqs[line.taken : line.taken + REFILL_JOBS]:
-            if frame is None or not frame.first_seq <= seq < frame.first_seq + len(frame):
-                if frame is not None and len(line.jobs) > 0 and self._line_jobs > LINE_JOBS_MAX:
+            if source is None or not source.first_seq <= seq < source.first_seq + len(source.records):
+                if source is not None and line.jobs and self._line_jobs > LINE_JOBS_MAX:
                     break
                 frame = self._fetch(seq)
                 if frame is None:
                     break
-            line.jobs.append(Job(frame, seq - frame.first_seq, seq, key))
+                source = Source(frame)
+            line.jobs.append(Job(source, seq - source.first_seq, key))
             line.taken += 1
             self._line_jobs += 1
         if line.taken == len(line.seqs):
@@ -540,7 +416,7 @@ class JobQueue:
         job.state = DYING
         self.dying += 1
         letter = self.decoder.dead_letter(
-            job.frame,
+            job.source.frame,
             job.place,
             REASONS.index("handler_failed" if kind == "error" else "lease_exhausted"),
             f"queue:{self.name}",
@@ -587,7 +463,7 @@ class JobQueue:
                 self._unpark(seq)
                 self._busy.add(key)
                 self._keys_unknown.discard(seq)
-            job = Job(frame, place, seq, key)
+            job = Job(Source(frame), place, key)
             job.revived = job.announce = True
             job.deliveries = 1  # its handler has run before
             self._again(job, now)
@@ -631,12 +507,12 @@ class JobQueue:
 
     def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
         """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""
-        frames = [chunk.frame for chunk in list(self._chunks)[:1]]
-        frames += [job.frame for job in list(self._ready)[:1]] + [job.frame for _, _, job in self._retries]
+        sources = [chunk.source for chunk in list(self._chunks)[:1]]
+        sources += [job.source for job in list(self._ready)[:1]] + [job.source for _, _, job in self._retries]
         for hands in every:
             for batch in hands.batches.values():
-                frames += [batch.frame] if batch.frame is not None else [job.frame for job in batch.jobs or ()]
-        return min((frame.stamped_at for frame in frames), default=None)
+                sources += [batch.source] if batch.source is not None else [job.source for job in batch.jobs or ()]
+        return min((source.frame.stamped_at for source in sources), default=None)
 
 
 def _runs(places: Records) -> list[tuple[int, int]]:

@@ -25,7 +25,8 @@ from engine.config import QueueConfig
 from engine.endpoints import endpoint
 from engine.errors import RiskwireError
 from engine.jobframes import NameFilter, cut_jobs
-from engine.jobqueue import Batch, Hands, Job, JobQueue
+from engine.jobqueue import JobQueue
+from engine.jobs import Batch, Hands, Job
 from engine.jobwire import (
     PROTOCOL_VERSION,
     Ack,

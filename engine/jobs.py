@@ -1,0 +1,142 @@
+"""The parts a queue is made of: jobs, batches of them, what is in a worker's hands, and lines behind busy keys."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from engine.jobframes import Records, Source
+
+WAITING, LEASED, DONE, DYING = range(4)
+
+
+class Job:
+    """A job that is not simply a slice of its frame: it failed, was lost, waits for its key or was sent again."""
+
+    __slots__ = ("announce", "deliveries", "failures", "history", "key", "place", "revived", "seq", "source", "state")
+
+    def __init__(self, source: Source, place: int, key: int = 0) -> None:
+        self.source = source
+        self.place = place
+        self.seq = source.first_seq + place
+        self.key = key
+        self.failures = 0
+        self.deliveries = 0
+        self.announce = False
+        self.revived = False
+        self.state = WAITING
+        self.history: list[dict[str, Any]] = []
+
+    def attempt(self) -> int:
+        """Return which attempt the next one is: above 1 wherever an earlier one may have begun."""
+        return max(self.failures + 1, min(self.deliveries + 1, 2))
+
+
+class Batch:
+    """Jobs handed to one worker together: a slice of a frame (`jobs` is None until one is needed), or objects."""
+
+    __slots__ = (
+        "expired",
+        "gone",
+        "jobs",
+        "left",
+        "no",
+        "places",
+        "progress_ns",
+        "sent_ns",
+        "seqs",
+        "source",
+        "started",
+    )
+
+    def __init__(
+        self, no: int, now: int, source: Source | None, places: Records, seqs: Records, jobs: list[Job] | None
+    ):
+        self.no = no
+        self.source = source
+        self.places = places
+        self.seqs = seqs
+        self.jobs = jobs
+        self.left = len(seqs)
+        self.gone = bytearray(len(seqs))
+        self.started: set[int] = set()
+        self.sent_ns = now
+        self.progress_ns = 0  # 0: not begun, as far as is known
+        self.expired = False
+
+    def parts(self) -> list[tuple[Source, Records]]:
+        """Return frames and places in the order of the jobs."""
+        if self.source is not None:
+            return [(self.source, self.places)]
+        assert self.jobs is not None
+        grouped = itertools.groupby(self.jobs, key=lambda job: id(job.source))
+        taken = [list(jobs) for _, jobs in grouped]
+        return [(jobs[0].source, np.array([job.place for job in jobs])) for jobs in taken]
+
+    def job(self, index: int, order: str | None) -> Job:
+        """Return one job as an object."""
+        if self.jobs is None:
+            assert self.source is not None
+            keys = self.source.records[order] if order else None
+            self.jobs = []
+            for place in self.places.tolist():
+                job = Job(self.source, place, 0 if keys is None else int(keys[place]))
+                job.state = LEASED
+                job.deliveries = 1
+                self.jobs.append(job)
+        return self.jobs[index]
+
+    def remaining(self) -> list[int]:
+        """Return the places in the batch of what is neither done nor given back."""
+        return [i for i, gone in enumerate(self.gone) if not gone]
+
+
+class Hands:
+    """What is in one worker's hands."""
+
+    def __init__(self, worker: str = "") -> None:
+        self.worker = worker
+        self.batches: dict[int, Batch] = {}
+        self.in_hands = 0
+        self.progress_ns = 0
+        self.suspended = False  # its lease ended in silence: nothing more until it is heard
+        self.draining = False
+        self.done = 0
+        self.failed = 0
+
+
+class Chunk:
+    """The jobs of one frame, as far as they have been looked at."""
+
+    __slots__ = ("places", "pos", "source")
+
+    def __init__(self, source: Source, places: Records) -> None:
+        self.source = source
+        self.places = places
+        self.pos = 0
+
+
+class Line:
+    """What waits behind a busy key: jobs, and behind them seqs to be fetched again."""
+
+    __slots__ = ("jobs", "seqs", "taken")
+
+    def __init__(self) -> None:
+        self.jobs: deque[Job] = deque()
+        self.seqs = array("Q")
+        self.taken = 0
+
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.seqs) - self.taken
+
+    def shrink(self) -> int:
+        """Keep seqs only; return how many jobs were let go."""
+        count = len(self.jobs)
+        self.seqs = array("Q", [job.seq for job in self.jobs]) + self.seqs[self.taken :]
+        self.taken = 0
+        self.jobs.clear()
+        return count

@@ -1,0 +1,75 @@
+"""Handlers that worker processes run in tests. EFFECTS names the file or database they leave their marks in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import time
+from typing import Any
+
+EFFECTS = os.environ.get("EFFECTS", "effects.jsonl")
+_file = os.open(EFFECTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if EFFECTS.endswith(".jsonl") else -1
+
+
+def _write(event: Any, context: Any) -> None:
+    line = {"seq": context.seq, "trade_id": event.trade_id, "attempt": context.attempt, "pid": os.getpid()}
+    os.write(_file, json.dumps({**line, "account": event.account}).encode() + b"\n")
+
+
+def note(event: Any, context: Any) -> None:
+    _write(event, context)
+
+
+async def note_async(event: Any, context: Any) -> None:
+    await asyncio.sleep(0.001)
+    _write(event, context)
+
+
+def noop(event: Any, context: Any) -> None:
+    pass
+
+
+def slow(event: Any, context: Any) -> None:
+    _write(event, context)
+    time.sleep(0.2)
+
+
+def poison_every_10(event: Any, context: Any) -> None:
+    if context.seq % 10 == 0:
+        raise ValueError(f"no luck with {event.trade_id}")
+    _write(event, context)
+
+
+def hang_on_5(event: Any, context: Any) -> None:
+    _write(event, context)
+    while context.seq == 5:
+        time.sleep(0.01)
+
+
+async def hang_on_5_async(event: Any, context: Any) -> None:
+    _write(event, context)
+    if context.seq == 5:
+        await asyncio.sleep(60)
+
+
+def die_on_5(event: Any, context: Any) -> None:
+    _write(event, context)
+    if context.seq == 5:
+        os._exit(9)
+
+
+def effect_once(event: Any, context: Any) -> None:
+    """Write an effect through the processed table, and fail after it now and then."""
+    with context.once() as db:
+        if db is not None:
+            db.execute("CREATE TABLE IF NOT EXISTS effects (seq INTEGER, trade_id TEXT)")
+            db.execute("INSERT INTO effects VALUES (?, ?)", (context.seq, event.trade_id))
+    if context.seq % 100 == 0:
+        raise RuntimeError("poison")
+    if context.seq % 37 == 0 and context.attempt == 1:
+        raise sqlite3.OperationalError("a hiccup after the effect")
+
+
+NOT_A_FUNCTION = 3

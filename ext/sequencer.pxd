@@ -87,6 +87,9 @@ cdef struct SourceState:            # one incarnation of a publisher
     uint8_t identity[256]           # the ROUTER's name of the connection it was last heard on
     size_t identity_length
     bint dirty                      # an ack is due
+    bint fresh                      # it did not say where it goes on: whatever comes first is taken
+    uint64_t nak_for                # the source_seq asked for last, and when
+    int64_t nak_at_ns
     Bytes held                      # HeldAck: frames whose refused records the sink has not confirmed
     size_t held_at
     int64_t heard_ns

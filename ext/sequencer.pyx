@@ -853,6 +853,7 @@ cdef class Sequencer:
             raise OSError(self.journal.error_number, "the journal cannot grow", self.journal.directory)
         if status < 0:
             raise MemoryError
+        source.state.taken = view.header.first_seq + view.header.record_count - 1
         return self.accepted, self.duplicates, self.refused_list()
 
     def refused_list(self):

@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ext.sequencer import Sequencer, Source
+
+class BrokerLoop:
+    sequencer: Sequencer
+    source_count: int
+    sources_max: int
+    stalled: bool
+    failure: BaseException | None
+    credit: int
+    published: int
+    frames_in: int
+    accepted: int
+    duplicates: int
+    refused: int
+    malformed: int
+    resent: int
+    naks: int
+    fetches: int
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        *,
+        on_refused: Callable[[bytes, Source, int, list[tuple[int, int, str]]], int],
+        on_malformed: Callable[[int, str, bytes], None],
+        on_trouble: Callable[[str], None],
+        sink_client: Any = None,
+        credit: int = ...,
+        heartbeat_ns: int = ...,
+        sources_max: int = ...,
+    ) -> None: ...
+    def run(
+        self,
+        publish: zmq.Socket[bytes],
+        events: zmq.Socket[bytes],
+        replay: zmq.Socket[bytes],
+        control: zmq.Socket[bytes],
+    ) -> None: ...
+    @property
+    def sources_seen(self) -> list[tuple[str, int, int, int, int, int]]: ...
+    @property
+    def unconfirmed_batches(self) -> int: ...

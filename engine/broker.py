@@ -196,11 +196,6 @@ class Broker:
         return self._failure
 
     @property
-    def sequencer(self) -> Sequencer:
-        """The door itself. Only to be used before `start`: then it belongs to the broker's thread."""
-        return self._sequencer
-
-    @property
     def last_seq(self) -> int:
         """The last seq given."""
         return self.sequencer.last_seq

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -55,7 +56,7 @@ class RiskConsumer:
     context: the ZeroMQ context. base: the address of the engine whose events it follows.
     sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
-    report_after: refusals at or below this seq were reported by an earlier run.
+    count_after: refusals at or below this seq belong to an earlier run and are not counted (the sink knows them).
     """
 
     def __init__(
@@ -66,18 +67,19 @@ class RiskConsumer:
         core: RiskCore | None = None,
         sink: str | None = None,
         announce: bool = True,
-        report_after: int = 0,
+        count_after: int = 0,
         events_hwm: int = EVENTS_HWM,
         alerts_hwm: int = ALERTS_HWM,
         heartbeat_s: float = HEARTBEAT_S,
         retry_s: float = RETRY_S,
     ) -> None:
         self.core = core if core is not None else RiskCore()
-        self.refused = 0  # in the sequence, after report_after
+        self.refused_seqs = array("Q")  # in the sequence, above count_after
         self.failure: BaseException | None = None
         self._context, self._base, self._announce = context, base, announce
-        self._sink_endpoint, self._sink = sink, None
-        self._report_after = report_after
+        self._sink_endpoint = sink
+        self._sink: SinkClient | None = None
+        self._count_after = count_after
         self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
         self._decoder = _CoreDecoder(self.core)
         self._waiting: list[tuple[int, Future[int]]] = []
@@ -95,7 +97,6 @@ class RiskConsumer:
             heartbeat_ns=int(heartbeat_s * 1e9),
             retry_ns=int(retry_s * 1e9),
         )
-        self._sink: SinkClient | None
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -261,16 +262,15 @@ class RiskConsumer:
     # --- what the loop calls, in its thread -----------------------------------------------------------------------
 
     def _on_refused(self, frame_bytes: bytes, refusals: Sequence[tuple[int, int]]) -> None:
-        new = [(seq, reason) for seq, reason in refusals if seq > self._report_after]
-        self.refused += len(new)
-        if self._sink is None or not new:
+        self.refused_seqs.extend(seq for seq, _ in refusals if seq > self._count_after)
+        if self._sink is None:
             return
         frame = Frame(frame_bytes, False)
         at = time.time_ns()
         self._sink.send(
             [
                 self._decoder.dead_letter(frame, seq - frame.first_seq, reason, STAGE, seq=seq, at=at)
-                for seq, reason in new
+                for seq, reason in refusals
             ]
         )
         self.loop.ticking = True

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ext.journal import Journal
 from ext.risk import RiskCore
 
 STATES: Final[tuple[str, ...]]
@@ -35,3 +36,5 @@ class ConsumerLoop:
     def wake_at(self, seq: int, on_applied: Callable[[], None] | None) -> None: ...
     @property
     def state_name(self) -> str: ...
+
+def frames_with(journal: Journal, types: Iterable[int]) -> list[int]: ...

@@ -15,8 +15,9 @@ from ext.libzmq cimport (
     ZMQ_DONTWAIT, ZMQ_POLLIN, ZMQ_SNDMORE, drop_parts, handle_of, lib, poll_items, recv_message, send_bytes,
     zmq_msg_t, zmq_pollitem_t,
 )
+from ext.journal cimport Journal
 from ext.records cimport (
-    EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, bytes_free, frame_open,
+    EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, Record, bytes_free, frame_open,
 )
 from ext.risk cimport Refusal, RiskCore
 from ext.sequencer cimport (
@@ -454,3 +455,35 @@ cdef class ConsumerLoop:
         send_bytes(self.alerts, b"heartbeat", 9, ZMQ_SNDMORE | ZMQ_DONTWAIT)
         send_bytes(self.alerts, &control, CONTROL_BYTES, ZMQ_DONTWAIT)
         self.beat_at_ns = now
+
+
+def frames_with(Journal journal not None, types):
+    """Indices of a journal's frames that define names or hold a record of any of these event types, in order."""
+    cdef uint32_t wanted = 0
+    cdef uint64_t index = 0, count = journal.frames()
+    for number in types:
+        wanted |= <uint32_t>1 << <uint32_t>number
+    found = []
+    while index < count:
+        with nogil:
+            index = next_with(journal, index, count, wanted)
+        if index < count:
+            found.append(index)
+            index += 1
+    return found
+
+
+cdef uint64_t next_with(Journal journal, uint64_t index, uint64_t count, uint32_t wanted) noexcept nogil:
+    cdef const FrameHeader* header
+    cdef const Record* records
+    cdef uint32_t i
+    while index < count:
+        header = <const FrameHeader*>journal.frame_at(index)
+        if header.definition_bytes:
+            return index
+        records = <const Record*>(<const uint8_t*>header + sizeof(FrameHeader))
+        for i in range(header.record_count):
+            if wanted >> (records[i].type & 31) & 1:
+                return index
+        index += 1
+    return count

@@ -1,0 +1,159 @@
+"""What turns published frames into positions and alerts: sink, broker and risk consumer, as threads of one process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from engine.broker import Broker, BrokerSettings
+from engine.config import EngineConfig
+from engine.consumer import RiskConsumer
+from engine.endpoints import endpoint
+from engine.errors import ConfigError
+from engine.events import Event, InstrumentDefined, PositionAdjusted
+from engine.sink import Sink
+from ext.encoder import EncodeError, EventEncoder
+from ext.journal import Journal
+from ext.records import REASONS
+from ext.risk import RiskCore
+from ext.sequencer import Source
+
+OWN_SOURCE: Final = "riskwire"
+FIRST_FRAME_RECORDS: Final = 1024
+DEAD_LETTERS_NAME: Final = "dead-letters.db"
+
+
+def default_dead_letters(journal: str | Path | None) -> Path:
+    """Return where dead letters go when nobody says: beside the journal, else a new temporary file."""
+    if journal is not None:
+        os.makedirs(journal, exist_ok=True)
+        return Path(journal) / DEAD_LETTERS_NAME
+    fd, path = tempfile.mkstemp(prefix="riskwire-dead-letters-", suffix=".db")
+    os.close(fd)
+    return Path(path)
+
+
+def unique_base(transport: str = "inproc", folder: str | Path | None = None) -> str:
+    """Return a base nobody else uses: `inproc://…`, or `ipc://` in a folder."""
+    name = f"rw-{uuid.uuid4().hex[:12]}"
+    return f"inproc://{name}" if transport == "inproc" else f"ipc://{Path(folder or tempfile.gettempdir()) / name}"
+
+
+class Pipeline:
+    """Sink, broker and risk consumer under one base: what turns published frames into positions and alerts.
+
+    base: where they meet. journal: open for writing; it stays the caller's. dead_letters: the sink's file.
+    announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
+    consumers of this process). count_after: refusals in the sequence at or below this seq belong to an earlier run.
+    core: a RiskCore that is prepared already.
+    Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        journal: Journal,
+        *,
+        dead_letters: str | Path,
+        config: EngineConfig | None = None,
+        announce: bool = True,
+        nodrop: bool = False,
+        count_after: int = 0,
+        context: zmq.Context[Any] | None = None,
+        core: RiskCore | None = None,
+    ) -> None:
+        config = config or EngineConfig()
+        self.base, self.journal = base, journal
+        self.dead_letters = Path(dead_letters)
+        self.context: zmq.Context[Any] = context or zmq.Context()
+        self._own_context = context is None
+        own = f"inproc://{uuid.uuid4().hex}-sink"
+        self.sink = Sink(self.context, [endpoint(base, "sink"), own], self.dead_letters)
+        self.broker = Broker(
+            journal,
+            BrokerSettings(
+                publish=endpoint(base, "publish"),
+                events=endpoint(base, "events"),
+                replay=endpoint(base, "replay"),
+                sink=own,
+                names_max=config.max_names,
+                dedup_max_trades=config.dedup_max_trades,
+                window_frames=config.publisher_window_frames,
+                events_hwm=config.events_hwm,
+                nodrop=nodrop,
+                heartbeat_ns=config.heartbeat_every_ns,
+            ),
+            self.context,
+        )
+        self.consumer = RiskConsumer(
+            self.context,
+            base,
+            core=core,
+            sink=own,
+            announce=announce,
+            count_after=count_after,
+            events_hwm=config.events_hwm,
+            alerts_hwm=config.alerts_hwm,
+            heartbeat_s=config.heartbeat_every_ns / 1e9,
+        )
+
+    def start(self, first: Sequence[Event] = ()) -> int:
+        """Number the first events, then start the sink, the broker and the consumer; return the last seq before others.
+
+        first: what is numbered before anybody can publish; from files, so what the door refuses is an error.
+        Raises ConfigError for that, EndpointError where an endpoint cannot be bound; nothing runs then.
+        """
+        try:
+            self._sequence_first(first)
+            last_seq = self.journal.last_seq
+            for part in (self.sink, self.broker, self.consumer):
+                part.start()
+        except BaseException:
+            self.stop()
+            raise
+        return last_seq
+
+    def stop(self) -> None:
+        """Stop what was started, in an order that lets every dead letter reach the sink."""
+        for stop in (self.consumer.stop, self.broker.stop, self.sink.stop):
+            stop()
+        if self._own_context:
+            self.context.term()
+
+    def _sequence_first(self, events: Sequence[Event]) -> None:
+        source = Source(OWN_SOURCE, secrets.randbits(63) | 1)
+        encoder = EventEncoder()
+        for start in range(0, len(events), FIRST_FRAME_RECORDS):
+            part = events[start : start + FIRST_FRAME_RECORDS]
+            for event in part:
+                try:
+                    encoder.add(event)
+                except EncodeError as problem:
+                    raise ConfigError(f"{describe(event)}: {problem}") from None
+            frame = encoder.finish(source.taken + 1, source.incarnation)
+            _, _, refused = self.broker.sequencer.process_frame(frame, source)
+            for index, reason, text in refused:
+                raise ConfigError(f"{describe(part[index])}: {REASONS[reason]}{': ' if text else ''}{text}")
+
+    @property
+    def error(self) -> str:
+        """Why the pipeline can go no further, in one line; empty while all is well."""
+        if self.broker.failure is not None:
+            return f"the broker failed: {self.broker.failure}"
+        return self.consumer.error
+
+
+def describe(event: Event) -> str:
+    """Return an event in a few words, for an error about the file it came from."""
+    if isinstance(event, InstrumentDefined):
+        return f"instrument {event.symbol}"
+    if isinstance(event, PositionAdjusted):
+        return f"opening position of {event.account} in {event.symbol}"
+    return type(event).__name__

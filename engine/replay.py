@@ -1,0 +1,425 @@
+"""The main job: recorded feeds through the real broker and consumer, to positions and alerts, in one go.
+
+Four threads and no lock between them: the feed is read into frames, a publisher sends them, the broker numbers and
+journals them, the consumer applies and judges them. What connects the last three are ZeroMQ sockets.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from engine.config import LimitSet, check_currencies, load_instruments, load_limits, load_opening
+from engine.deadletters import DeadLetterStore
+from engine.errors import RiskwireError, UsageError
+from engine.events import InstrumentDefined, PositionAdjusted
+from engine.feedsource import FrameSource, open_source
+from engine.firstevents import InForce, first_events
+from engine.journal import open_journal
+from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
+from engine.pipeline import Pipeline, default_dead_letters, unique_base
+from engine.publisher import Publisher
+from ext.journal import Journal
+from ext.records import MAX_FRAME_RECORDS, Frame
+from ext.risk import RiskCore
+
+FRAME_RECORDS: Final = 4096
+FRAMES_AHEAD: Final = 8  # read and not yet published
+PROGRESS_EVERY_S: Final = 0.1
+WAIT_S: Final = 30.0
+BATCH_WHEN_LATE: Final = 64  # records in a frame while a paced replay is behind its time
+LATE_NS: Final = 10_000_000
+SOURCE: Final = "replay"
+
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What to replay, and what to write.
+
+    feeds: files, or one journal directory. format, map, side, account: as `feeds.open_feed` takes them.
+    limits, instruments, opening: files. speed: None for as fast as possible, else times the recorded speed.
+    journal: a directory that is continued; None: memory. positions, alerts, dead_letters: files to write.
+    frame_records: records in one frame, 1 to 8192. verify: compare with the reference afterwards.
+    transport: `inproc`, or `ipc` to send the frames through the operating system.
+    progress: called at most ten times a second with (bytes done, bytes in all or 0, events judged).
+    """
+
+    feeds: Sequence[str | Path]
+    format: str | None = None
+    map: str | None = None
+    limits: str | Path | None = None
+    instruments: str | Path | None = None
+    opening: str | Path | None = None
+    speed: float | None = None
+    side: str | None = None
+    account: str | None = None
+    journal: str | Path | None = None
+    positions: str | Path | None = None
+    alerts: str | Path | None = None
+    dead_letters: str | Path | None = None
+    frame_records: int = FRAME_RECORDS
+    verify: bool = False
+    transport: str = "inproc"
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a replay did. The first ten fields are the keys of `replay --json` (DESIGN section 9).
+
+    interrupted: Ctrl-C ended it before the feed's end. reasons: dead letters of this run by reason.
+    positions: rows as in the positions file. alerts_by_severity: of this run. alert_frames: this run's alerts.
+    """
+
+    trades_read: int
+    accepted: int
+    duplicates: int
+    dead_letters: int
+    alerts: int
+    first_seq: int | None
+    last_seq: int | None
+    elapsed_s: float
+    trades_per_s: float
+    dead_letters_path: str
+    interrupted: bool
+    reasons: dict[str, int]
+    positions: list[dict[str, Any]]
+    alert_frames: list[bytes]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return exactly what `replay --json` prints."""
+        return {key: getattr(self, key) for key in JSON_KEYS}
+
+
+JSON_KEYS: Final = (
+    "trades_read",
+    "accepted",
+    "duplicates",
+    "dead_letters",
+    "alerts",
+    "first_seq",
+    "last_seq",
+    "elapsed_s",
+    "trades_per_s",
+    "dead_letters_path",
+)
+
+
+def run_replay(options: ReplayOptions) -> Summary:
+    """Replay recorded feeds and write what was asked for.
+
+    Raises UsageError (exit code 2) before anything runs for what cannot be used: a feed, a limits, instruments or
+    opening file, an output's format or path, a journal that another engine holds; RiskwireError for what fails later;
+    VerifyError where the reference differs. Ctrl-C (KeyboardInterrupt in the calling thread) stops reading: what was
+    published is judged and written, and the summary says `interrupted`.
+    """
+    _check_options(options)
+    with ExitStack() as stack:
+        files = _open_outputs(options, stack)
+        given = _load_files(options)
+        source = open_source(
+            options.feeds,
+            format=options.format,
+            map=options.map,
+            side=options.side,
+            account=options.account,
+            limits=given.limits,
+        )
+        run = _Run(options, given, source, stack)
+        summary = run.run()
+        if files.positions is not None:
+            write_positions(files.positions, summary.positions)
+        if files.alerts is not None:
+            write_alerts(files.alerts, summary.alert_frames)
+        return summary
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The files that say how to judge, read and checked."""
+
+    limits: LimitSet | None
+    instruments: list[InstrumentDefined]
+    opening: list[PositionAdjusted]
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    positions: OutputFile | None
+    alerts: OutputFile | None
+
+
+def _check_options(options: ReplayOptions) -> None:
+    if not 1 <= options.frame_records <= MAX_FRAME_RECORDS:
+        raise UsageError(f"frame_records: expected 1 to {MAX_FRAME_RECORDS}, found {options.frame_records}")
+    if options.speed is not None and not 0 < options.speed < float("inf"):
+        raise UsageError(f"--speed: expected `max` or a number above 0, found {options.speed}")
+
+
+def _open_outputs(options: ReplayOptions, stack: ExitStack) -> _Outputs:
+    positions = alerts = None
+    if options.positions is not None:
+        positions = positions_file(options.positions)
+        stack.callback(positions.discard)
+    if options.alerts is not None:
+        alerts = alerts_file(options.alerts)
+        stack.callback(alerts.discard)
+    return _Outputs(positions, alerts)
+
+
+def _load_files(options: ReplayOptions) -> _Given:
+    limits = load_limits(options.limits) if options.limits is not None else None
+    instruments = load_instruments(options.instruments) if options.instruments is not None else []
+    opening = load_opening(options.opening) if options.opening is not None else []
+    if limits is not None:
+        check_currencies(limits, instruments)
+    return _Given(limits, instruments, opening)
+
+
+def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
+    journal = open_journal(options.journal)
+    if source.keeps_seqs and journal.last_seq:
+        journal.close()
+        raise UsageError(
+            f"{options.journal} holds a journal already; a journal as feed keeps its seqs and needs an empty one"
+        )
+    return journal
+
+
+class _Run:
+    """One replay: its parts, and what it counts."""
+
+    def __init__(self, options: ReplayOptions, given: _Given, source: FrameSource, stack: ExitStack) -> None:
+        self.options, self.given, self.source = options, given, source
+        self.journal = _open_journal(options, source)
+        stack.callback(self.journal.close)
+        self.start_seq = self.journal.last_seq
+        self.events = self._first_events()
+        self.dead_letters = Path(options.dead_letters or default_dead_letters(options.journal))
+        self.letters_before = _counts(self.dead_letters)
+        core = RiskCore()
+        if source.preset_limits is not None:
+            core.preset_limits(source.preset_limits.to_json())
+        self.pipeline = Pipeline(
+            unique_base(options.transport),
+            self.journal,
+            dead_letters=self.dead_letters,
+            announce=False,
+            nodrop=True,
+            count_after=self.start_seq,
+            core=core,
+        )
+
+    def _first_events(self) -> list[Any]:
+        if self.source.keeps_seqs:
+            if self.given.instruments or self.given.opening:
+                raise UsageError("a journal as feed has its own instruments and opening positions; leave them out")
+            return []
+        return first_events(
+            InForce.of(self.journal),
+            instruments=self.given.instruments,
+            limits=self.given.limits,
+            opening=self.given.opening,
+        )
+
+    def run(self) -> Summary:
+        """Run from the first event to the last judged one; Ctrl-C ends the reading."""
+        first_seq = self.pipeline.start(self.events) + 1
+        try:
+            begun = time.perf_counter()
+            feeding = _Feeding(self.options, self.source, self.pipeline)
+            interrupted = feeding.wait(self._report)
+            last_seq = self.journal.last_seq
+            interrupted |= _wait_judged(self.pipeline, last_seq)
+            elapsed_s = time.perf_counter() - begun
+        finally:
+            self.pipeline.stop()
+        return self._summary(feeding, interrupted, first_seq, last_seq, elapsed_s)
+
+    def _report(self) -> None:
+        if self.options.progress is not None:
+            judged = max(0, self.pipeline.consumer.core.applied_seq - self.start_seq)
+            self.options.progress(self.source.bytes_read, self.source.bytes_total or 0, judged)
+
+    def _summary(
+        self, feeding: _Feeding, interrupted: bool, first_seq: int, last_seq: int, elapsed_s: float
+    ) -> Summary:
+        core = self.pipeline.consumer.core
+        in_sequence = {seq for seq in self.pipeline.consumer.refused_seqs if seq >= first_seq}
+        stats = feeding.stats
+        accepted = last_seq - first_seq + 1 - len(in_sequence)
+        dead = stats.refused + len(in_sequence)
+        assert stats.sent == accepted + stats.duplicates + dead, "every event is accepted, a duplicate or dead"
+        first_no = core.alerts.first_no_at(self.start_seq + 1)
+        return Summary(
+            trades_read=stats.sent,
+            accepted=accepted,
+            duplicates=stats.duplicates,
+            dead_letters=dead,
+            alerts=len(core.alerts) - first_no + 1,
+            first_seq=next((seq for seq in range(first_seq, last_seq + 1) if seq not in in_sequence), None),
+            last_seq=next((seq for seq in range(last_seq, first_seq - 1, -1) if seq not in in_sequence), None),
+            elapsed_s=elapsed_s,
+            trades_per_s=stats.sent / elapsed_s,
+            dead_letters_path=str(self.dead_letters),
+            interrupted=interrupted,
+            reasons=_difference(_counts(self.dead_letters), self.letters_before),
+            positions=core.positions(),
+            alert_frames=list(_alert_frames(core, first_no)),
+        )
+
+
+class _Feeding:
+    """Two threads: one reads frames ahead, one publishes them and waits until all are acked."""
+
+    def __init__(self, options: ReplayOptions, source: FrameSource, pipeline: Pipeline) -> None:
+        self._options, self._source, self._pipeline = options, source, pipeline
+        self._frames: queue.Queue[bytearray | BaseException | None] = queue.Queue(FRAMES_AHEAD)
+        self._stopping = threading.Event()
+        self._done = threading.Event()
+        self._failure: BaseException | None = None
+        self._publisher = Publisher(pipeline.base, SOURCE, context=pipeline.context, wait_s=WAIT_S)
+        self.stats = self._publisher.stats
+        self._reader = threading.Thread(target=self._read, name="feed", daemon=True)
+        self._sender = threading.Thread(target=self._publish, name="publisher", daemon=True)
+        self._reader.start()
+        self._sender.start()
+
+    def wait(self, report: Callable[[], None]) -> bool:
+        """Wait for the end; return whether Ctrl-C ended it early. Raises what stopped a thread or the pipeline."""
+        interrupted = False
+        while not self._done.is_set():
+            try:
+                self._done.wait(PROGRESS_EVERY_S)
+                report()
+                if self._pipeline.error:
+                    raise RiskwireError(self._pipeline.error)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                self._stopping.set()
+        self._sender.join()
+        if self._failure is not None:
+            raise self._failure
+        return interrupted
+
+    def _read(self) -> None:
+        """Read frames until the end or the stop. A reader that waits for a pipe is left behind: it is a daemon."""
+        last: BaseException | None = None
+        try:
+            pace = _Pace(self._options.speed, self._stopping) if self._options.speed is not None else None
+            while not self._stopping.is_set():
+                frame = self._source.next_frame(pace.records_max if pace else self._options.frame_records)
+                if frame is None:
+                    break
+                if pace:
+                    pace.wait_for(frame)
+                self._frames.put(frame)
+            self._source.close()
+        except BaseException as problem:
+            last = problem
+        self._frames.put(last)
+
+    def _publish(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    frame = self._frames.get(timeout=PROGRESS_EVERY_S)
+                except queue.Empty:
+                    self._publisher.poll()
+                    continue
+                if frame is None:
+                    break
+                if isinstance(frame, BaseException):
+                    raise frame
+                self._publisher.publish_frame(frame)
+            self._publisher.flush()
+        except BaseException as problem:
+            self._failure = problem
+        finally:
+            self.stats = self._publisher.stats
+            self._publisher.abandon()
+            self._drain()
+            self._done.set()
+
+    def _drain(self) -> None:
+        """Make room, so that a reader in the middle of handing over a frame sees the stop."""
+        self._stopping.set()
+        while True:
+            try:
+                self._frames.get_nowait()
+            except queue.Empty:
+                return
+
+
+class _Pace:
+    """When a frame is due: recorded times at `speed` times their pace, counted from the first."""
+
+    def __init__(self, speed: float, stopping: threading.Event) -> None:
+        self.records_max = 1
+        self._speed = speed
+        self._stopping = stopping
+        self._begun: tuple[int, int] | None = None  # (monotonic ns, executed_at)
+
+    def wait_for(self, frame: bytearray) -> None:
+        """Wait until the last record of a frame is due. A record earlier than the one before it is due at once."""
+        times = Frame(frame, False).records["executed_at"]
+        latest = int(times.max()) if len(times) else 0
+        if not latest:
+            return
+        now = time.monotonic_ns()
+        if self._begun is None:
+            self._begun = (now, latest)
+        due = self._begun[0] + int((latest - self._begun[1]) / self._speed)
+        # Late: read several at once, and let the first of them wait a little for the last.
+        self.records_max = BATCH_WHEN_LATE if now - due > LATE_NS else 1
+        if due > now:
+            self._stopping.wait((due - now) / 1e9)
+
+
+def _wait_judged(pipeline: Pipeline, seq: int) -> bool:
+    """Wait until a seq is judged; return whether Ctrl-C came meanwhile (a second one is raised).
+
+    Raises RiskwireError where the consumer cannot get there.
+    """
+    interrupted = False
+    waiting = pipeline.consumer.applied(seq)
+    while True:
+        try:
+            waiting.result(1.0)
+            return interrupted
+        except TimeoutError:
+            if pipeline.error:
+                raise RiskwireError(pipeline.error) from None
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+
+
+def _alert_frames(core: RiskCore, first_no: int) -> Iterator[bytes]:
+    while first_no <= len(core.alerts):
+        frame = core.alerts.frame(first_no)
+        yield frame
+        first_no += len(Frame(frame, False))
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """Refusals by reason in a dead-letter file; none where there is no file yet, or an empty one."""
+    if not path.exists() or path.stat().st_size == 0:
+        return {}
+    with DeadLetterStore(path) as store:
+        return store.counts_by_reason()
+
+
+def _difference(after: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {reason: count - before.get(reason, 0) for reason, count in after.items() if count > before.get(reason, 0)}

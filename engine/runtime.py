@@ -1,0 +1,350 @@
+"""An engine that runs: every part as a thread of one process under one address, and what can be asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from engine import control
+from engine.config import (
+    EngineConfig,
+    check_currencies,
+    load_instruments,
+    load_limits,
+    load_opening,
+    parse_limits,
+)
+from engine.deadletters import LetterFilter, list_letters, purge_letters, show_letter
+from engine.endpoints import ROLES, BaseLock, check_base, default_base, endpoint, prepare_base
+from engine.errors import RiskwireError
+from engine.events import Event, KillSwitch, SessionStarted
+from engine.firstevents import InForce, first_events, limits_changed
+from engine.journal import open_journal
+from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
+from engine.publisher import Publisher
+from engine.queue import QueueService
+from ext.records import Frame
+from ext.risk import RiskCore
+
+__all__ = [
+    "ROLES",
+    "BaseLock",
+    "Engine",
+    "Pipeline",
+    "check_base",
+    "default_base",
+    "endpoint",
+    "prepare_base",
+]
+
+WATCH_EVERY_S: Final = 0.2
+CATCH_UP_S: Final = 5.0  # how long an answer waits for what was accepted before it was asked for
+STEER_TIMEOUT_S: Final = 10.0
+ALERTS_MAX: Final = 8_192
+WAIT_MS_MAX: Final = 24 * 3600 * 1000
+
+T = TypeVar("T")
+Answer = Mapping[str, Any]
+
+
+class Engine:
+    """Broker, risk consumer, dead-letter sink, queue and control, in this process, under one base.
+
+    config: as `engine.config.load_config` gives it. opening: a file of opening positions. insecure: allow `tcp://`
+    beyond loopback. heartbeat and buffers are the configuration's.
+
+    >>> with Engine(EngineConfig(base="ipc:///tmp/rw", journal="journal")) as engine:  # doctest: +SKIP
+    ...     print("ready", engine.base)
+    ...     engine.wait()
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig | None = None,
+        *,
+        opening: str | Path | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self.config = config or EngineConfig()
+        self.base = check_base(self.config.base or default_base(), insecure)
+        self.started_at = 0.0
+        self._opening = opening
+        self._stack = ExitStack()
+        self._stopping = threading.Event()
+        self._steering: _Steering | None = None
+
+    def start(self) -> None:
+        """Take the address, load what the files say, recover the journal, and start every part.
+
+        Everything accepts when this returns: publishers, subscribers, workers, requests.
+        Raises UsageError for files, addresses and journals that cannot be used (EngineBusy where another engine has
+        them), JournalError for a damaged journal.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self) -> None:
+        config = self.config
+        limits = load_limits(config.limits) if config.limits is not None else None
+        instruments = load_instruments(config.instruments) if config.instruments is not None else []
+        opening = load_opening(self._opening) if self._opening is not None else []
+        if limits is not None:
+            check_currencies(limits, instruments)
+        self._stack.enter_context(BaseLock(self.base))
+        self.journal = open_journal(config.journal, config.sync)
+        self._stack.callback(self.journal.close)
+        self.dead_letters = Path(config.dead_letters or default_dead_letters(self.journal.directory))
+        at = time.time_ns() if self.journal.last_seq else 0
+        in_force = InForce.of(self.journal)
+        events = first_events(in_force, instruments=instruments, limits=limits, opening=opening, at=at)
+        self.pipeline = Pipeline(self.base, self.journal, dead_letters=self.dead_letters, config=config)
+        self._stack.callback(self.pipeline.stop)
+        self.pipeline.start(events)
+        self.queue = QueueService(
+            self.pipeline.context,
+            self.base,
+            queues=config.queue,
+            folder=self.journal.directory,
+            last_seq=self.journal.last_seq,
+        )
+        self._stack.callback(self.queue.stop)
+        self.queue.start()
+        self._steering = _Steering(self)
+        self._stack.callback(self._steering.close)
+        server = control.ControlServer(self.pipeline.context, endpoint(self.base, "control"), self._verbs())
+        self._stack.callback(server.stop)
+        server.start()
+        self.started_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Stop every part, the last started first, and seal the journal."""
+        self._stopping.set()
+        self._stack.close()
+
+    def request_stop(self) -> None:
+        """Make `wait` return; may be called from a signal handler or another thread."""
+        self._stopping.set()
+
+    def wait(self) -> None:
+        """Wait until `request_stop`. Raises RiskwireError where a part has failed and the engine can not go on."""
+        while not self._stopping.wait(WATCH_EVERY_S):
+            if problem := self.error:
+                raise RiskwireError(f"{problem}; the engine stops")
+
+    @property
+    def error(self) -> str:
+        """Why the engine cannot go on, in one line; empty while all is well."""
+        if not self.pipeline.broker.is_alive:
+            return f"the broker has ended: {self.pipeline.broker.failure or 'nobody knows why'}"
+        if not self.queue.is_alive:
+            return f"the queue has ended: {self.queue.error}"
+        return self.pipeline.error
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    # --- what can be asked ----------------------------------------------------------------------------------------
+
+    def _verbs(self) -> dict[str, control.Verb]:
+        return {
+            "ping": (control.NoFields, self._ping),
+            "status": (control.NoFields, self._status),
+            "positions": (control.PositionsRequest, self._positions),
+            "alerts": (control.AlertsRequest, self._alerts),
+            "wait": (control.WaitRequest, self._wait_judged),
+            "limits": (control.NoFields, self._limits),
+            "limits_set": (control.LimitsSetRequest, self._set_limits),
+            "kill": (control.KillRequest, lambda request: self._switch(request, True)),
+            "release": (control.KillRequest, lambda request: self._switch(request, False)),
+            "session": (control.SessionRequest, self._start_session),
+            "dlq_list": (control.LettersRequest, self._list_letters),
+            "dlq_show": (control.LetterRequest, self._show_letter),
+            "dlq_purge": (control.PurgeRequest, self._purge_letters),
+        }
+
+    async def _ask(self, function: Callable[[RiskCore], T]) -> T:
+        return await asyncio.wrap_future(self.pipeline.consumer.call(function))
+
+    async def _caught_up(self) -> None:
+        """Wait (not for ever) until what is accepted now is judged: who publishes and then asks sees its own trades."""
+        seq = self.journal.last_seq
+        waiting = asyncio.wrap_future(self.pipeline.consumer.applied(seq))
+        try:
+            await asyncio.wait_for(waiting, CATCH_UP_S)
+        except TimeoutError:
+            return  # the answer says how far it was judged
+
+    async def _ping(self, _: control.NoFields) -> Answer:
+        return {"engine": "riskwire", "pid": os.getpid(), "base": self.base}
+
+    async def _status(self, _: control.NoFields) -> Answer:
+        broker = self.pipeline.broker.stats()
+        consumer = self.pipeline.consumer
+        judged, alert_no = await self._ask(lambda core: (core.applied_seq, len(core.alerts)))
+        letters = await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(), 0, 1)["counts"])
+        return {
+            "base": self.base,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self.started_at, 3),
+            "error": self.error,
+            "seq": broker.last_seq,
+            "epoch": broker.epoch,
+            "judged_through": judged,
+            "alert_no": alert_no,
+            "consumer": {"state": consumer.loop.state_name, "gaps": consumer.loop.gaps, "frames": consumer.loop.frames},
+            "broker": msgspec.to_builtins(msgspec.structs.replace(broker, sources=())),
+            "sources": [msgspec.to_builtins(source) for source in broker.sources],
+            "journal": {"directory": self.journal.directory, "sync": self.config.sync, "bytes": broker.journal_bytes},
+            "dead_letters": {"path": str(self.dead_letters), "counts": letters, "error": self.pipeline.sink.error},
+            "queues": [msgspec.to_builtins(queue) for queue in self.queue.status],
+        }
+
+    async def _positions(self, request: control.PositionsRequest) -> Answer:
+        await self._caught_up()
+        rows, judged = await self._ask(lambda core: (core.positions(request.account, request.symbol), core.applied_seq))
+        return {"positions": rows, "judged_through": judged}
+
+    async def _alerts(self, request: control.AlertsRequest) -> Answer:
+        if request.from_no is not None and request.since_seq is not None:
+            raise RiskwireError("alerts: give from_no or since_seq, not both")
+        if request.from_no is None and request.since_seq is not None:
+            await self._caught_up()
+        count = min(max(request.max, 0), ALERTS_MAX)
+
+        def read(core: RiskCore) -> Answer:
+            log = core.alerts
+            first_no = len(log) + 1
+            if request.from_no is not None:
+                first_no = max(1, request.from_no)
+            elif request.since_seq is not None:
+                first_no = log.first_no_at(max(0, request.since_seq))
+            frame = log.frame(first_no, count) if count and first_no <= len(log) else b""
+            return {
+                "first_no": first_no,
+                "last_no": len(log),
+                "judged_through": core.applied_seq,
+                "alerts": frame,
+            }
+
+        return await self._ask(read)
+
+    async def _wait_judged(self, request: control.WaitRequest) -> Answer:
+        waiting = asyncio.wrap_future(self.pipeline.consumer.applied(max(0, request.seq)))
+        try:
+            return {"judged_through": await asyncio.wait_for(waiting, min(request.timeout_ms, WAIT_MS_MAX) / 1000)}
+        except TimeoutError:
+            judged = self.pipeline.consumer.core.applied_seq
+            raise RiskwireError(f"seq {request.seq} is not judged yet; judged through {judged}") from None
+
+    async def _limits(self, _: control.NoFields) -> Answer:
+        await self._caught_up()
+        body = await self._ask(lambda core: core.limits_json())
+        limits = parse_limits(msgspec.json.decode(body)) if body else parse_limits({})
+        return {"limits": limits.to_dict()}
+
+    # --- steering -------------------------------------------------------------------------------------------------
+
+    async def _set_limits(self, request: control.LimitsSetRequest) -> Answer:
+        limits = parse_limits(request.limits)
+        return await self._steer(limits_changed(limits, _fresh_id("limits"), time.time_ns(), request.who))
+
+    async def _switch(self, request: control.KillRequest, engaged: bool) -> Answer:
+        event_id = _fresh_id("kill" if engaged else "release")
+        return await self._steer(KillSwitch(event_id, request.account, engaged, time.time_ns(), request.who))
+
+    async def _start_session(self, request: control.SessionRequest) -> Answer:
+        return await self._steer(SessionStarted(_fresh_id("session"), request.name, time.time_ns()))
+
+    async def _steer(self, event: Event) -> Answer:
+        """Put an event into the sequence and wait until it is judged."""
+        assert self._steering is not None
+        seq = await asyncio.wrap_future(self._steering.submit(event))
+        await asyncio.wait_for(asyncio.wrap_future(self.pipeline.consumer.applied(seq)), STEER_TIMEOUT_S)
+        return {"seq": seq}
+
+    # --- dead letters ---------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(None, function)
+
+    async def _list_letters(self, request: control.LettersRequest) -> Answer:
+        fields = msgspec.structs.asdict(request)
+        after, limit = fields.pop("after"), min(max(1, fields.pop("limit")), 10_000)
+        return await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(**fields), after, limit))
+
+    async def _show_letter(self, request: control.LetterRequest) -> Answer:
+        letter = await self._in_thread(lambda: show_letter(self.dead_letters, request.letter))
+        if letter is None:
+            raise RiskwireError(f"no dead letter {request.letter}; `riskwire dlq list` shows which there are")
+        return {"letter": letter}
+
+    async def _purge_letters(self, request: control.PurgeRequest) -> Answer:
+        fields = msgspec.structs.asdict(request)
+        dry_run = fields.pop("dry_run")
+        return await self._in_thread(lambda: purge_letters(self.dead_letters, LetterFilter(**fields), dry_run))
+
+
+class _Steering:
+    """The engine's own publisher, in a thread of its own: a socket is made, used and closed in one thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._publisher: Publisher | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="steering")
+
+    def submit(self, event: Event) -> Any:
+        """Publish an event; the future's result is its seq. Raises where the door refuses it."""
+        return self._thread.submit(self._publish, event)
+
+    def _publish(self, event: Event) -> int:
+        if self._publisher is None:
+            self._publisher = Publisher(
+                self._engine.base, OWN_SOURCE, context=self._engine.pipeline.context, wait_s=STEER_TIMEOUT_S
+            )
+        before, refused = self._engine.journal.last_seq, self._publisher.stats.refused
+        self._publisher.publish(event)
+        self._publisher.flush()
+        if self._publisher.stats.refused > refused:
+            raise RiskwireError(f"{type(event).__name__} was refused; `riskwire dlq list` says why")
+        return self._seq_of(event, before + 1)
+
+    def _seq_of(self, event: Event, seq: int) -> int:
+        """Find the event that was just accepted, at or after a seq; others may have come between."""
+        wanted = getattr(event, "event_id", "").encode()
+        while (data := self._engine.journal.frame(seq)) is not None:
+            frame = Frame(data, False)
+            for i in range(len(frame)):
+                if frame.id(i) == wanted:
+                    return frame.first_seq + i
+            seq = frame.first_seq + len(frame)
+        return self._engine.journal.last_seq
+
+    def close(self) -> None:
+        """Close the publisher in its thread."""
+        self._thread.submit(self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._publisher is not None:
+            self._publisher.abandon()
+
+
+def _fresh_id(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex}"

@@ -20,6 +20,7 @@ from engine.limitset import KILL_LIMIT_ID, LimitSet, parse_limits
 from engine.oracle.book import (
     FEE_EXPONENT,
     Fill,
+    Instrument,
     Instruments,
     Overflow,
     Pair,
@@ -321,9 +322,23 @@ class Oracle:
 
     def _apply_instrument(self, event: InstrumentDefined) -> None:
         self._instruments.define(event)
+        for symbol in self._symbols.values():
+            now = self._instruments.find(symbol.name)
+            kept = symbol.instrument
+            changed = Instrument(kept.price_exponent, kept.quantity_exponent, now.multiplier, now.currency)
+            if changed != kept:
+                symbol.instrument = changed
+                self._take_in_again(symbol)
+
+    def _take_in_again(self, symbol: Symbol) -> None:
+        """Put a symbol's new multiplier and currency into the sums; nobody is judged."""
+        self._money.forget(symbol)
+        for rule in self._rules:
+            for pair in symbol.pairs.values():
+                rule.update(pair, self._money)
 
     def _symbol(self, name: str) -> Symbol:
-        """Return a symbol; its instrument is looked up at its first use and stays."""
+        """Return a symbol; its exponents are looked up at its first use and stay."""
         found = self._symbols.get(name)
         if found is None:
             found = self._symbols[name] = Symbol(name, self._instruments.find(name))

@@ -41,6 +41,10 @@ class Money:
         """Tell whether money in a currency can be converted."""
         return currency in self._fx
 
+    def forget(self, symbol: Symbol) -> None:
+        """Look a symbol's instrument up again: it has changed."""
+        self._factors.pop(symbol, None)
+
     def factor(self, symbol: Symbol) -> int:
         """Return the value of one price unit x one quantity unit, with multiplier and fx rate."""
         found = self._factors.get(symbol)

@@ -188,12 +188,12 @@ def test_instruments_are_found_exact_before_glob_and_the_first_glob_wins() -> No
         assert desk.row(symbol=symbol)["realized_pnl"] == profit
 
 
-def test_an_instrument_in_use_stays_as_it_is() -> None:
+def test_a_later_multiplier_counts_for_what_is_held_but_exponents_in_use_stay() -> None:
     desk = Desk()
-    desk.buy("1", "1")
-    desk.apply(InstrumentDefined("1", "X", multiplier=D(2)))
-    desk.sell("1", "2")
-    assert desk.row()["realized_pnl"] == "1"
+    desk.buy("1", "1.5")
+    desk.apply(InstrumentDefined("1", "X", price_exponent=0, quantity_exponent=0, multiplier=D(2)))
+    desk.sell("1", "2.25")
+    assert desk.row()["realized_pnl"] == "1.5"
 
 
 def test_an_adjustment_moves_the_position_but_neither_mark_nor_count() -> None:

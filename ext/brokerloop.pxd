@@ -1,5 +1,6 @@
 """BrokerLoop: sockets around the Sequencer, in one nogil thread."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.journal cimport Journal
 from ext.libzmq cimport zmq_msg_t
@@ -19,6 +20,7 @@ cdef struct HeldAck:
     uint64_t batch_no               # of the sink's batch with the refused records of a frame
     uint64_t before                 # the source_seq before that frame
 
+@cython.final
 cdef class BrokerLoop:
     cdef readonly Sequencer sequencer
     cdef Journal journal

@@ -5,6 +5,7 @@ starve the others. An ack is sent when its records are in the journal (with sync
 refused of them is in the sink. Python is called only for what is rare: hellos, refusals, malformed messages.
 """
 
+cimport cython
 from libc.errno cimport EAGAIN
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -54,6 +55,7 @@ cdef int64_t monotonic_ns() noexcept nogil:
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
+@cython.final
 cdef class BrokerLoop:
     """The broker's loop over sockets that the calling thread has made.
 

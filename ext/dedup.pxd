@@ -1,5 +1,6 @@
 """Which events have been accepted: a keyed fingerprint and a seq per event; the journal holds what to compare with."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.journal cimport Journal
 from ext.records cimport Bytes, FrameView, Record
@@ -21,6 +22,7 @@ cdef struct TimedSeq:
     int64_t executed_at             # ns
     uint64_t seq
 
+@cython.final
 cdef class Dedup:
     cdef Journal journal
     cdef uint64_t key[5]

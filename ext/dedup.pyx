@@ -5,6 +5,7 @@ costs a comparison, never a trade. Beyond `trades_max` the trade executed longes
 (executed_at, seq); everything executed no later than what was forgotten is too old from then on.
 """
 
+cimport cython
 from libc.stdint cimport INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
@@ -103,6 +104,7 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
     items[i] = moved
 
 
+@cython.final
 cdef class Dedup:
     """Remembers the identities of the events in a journal, at most `trades_max` trades of them."""
 
@@ -235,15 +237,20 @@ cdef class Dedup:
         return 0
 
     cdef int remember_frame(self, const FrameView* view) noexcept nogil:
-        """Take in a frame of the journal, as after a restart."""
-        cdef size_t i
+        """Take in a frame of the journal, as after a restart; slots are fetched ahead, a chunk at a time."""
+        cdef size_t i, at = 0, end
         cdef const Record* record
-        cdef uint64_t fingerprint
-        for i in range(view.header.record_count):
-            record = &view.records[i]
-            fingerprint = self.fingerprint(record, view.heap + record.id_offset)
-            if self.remember(fingerprint, view.header.first_seq + i, record) < 0:
-                return -1
+        cdef uint64_t[64] fingerprints
+        while at < view.header.record_count:
+            end = at + 64 if at + 64 < view.header.record_count else view.header.record_count
+            for i in range(at, end):
+                record = &view.records[i]
+                fingerprints[i - at] = self.fingerprint(record, view.heap + record.id_offset)
+                self.prefetch(fingerprints[i - at])
+            for i in range(at, end):
+                if self.remember(fingerprints[i - at], view.header.first_seq + i, &view.records[i]) < 0:
+                    return -1
+            at = end
         return 0
 
     cdef void insert(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:

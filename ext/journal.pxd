@@ -1,5 +1,6 @@
 """The journal: an append-only store of sequenced frames, in mapped segment files or in memory (docs/wire-format.md)."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
@@ -54,6 +55,7 @@ cdef struct FrameEntry:
 
 cdef size_t frame_bytes(const uint8_t* data) noexcept nogil       # bytes of a checked frame
 
+@cython.final
 cdef class Journal:
     cdef Mapping* mapping
     cdef FrameEntry* chunks[48]

@@ -4,6 +4,7 @@ One thread writes; any thread reads what is committed. A frame's bytes never mov
 where they lie, and a Mapping stays mapped until the last such message is gone.
 """
 
+cimport cython
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -107,6 +108,7 @@ cdef int open_at(const uint8_t* base, size_t offset, size_t size, FrameView* vie
     return error
 
 
+@cython.final
 cdef class Journal:
     """An append-only store of sequenced frames.
 

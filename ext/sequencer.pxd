@@ -1,5 +1,6 @@
 """Sequencer: the door. Unsequenced frames in; checked, deduplicated, numbered and journaled frames out. No sockets."""
 
+cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.dedup cimport Dedup
 from ext.definitions cimport Instruments, NameTable
@@ -114,6 +115,7 @@ cdef class Source:
     cdef readonly str name
     cdef readonly uint32_t ids_max
 
+@cython.final
 cdef class Sequencer:
     cdef readonly Journal journal
     cdef readonly Dedup dedup

@@ -5,6 +5,7 @@ name, no number, no memory of its identity. Records are taken in chunks of two p
 fetches the duplicate table's cache lines ahead for the second.
 """
 
+cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -234,6 +235,7 @@ cdef class Source:
 
 # --- the sequencer -------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Sequencer:
     """Checks, deduplicates and numbers events, and writes them to a journal.
 

@@ -258,7 +258,7 @@ class _Run:
         accepted = last_seq - first_seq + 1 - len(in_sequence)
         dead = stats.refused + len(in_sequence)
         assert stats.sent == accepted + stats.duplicates + dead, "every event is accepted, a duplicate or dead"
-        first_no = core.alerts.first_no_at(self.start_seq + 1)
+        first_no = core.alerts.first_at(self.start_seq + 1)
         return Summary(
             trades_read=stats.sent,
             accepted=accepted,

@@ -234,7 +234,7 @@ class Engine:
             if request.from_no is not None:
                 first_no = max(1, request.from_no)
             elif request.since_seq is not None:
-                first_no = log.first_no_at(max(0, request.since_seq))
+                first_no = log.first_at(max(0, request.since_seq))
             frame = log.frame(first_no, count) if count and first_no <= len(log) else b""
             return {
                 "first_no": first_no,

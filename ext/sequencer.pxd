@@ -46,7 +46,7 @@ cdef enum Detail:                   # what exactly was wrong with a refused reco
     DETAIL_TEXT = 7                 # + NameKind from DETAIL_NAME_*: a text that is not UTF-8
     DETAIL_EXPONENT = 8
     DETAIL_MULTIPLIER = 9
-    DETAIL_IN_USE = 10
+    DETAIL_RATE = 10
     DETAIL_LIMITS = 11              # the message is in Sequencer.messages
     DETAIL_PRICE = 12
     DETAIL_FEE = 13
@@ -98,7 +98,7 @@ cdef struct SourceState:            # one incarnation of a publisher
 cdef struct Units:                  # per symbol id of the broker's
     int8_t price
     int8_t quantity
-    uint8_t used                    # a trade, mark or adjustment was accepted in these units
+    uint8_t used                    # a trade, mark or adjustment was accepted: these units stay
     uint8_t reserved
 
 cdef struct Work:                   # one record between the first and the second pass
@@ -127,6 +127,7 @@ cdef class Sequencer:
     cdef NameTable strategies
     cdef Bytes units                # Units per symbol id
     cdef readonly uint32_t names_max
+    cdef NameTable rates            # currencies that the limits in force can convert; None: no limits yet
     cdef object check_limits        # bytes of JSON -> canonical bytes; raises ValueError
     cdef dict canonical             # record index -> canonical limits of the current frame
     cdef readonly dict messages     # record index -> why limits were refused, of the current frame
@@ -166,7 +167,7 @@ cdef class Sequencer:
     cdef int _put_limits(self, uint32_t i, Record* r) noexcept
     cdef int _judge_limits(self, const FrameView* view, uint32_t i) noexcept
     cdef int judge_limits(self, const FrameView* view, uint32_t i) noexcept nogil
-    cdef bint in_use(self, const uint8_t* symbol, size_t length, const Record* record) noexcept nogil
+    cdef bint has_rate(self, const uint8_t* currency, size_t length) noexcept nogil
     cdef int define_instrument(self, const Record* record, const uint8_t* currency) noexcept nogil
     cdef int close_frame(self, size_t room) noexcept nogil
     cdef int load_frame(self, const FrameView* view) noexcept nogil

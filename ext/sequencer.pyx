@@ -6,26 +6,28 @@ fetches the duplicate table's cache lines ahead for the second.
 """
 
 cimport cython
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
+import json
+
 from ext.decimals cimport rescale
 from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup
-from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable, glob_match
+from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.journal cimport Journal, frame_bytes
 from ext.records cimport (
     EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK, EVENT_REJECTED, EVENT_SESSION, EVENT_TRADE,
     EXEC_BUST, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION, FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW,
     FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_MAGIC, FRAME_SEQUENCED, FRAME_UNSEQUENCED, FRAME_VERSION,
     HEADER_BYTES, NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_CONFLICTING_DUPLICATE,
-    REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, REASON_SKIPPED, REASON_TOO_MANY_NAMES,
+    REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, REASON_TOO_MANY_NAMES,
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
     Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal,
 )
 from ext.errors import JournalError
-from ext.records import FrameDecodeError, REASONS
+from ext.records import FrameDecodeError
 
 cdef enum:
     IDENTITY_NAMES = 7              # bits of symbol, account, venue
@@ -45,12 +47,16 @@ DETAILS = {
     DETAIL_ID: "the id is not 1 to 64 bytes of UTF-8",
     DETAIL_REF: "the second text (ref_trade_id, note, name, currency, who) is missing, longer than 64 bytes or not UTF-8",
     DETAIL_EXPONENT: "an exponent is outside -18 to 0",
-    DETAIL_MULTIPLIER: "the multiplier is not above 0",
-    DETAIL_IN_USE: "the symbol, or one that the pattern matches, already has events in other units",
+    DETAIL_MULTIPLIER: "the multiplier is not above 0 and below 1e18 with at most 18 digits, none finer than 1e-18",
+    DETAIL_RATE: "the limits in force have no settings.fx rate for this currency",
     DETAIL_LIMITS: "the limits cannot be used",
     DETAIL_PRICE: "price or quantity does not fit the instrument's unit",
     DETAIL_FEE: "fee does not fit units of 1e-9",
     DETAIL_TIME: "the time does not fit nanoseconds",
+}
+REASON_TEXTS = {
+    REASON_CONFLICTING_DUPLICATE: "came before with another price or volume (a correct: or another ref_trade_id)",
+    REASON_TOO_OLD: "executed no later than a trade that is no longer remembered (dedup_max_trades)",
 }
 for _kind, _text in enumerate(KIND_TEXTS):
     DETAILS[DETAIL_NAME_MISSING + _kind] = f"{_text} is missing"
@@ -125,6 +131,20 @@ cdef bint has_wildcard(const uint8_t* p, size_t n) noexcept nogil:
     return memchr(p, 42, n) != NULL or memchr(p, 63, n) != NULL or memchr(p, 91, n) != NULL
 
 
+cdef bint is_multiplier(int64_t mantissa, int64_t exponent) noexcept nogil:
+    """At most 18 digits, none finer than 1e-18, above 0 and below 1e18 (docs/decisions/0002-readings.md, 34)."""
+    cdef int digits = 0
+    if mantissa <= 0 or not -128 <= exponent <= 127:
+        return False
+    while mantissa % 10 == 0:
+        mantissa //= 10
+        exponent += 1
+    while mantissa:
+        mantissa //= 10
+        digits += 1
+    return digits <= 18 and exponent >= EXPONENT_MIN and digits + exponent <= 18
+
+
 cdef int check_fields(const Record* r, const uint8_t* id, const uint8_t* ref) noexcept nogil:
     """What can be judged of a record without names or units: a Detail, DETAIL_NONE when it is fine."""
     cdef size_t ref_least = 0
@@ -141,7 +161,7 @@ cdef int check_fields(const Record* r, const uint8_t* id, const uint8_t* ref) no
     elif r.type == EVENT_INSTRUMENT:
         if not (EXPONENT_MIN <= r.price_exponent <= 0 and EXPONENT_MIN <= r.volume_exponent <= 0):
             return DETAIL_EXPONENT
-        if r.price <= 0 or not -128 <= r.volume <= 127:
+        if not is_multiplier(r.price, r.volume):
             return DETAIL_MULTIPLIER
     elif r.type == EVENT_KILL:
         if r.exec_type > 1:
@@ -286,9 +306,10 @@ cdef class Sequencer:
         self.next_seq = self.journal.last() + 1
 
     cdef int load_frame(self, const FrameView* view) noexcept nogil:
-        cdef size_t at = 0, i, known
+        cdef size_t at = 0, i
         cdef const Definition* d
         cdef const Record* r
+        cdef Units* units
         while at < view.header.definition_bytes:
             d = <const Definition*>(view.definitions + at)
             if d.id != self.name_count(d.kind):
@@ -301,9 +322,15 @@ cdef class Sequencer:
         for i in range(view.header.record_count):
             r = &view.records[i]
             if r.type == EVENT_TRADE or r.type == EVENT_MARK or r.type == EVENT_ADJUST:
-                (<Units*>self.units.data)[r.symbol].used = 1
+                units = <Units*>self.units.data + r.symbol
+                units.used = 1
+                units.price = r.price_exponent
+                units.quantity = r.volume_exponent
             elif r.type == EVENT_INSTRUMENT and self.define_instrument(r, view.heap + r.ref_offset) < 0:
                 return -1
+            elif r.type == EVENT_LIMITS:
+                with gil:
+                    self._take_rates((<const char*>view.heap)[r.ref_offset:r.ref_offset + r.volume])
         return self.dedup.remember_frame(view)
 
     # --- names and units -------------------------------------------------------------------------------------------
@@ -413,12 +440,11 @@ cdef class Sequencer:
         cdef Record* r = &work.record
         cdef uint8_t type = r.type
         cdef bint has_symbol = type == EVENT_TRADE or type == EVENT_MARK or type == EVENT_ADJUST or type == EVENT_INSTRUMENT
-        cdef bint has_account = type == EVENT_TRADE or type == EVENT_ADJUST
         cdef int detail = DETAIL_NONE
         if type == EVENT_TRADE:
             detail = self.map_name(source, work, NAME_SYMBOL, &r.symbol, True)
             if detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, True)
+                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, False)
             if detail == DETAIL_NONE:
                 detail = self.map_name(source, work, NAME_VENUE, &r.venue, False)
             if detail == DETAIL_NONE:
@@ -430,10 +456,10 @@ cdef class Sequencer:
                 detail = self.map_name(source, work, NAME_SYMBOL, &r.symbol, True)
             else:
                 r.symbol = 0
-            if detail == DETAIL_NONE and (has_account or type == EVENT_KILL):
-                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, has_account)
-            elif not has_account:
+            if type != EVENT_ADJUST and type != EVENT_KILL:
                 r.account = 0
+            elif detail == DETAIL_NONE:
+                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, False)
         if detail != DETAIL_NONE:
             work.reason = REASON_INVALID
             work.detail = <uint8_t>detail
@@ -468,15 +494,15 @@ cdef class Sequencer:
         cdef Record* r = &work.record
         cdef Units units = self.units_of(source, work)
         cdef int price = REASON_NONE, volume = REASON_NONE
-        if r.price_exponent != units.price or r.flags & FLAG_PRICE_WIDE:
+        if r.price_exponent != units.price or r.flags & FLAG_PRICE_WIDE or r.price == INT64_MIN:
             price = rescale(r.price, r.price_exponent, (r.flags & FLAG_PRICE_WIDE) != 0, units.price, &r.price)
         if r.type == EVENT_MARK:
             r.volume = 0
-        elif r.volume_exponent != units.quantity or r.flags & FLAG_VOLUME_WIDE:
+        elif r.volume_exponent != units.quantity or r.flags & FLAG_VOLUME_WIDE or r.volume == INT64_MIN:
             volume = rescale(r.volume, r.volume_exponent, (r.flags & FLAG_VOLUME_WIDE) != 0, units.quantity, &r.volume)
         r.price_exponent = units.price
         r.volume_exponent = units.quantity
-        if price == REASON_NONE and volume == REASON_NONE and r.flags == 0:
+        if price == REASON_NONE and volume == REASON_NONE:
             return
         if price == REASON_PRECISION or volume == REASON_PRECISION:
             work.reason = REASON_PRECISION
@@ -513,6 +539,10 @@ cdef class Sequencer:
         if work.reason != REASON_NONE:
             return
         flags = r.flags
+        if r.fee == INT64_MIN:          # fields are int64 without -2**63, so that each has its negative
+            flags |= FLAG_FEE_OVERFLOW
+        if r.executed_at == INT64_MIN:
+            flags |= FLAG_TIME_OVERFLOW
         if r.type == EVENT_TRADE or r.type == EVENT_MARK or r.type == EVENT_ADJUST:
             self.scale(source, work)
         if flags & ~(FLAG_PRICE_WIDE | FLAG_VOLUME_WIDE):
@@ -532,8 +562,9 @@ cdef class Sequencer:
         cdef const uint8_t* id = view.heap + r.id_offset
         cdef const uint8_t* ref = view.heap + r.ref_offset
         cdef int verdict = DEDUP_NEW
-        cdef size_t length
-        cdef const uint8_t* symbol
+        if r.type == EVENT_INSTRUMENT and work.reason == REASON_NONE and not self.has_rate(ref, r.ref_length):
+            work.reason = REASON_INVALID
+            work.detail = DETAIL_RATE
         if work.reason != REASON_NONE:
             return self.refuse(i, work)
         if work.unmapped and self.introduces_too_many(source, work):
@@ -552,13 +583,6 @@ cdef class Sequencer:
         if self.dedup.is_too_old(r):
             work.reason = REASON_TOO_OLD
             return self.refuse(i, work)
-        # Depends on what was accepted before, so a second arrival must have been told from it first.
-        if r.type == EVENT_INSTRUMENT:
-            symbol = self.symbol_text(source, work, &length)
-            if self.in_use(symbol, length, r):
-                work.reason = REASON_INVALID
-                work.detail = DETAIL_IN_USE
-                return self.refuse(i, work)
         return self.accept(view, i, source, work)
 
     cdef bint introduces_too_many(self, SourceState* source, Work* work) noexcept nogil:
@@ -623,8 +647,12 @@ cdef class Sequencer:
             return -1
         if r.type == EVENT_TRADE or r.type == EVENT_MARK or r.type == EVENT_ADJUST:
             (<Units*>self.units.data)[r.symbol].used = 1
-        elif r.type == EVENT_INSTRUMENT and self.define_instrument(r, self.heap.data + r.ref_offset) < 0:
-            return -1
+        elif r.type == EVENT_INSTRUMENT:
+            while r.price % 10 == 0:
+                r.price //= 10
+                r.volume += 1
+            if self.define_instrument(r, self.heap.data + r.ref_offset) < 0:
+                return -1
         self.accepted += 1
         self.dedup.pending_count = self.accepted
         return self.dedup.remember(work.fingerprint, self.next_seq + self.accepted - 1, r)
@@ -651,6 +679,7 @@ cdef class Sequencer:
 
     cdef int _put_limits(self, uint32_t i, Record* r) noexcept:
         cdef bytes blob = self.canonical[i]
+        self._take_rates(blob)
         r.ref_offset = <uint32_t>self.heap.size
         r.volume = len(blob)
         return bytes_append(&self.heap, <const char*>blob, len(blob))
@@ -670,11 +699,32 @@ cdef class Sequencer:
             made = blob if self.check_limits is None else self.check_limits(blob)
             if total + len(made) > LIMITS_FRAME_BYTES_MAX:
                 raise ValueError(f"{len(made)} bytes of limits are too many for one frame")
+            self._check_rates(made)
             self.canonical[i] = made
             return DETAIL_NONE
         except Exception as problem:
             self.messages[i] = str(problem)
             return DETAIL_LIMITS
+
+    def _check_rates(self, bytes blob):
+        """Every currency an instrument has must have a rate: it is never taken as 1."""
+        cdef uint32_t id
+        rates = currencies_of(blob)
+        for id in range(1, self.instruments.currencies.count):
+            currency = self.instruments.currencies[id]
+            if rates is not None and currency not in rates:
+                raise ValueError(f"settings.fx: no rate for {currency.decode()}, the currency of an instrument; "
+                                 "add it to [settings.fx]")
+
+    def _take_rates(self, bytes blob):
+        """Remember which currencies the limits in force can convert."""
+        rates = currencies_of(blob)
+        self.rates = None if rates is None else NameTable()
+        for currency in rates or ():
+            self.rates.add(currency)
+
+    cdef bint has_rate(self, const uint8_t* currency, size_t length) noexcept nogil:
+        return length == 0 or self.rates is None or self.rates.find(currency, length) != NO_NAME
 
     cdef int refuse(self, uint32_t i, const Work* work) noexcept nogil:
         cdef Refused refused
@@ -685,41 +735,6 @@ cdef class Sequencer:
         return bytes_append(&self.refused, &refused, sizeof(refused))
 
     # --- instruments -----------------------------------------------------------------------------------------------
-
-    cdef bint in_use(self, const uint8_t* symbol, size_t length, const Record* record) noexcept nogil:
-        """Whether this definition would change the units of a symbol that has events in other units."""
-        cdef uint32_t id, rule
-        cdef size_t text_length, pattern_length, g
-        cdef const uint8_t* text
-        cdef const uint8_t* pattern
-        cdef const Units* units = <const Units*>self.units.data
-        cdef uint32_t own = self.instruments.rule_names.find(symbol, length)
-        cdef bint decided
-        if not has_wildcard(symbol, length):
-            id = self.symbols.find(symbol, length)
-            return id != NO_NAME and units[id].used and (
-                units[id].price != record.price_exponent or units[id].quantity != record.volume_exponent)
-        for id in range(1, self.symbols.count):
-            if not units[id].used or (units[id].price == record.price_exponent
-                                      and units[id].quantity == record.volume_exponent):
-                continue
-            text = self.symbols.text(id, &text_length)
-            if not glob_match(symbol, length, text, text_length):
-                continue
-            if self.instruments.rule_names.find(text, text_length) != NO_NAME:
-                continue                # an exact rule comes before any pattern
-            decided = False
-            for g in range(self.instruments.globs.size // 4):
-                rule = (<const uint32_t*>self.instruments.globs.data)[g]
-                if rule == own:
-                    break
-                pattern = self.instruments.rule_names.text(rule, &pattern_length)
-                if glob_match(pattern, pattern_length, text, text_length):
-                    decided = True      # an earlier pattern wins
-                    break
-            if not decided:
-                return True
-        return False
 
     cdef int define_instrument(self, const Record* record, const uint8_t* currency) noexcept nogil:
         cdef Instrument instrument
@@ -739,6 +754,8 @@ cdef class Sequencer:
             first = 1
             end = self.symbols.count
         for id in range(first, end):
+            if units[id].used:
+                continue                # a symbol keeps the units of its first event
             text = self.symbols.text(id, &text_length)
             self.instruments.resolve(text, text_length, &instrument)
             units[id].price = instrument.price_exponent
@@ -864,7 +881,7 @@ cdef class Sequencer:
         cdef Refused* refused = <Refused*>self.refused.data
         found = []
         for i in range(self.refused.size // sizeof(Refused)):
-            text = DETAILS.get(refused[i].detail, "")
+            text = DETAILS.get(refused[i].detail) or REASON_TEXTS.get(refused[i].reason, "")
             if refused[i].detail == DETAIL_LIMITS:
                 text = self.messages.get(refused[i].index, text)
             found.append((refused[i].index, refused[i].reason, text))
@@ -874,6 +891,15 @@ cdef class Sequencer:
     def last_seq(self):
         """The last seq given; 0 before the first."""
         return self.next_seq - 1
+
+
+def currencies_of(bytes blob not None):
+    """The currencies that a LimitsChanged's JSON can convert, the base currency included; None: it does not say."""
+    try:
+        settings = json.loads(blob)["settings"]
+        return {settings["base_currency"].encode(), *(currency.encode() for currency in settings.get("fx", {}))}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 cdef inline void set_name(Record* r, int kind, uint32_t id) noexcept nogil:

@@ -62,7 +62,8 @@ class Source:
     def cut(self, places: Records) -> tuple[Records, bytes]:
         """Return copies of records, their texts' offsets counted from the heap that is returned with them."""
         first, last = int(places[0]), int(places[-1])
-        if self.in_order and last - first + 1 == len(places):
+        adjacent = last - first + 1 == len(places) and bool((places[1:] > places[:-1]).all())
+        if self.in_order and adjacent:
             taken = self.records[first : last + 1].copy()
             start, end = int(self._starts[first]), int(self._ends[last])
         else:

@@ -76,15 +76,22 @@ Socket = zmq.Socket[bytes]
 class _Worker:
     """One worker that said hello: its PUSH socket and what is in its hands."""
 
-    def __init__(self, identity: bytes, number: int, hello: Hello, push: Socket, now: int) -> None:
+    def __init__(self, identity: bytes, number: int, hello: Hello, push: Socket, at: str, now: int) -> None:
         self.identity = identity
         self.number = number
         self.pid = hello.pid
         self.push = push
+        self.at = at
         self.names = NameFilter()
         self.hands = Hands(hello.worker or f"worker-{number}")
         self.connected = False
         self.heard_ns = now
+
+    def close(self) -> None:
+        """Close its socket; libzmq leaves the file of a named ipc endpoint behind."""
+        self.push.close(0)
+        if self.at.startswith("ipc://"):
+            Path(self.at.removeprefix("ipc://")).unlink(missing_ok=True)
 
     def status(self, now: int) -> WorkerStatus:
         hands = self.hands
@@ -271,7 +278,7 @@ class QueueService:
             self._bury()
         for queue in self._queues.values():
             for worker in queue.workers:
-                worker.push.close(0)
+                worker.close()
             queue.reader.close()
             try:
                 queue.jobs.log.close()
@@ -374,7 +381,7 @@ class QueueService:
             return
         number = min(set(range(1, WORKERS_MAX + 2)) - {worker.number for _, worker in self._workers.values()})
         push, at = self._bind_push(number)
-        worker = _Worker(identity, number, hello, push, now)
+        worker = _Worker(identity, number, hello, push, at, now)
         queue.workers.append(worker)
         self._workers[identity] = (queue, worker)
         self._poller.register(push, zmq.POLLOUT)  # until its PULL has connected
@@ -440,7 +447,7 @@ class QueueService:
             )
         if not worker.connected:
             self._poller.unregister(worker.push)
-        worker.push.close(0)
+        worker.close()
         queue.workers.remove(worker)
         del self._workers[worker.identity]
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.output import Table, count_of, grouped, paint, print_line, print_pairs
+
+if TYPE_CHECKING:
+    from engine.events import RiskAlert
 
 Row = Mapping[str, Any]
 
 EXACT = Context(prec=80)
 MONEY_PLACES = 2
 PRICE_PLACES = 4
-ROWS_MAX = 20
 ALERTS_EACH_END = 5
 NS_PER_S = 1_000_000_000
 
@@ -98,58 +99,70 @@ def net_of(rows: Sequence[Row]) -> Decimal:
 
 def alert_table() -> Table:
     """Return an empty table for alerts."""
-    return Table(
-        ">no", "time", "severity", "limit", "kind", "account", "symbol", ">value", ">threshold", ">used", "trade"
-    )
+    return Table(">no", "time", "severity", "limit", "account", "symbol", ">value", ">threshold", ">used", "trade")
 
 
-def add_alert(table: Table, alert: Row) -> None:
+def add_alert(table: Table, alert: RiskAlert) -> None:
     """Add one alert to a table."""
     table.add(
-        alert["alert_no"],
-        time_text(alert["executed_at"]),
-        alert["severity"],
-        alert["limit_id"],
-        alert["kind"],
-        alert["account"],
-        alert["symbol"],
-        grouped(alert["value"]),
-        grouped(alert["threshold"]),
-        percent(alert["utilization"]),
-        alert["trade_id"],
-        meaning=alert["severity"],
+        alert.alert_no,
+        time_text(alert.executed_at),
+        alert.severity,
+        alert.limit_id,
+        alert.account,
+        alert.symbol,
+        grouped(alert.value),
+        grouped(alert.threshold),
+        percent(alert.utilization),
+        alert.trade_id,
+        meaning=alert.severity,
     )
 
 
-def print_alerts(alerts: Sequence[Row], count: int | None = None) -> None:
-    """Print alerts; of many, the first and the last few.
+def print_alert_frames(frames: Sequence[bytes], count: int) -> None:
+    """Print alerts given as alert frames in order: how many of each kind, then the first and the last few."""
+    from engine.alertframes import decode_alerts
 
-    count: how many there are, where `alerts` holds only the first and the last ones.
-    """
-    everything = count or len(alerts)
-    if not alerts:
-        print_line("no alerts")
-        return
+    print_alert_counts(frames)
+    print_line()
+    first, last = decode_alerts(frames[0]), decode_alerts(frames[-1])
+    if count <= 2 * ALERTS_EACH_END:
+        shown = [alert for frame in frames for alert in decode_alerts(frame)]
+    else:
+        for frame in reversed(frames[:-1]):
+            if len(last) >= ALERTS_EACH_END:
+                break
+            last = decode_alerts(frame) + last
+        for frame in frames[1:]:
+            if len(first) >= ALERTS_EACH_END:
+                break
+            first += decode_alerts(frame)
+        shown = first[:ALERTS_EACH_END] + last[-ALERTS_EACH_END:]
     table = alert_table()
-    for alert in alerts:
+    for alert in shown:
         add_alert(table, alert)
     lines = table.lines()
-    if everything > 2 * ALERTS_EACH_END:
-        left_out = f"... {everything - 2 * ALERTS_EACH_END:,} more ..."
-        lines[1 + ALERTS_EACH_END : len(lines) - ALERTS_EACH_END] = [paint(left_out, "dim")]
+    if count > len(shown):
+        lines.insert(1 + ALERTS_EACH_END, paint(f"... {count - len(shown):,} more ...", "dim"))
     for line in lines:
         print_line(line)
 
 
-def print_alert_counts(alerts: Iterable[Row]) -> None:
-    """Print how many alerts each limit raised, by severity."""
-    counts: Counter[tuple[str, str, str]] = Counter(
-        (alert["limit_id"], alert["kind"], alert["severity"]) for alert in alerts
-    )
-    limits = list(dict.fromkeys((limit, kind) for limit, kind, _ in counts))
-    table = Table("limit", "kind", ">breach", ">warn", ">clear")
-    for limit, kind in limits:
-        table.add(limit, kind, *(f"{counts[limit, kind, severity]:,}" for severity in ("breach", "warn", "clear")))
+def print_alert_counts(frames: Iterable[bytes]) -> None:
+    """Print how many alerts of each kind there are, by severity, without decoding their texts."""
+    import numpy as np
+
+    from engine.alertframes import KIND_NAMES, SEVERITIES
+    from ext.records import Frame
+
+    counts = np.zeros((len(KIND_NAMES), len(SEVERITIES)), np.int64)
+    for frame in frames:
+        records = Frame(frame, False).records
+        np.add.at(counts, (records["kind"], records["severity"]), 1)
+    table = Table("alerts of kind", ">breach", ">warn", ">clear")
+    for kind in np.flatnonzero(counts.sum(axis=1)).tolist():
+        table.add(KIND_NAMES[kind], *(f"{counts[kind, SEVERITIES.index(name)]:,}" for name in table.titles[1:]))
+    table.total("total", *(f"{counts[:, SEVERITIES.index(name)].sum():,}" for name in table.titles[1:]))
     table.print()
 
 

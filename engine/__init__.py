@@ -8,12 +8,93 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# name: the module it lives in
-_EXPORTS: dict[str, str] = {}
+_EXPORTS = {
+    "engine.client": ("EngineClient",),
+    "engine.config": ("EngineConfig", "LimitSet", "QueueConfig", "load_config", "load_limits", "parse_limits"),
+    "engine.endpoints": ("default_base",),
+    "engine.errors": ("EngineUnreachable", "InvalidEvent", "RequestRefused", "RiskwireError", "UsageError"),
+    "engine.events": (
+        "DeadLetter",
+        "Event",
+        "InstrumentDefined",
+        "KillSwitch",
+        "LimitsChanged",
+        "MarkPrice",
+        "PositionAdjusted",
+        "PositionUpdated",
+        "RiskAlert",
+        "SessionStarted",
+        "TradeExecuted",
+    ),
+    "engine.publisher": ("Publisher",),
+    "engine.replay": ("ReplayOptions", "Summary", "run_replay"),
+    "engine.runtime": ("Engine",),
+    "engine.subscriber": ("AlertSubscriber", "EventStream"),
+    "engine.worker": ("JobContext", "Worker"),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["__version__"]
+__all__ = [
+    "AlertSubscriber",
+    "DeadLetter",
+    "Engine",
+    "EngineClient",
+    "EngineConfig",
+    "EngineUnreachable",
+    "Event",
+    "EventStream",
+    "InstrumentDefined",
+    "InvalidEvent",
+    "JobContext",
+    "KillSwitch",
+    "LimitSet",
+    "LimitsChanged",
+    "MarkPrice",
+    "PositionAdjusted",
+    "PositionUpdated",
+    "Publisher",
+    "QueueConfig",
+    "ReplayOptions",
+    "RequestRefused",
+    "RiskAlert",
+    "RiskwireError",
+    "SessionStarted",
+    "Summary",
+    "TradeExecuted",
+    "UsageError",
+    "Worker",
+    "__version__",
+    "default_base",
+    "load_config",
+    "load_limits",
+    "parse_limits",
+    "run_replay",
+]
 
 if TYPE_CHECKING:
+    from engine.client import EngineClient
+    from engine.config import EngineConfig, LimitSet, QueueConfig, load_config, load_limits, parse_limits
+    from engine.endpoints import default_base
+    from engine.errors import EngineUnreachable, InvalidEvent, RequestRefused, RiskwireError, UsageError
+    from engine.events import (
+        DeadLetter,
+        Event,
+        InstrumentDefined,
+        KillSwitch,
+        LimitsChanged,
+        MarkPrice,
+        PositionAdjusted,
+        PositionUpdated,
+        RiskAlert,
+        SessionStarted,
+        TradeExecuted,
+    )
+    from engine.publisher import Publisher
+    from engine.replay import ReplayOptions, Summary, run_replay
+    from engine.runtime import Engine
+    from engine.subscriber import AlertSubscriber, EventStream
+    from engine.worker import JobContext, Worker
+
     __version__: str
 
 
@@ -29,8 +110,8 @@ def _version() -> str:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
-    elif name in _EXPORTS:
-        value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -49,10 +49,13 @@ def test_limits_of_the_readme_are_valid(tmp_path: Path) -> None:
 
 
 def test_python_of_the_readme_publishes_hears_and_asks(engine_base: str, tmp_path: Path) -> None:
+    address = "ipc:///tmp/riskwire"
+    python = block("python")
+    assert address in python
     done = subprocess.run(
-        [sys.executable, "-c", block("python")],
+        [sys.executable, "-c", python.replace(address, engine_base)],
         cwd=tmp_path,
-        env=environment(RISKWIRE_CONNECT=engine_base),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,

@@ -86,6 +86,7 @@ cdef class FeedWriter:
                     const char* expected) noexcept nogil
     cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil   # NO_NAME: no memory
     cdef NameTable table(self, int kind)
+    cdef bint put_json(self, const uint8_t* p, size_t n, int field, Row* row, bint plain) except? False
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
     cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil
     cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil

@@ -24,6 +24,8 @@ EVENT_CODES = {name: code for code, name in EVENT_NAMES.items() if name != "Reje
 UNDECODABLE, INVALID = REASONS.index("undecodable"), REASONS.index("invalid")
 PRECISION, OVERFLOW = REASONS.index("precision"), REASONS.index("overflow")
 
+NUMBERS = ("price", "volume", "fee", "executed_at", "trade_id", "ref_trade_id")
+
 Value = Raw | UnsetType
 
 
@@ -275,7 +277,7 @@ class JsonSource:
             self._writer.add_rejected(refused.reason, str(refused))
 
     def _add_event(self, line: Line) -> None:
-        kind = bytes_of(line.type)
+        kind = None if line.type is UNSET else bytes_of(line.type)
         name = "TradeExecuted" if kind is None else kind.decode()[1:-1]
         if name not in EVENT_CODES:
             raise invalid("type", kind, "one of " + ", ".join(EVENT_CODES))
@@ -288,16 +290,20 @@ class JsonSource:
         return self._prefix + b"#%d" % self.records_read
 
     def _add_trade(self, line: Line) -> None:
+        rules = self._rules
+        if self._sided is not rules and bytes_of(line.side) is None:
+            rules = self._sided
+        if self._writer.add_json_trade(rules, line, self._made_id(), self.records_read):
+            return
         fields: list[bytes | None] = []
         for field in FIELD_NAMES:
             raw = bytes_of(getattr(line, field))
             if raw is None:
                 fields.append(self._made_id() if field == "trade_id" else None)
-            elif field in ("price", "volume", "fee", "executed_at", "trade_id", "ref_trade_id"):
+            elif field in NUMBERS:
                 fields.append(scalar(field, raw, "a string or a number"))
             else:
                 fields.append(unquoted(field, raw, "a string"))
-        rules = self._sided if bytes_of(line.side) is None else self._rules
         self._writer.add_trade(rules, tuple(fields), self.records_read)
 
     def _event_id(self, line: Line) -> bytes:

@@ -84,11 +84,14 @@ id        = "prop-loss"               # since the session started
 kind      = "max_loss"
 per       = ["account"]
 match     = { account = "PROP*" }
-threshold = "1000000"
+threshold = "150000"
 clear_at  = 0.5
 
 [[limit]]
-id        = "firm-gross"              # the whole firm's money in the market
+id        = "prop-gross"              # all the money a prop desk has in the market
 kind      = "gross_notional"
-threshold = "100000000"
+per       = ["account"]
+match     = { account = "PROP*" }
+threshold = "15000000"
+clear_at  = 0.6
 """

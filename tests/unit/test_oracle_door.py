@@ -98,6 +98,8 @@ def test_marks_and_adjustments_conflict_by_their_numbers_others_by_nothing() -> 
         trade(side="hold"),
         trade(exec_type="new?"),
         trade(""),
+        trade(account=""),
+        trade(exec_type="bust"),
         trade(symbol="s" * 65),
         trade(venue="é" * 33),
         trade(symbol="\ud800"),

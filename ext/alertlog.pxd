@@ -1,5 +1,6 @@
 """Alerts as bytes: an append-only log by alert_no, sent and fetched as FRAME_ALERTS frames."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.records cimport Bytes, FrameView
 
@@ -32,6 +33,7 @@ cdef packed struct AlertRecord:     # alert_no = the frame's first_seq + index
     uint8_t lengths[9]              # bytes of each AlertText
     uint8_t reserved
 
+@cython.final
 cdef class AlertLog:
     cdef Bytes records              # AlertRecord; text_offset is kept aside as uint64 per alert
     cdef Bytes offsets              # uint64 per alert
@@ -42,5 +44,6 @@ cdef class AlertLog:
                     const uint8_t** texts, const size_t* lengths) noexcept nogil          # -1: no memory
     # Build a frame of alerts first_no … first_no + count - 1 (cut at the log's end) into out; 0, or -1.
     cdef int build_frame(self, uint64_t first_no, uint32_t count, uint64_t epoch, Bytes* out) noexcept nogil
+    cdef uint64_t text_end(self, uint64_t count) noexcept nogil
     # The first alert_no whose seq is at least `seq` (count + 1: none).
-    cdef uint64_t first_at(self, uint64_t seq) noexcept nogil
+    cpdef uint64_t first_at(self, uint64_t seq) noexcept nogil

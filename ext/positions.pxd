@@ -5,7 +5,7 @@ something is valued. Indices are 32-bit, 0 is none.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport i128
@@ -61,20 +61,27 @@ cdef struct Position:               # of one account in one symbol
     uint8_t unused[7]
 
 cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits
-    i128 cash                       # raw
+    i128 cash                       # raw, below the carry
     i128 fees                       # 1e-9
-    int64_t quantity
+    int64_t quantity                # below the carry
     uint32_t position
     uint32_t venue
     uint32_t strategy
     uint32_t slots                  # the limits that match it (ext/limits.pxd): first, and how many
-    uint32_t slot_count
     uint32_t next_in_position
+    uint16_t slot_count
+    int8_t quantity_carry           # x 2**64: a part of a position may be wider than the whole
+    int8_t cash_carry               # x 2**128
 
 cdef struct Baseline:               # of one cell when the session started
     i128 cash
-    i128 held                       # raw value of its quantity then
     i128 fees
+    i128 quantity
+    i128 cost                       # where it was not valued: what was paid
+    int64_t mark
+    int8_t cash_carry
+    uint8_t marked
+    uint8_t unused[6]
 
 cdef struct Entry:                  # one trade or adjustment at its place in the sequence
     uint64_t seq
@@ -98,6 +105,8 @@ cdef struct Store:
 
 # Apply one fill to a holding: 0, or 1 where an accumulator would overflow (nothing changed). quantity is not 0.
 cdef int fold_fill(Holding* holding, int64_t price, int64_t quantity) noexcept nogil
+cdef void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil
+cdef i128 cell_quantity(const Cell* cell) noexcept nogil
 cdef uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
 
 cdef class Book:
@@ -120,12 +129,17 @@ cdef class Book:
     cdef int add_chunk(self) noexcept nogil
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
     cdef const uint8_t* keep_text(self, const uint8_t* text, size_t length) noexcept nogil   # NULL: no memory
-    # Live trades of the position at this venue that go by this id; the last `side` (> 0 buy, < 0 sell, 0 any) one in found.
-    cdef int find_trades(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
-                         uint32_t* found) noexcept nogil
+    # The live trade that a bust (side: +1 buy, -1 sell) or a correct (side 0) names: 0, or the Reason of its refusal.
+    cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
+                        uint32_t* found) noexcept nogil
     # The holding of a position had entry `changed` been `values` (dead: NULL); 0, 1: overflow, -1: no memory.
     cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil
+    # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
+    cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
+    cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil
     # The mark at which a position was last valued; False: without a mark.
     cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil
+    # What a cell holds, as last valued.
+    cdef void take_baseline(self, uint32_t cell, Baseline* out) noexcept nogil

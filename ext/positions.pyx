@@ -5,9 +5,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.arrays cimport (aligned_alloc_lines, array_add, array_extend, array_free, array_reserve, table_free,
                          table_put, table_reserve)
-from ext.records cimport i128, u128
+from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, i128, u128
 from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, hash_text, high_u128, i128_of, low_u128, mix,
-                       removed_cost, sub_i128)
+                       removed_cost, sub_i128, sub_i64)
 
 cdef enum:
     ARENA_BYTES = 1048576
@@ -19,11 +19,11 @@ cdef int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
     """Open, add, reduce, close or turn through zero; everything is computed before anything is written."""
     cdef int64_t after, rest
     cdef uint64_t held = abs_i64(h.quantity), closed = abs_i64(quantity)
-    cdef i128 cost, realized, removed, proceeds
+    cdef i128 cost, realized, removed, proceeds, cash
     if add_i64(h.quantity, quantity, &after):
         return 1
     if h.quantity == 0 or (h.quantity < 0) == (quantity < 0):
-        if add_i128(h.cost, <i128>price * <i128>quantity, &cost):
+        if add_i128(h.cost, <i128>price * <i128>quantity, &cost) or sub_i128(h.realized, cost, &cash):
             return 1
         h.cost = cost
         h.quantity = after
@@ -40,13 +40,37 @@ cdef int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
     cost = h.cost - removed
     if rest != 0:
         cost = <i128>price * <i128>rest
-    # realized - cost is the cash that flowed, to the last unit.
-    if (realized - cost) - (h.realized - h.cost) != -(<i128>price * <i128>quantity):
+    # realized - cost is the cash that flowed, to the last unit: a whole number of units that was paid or received.
+    if sub_i128(realized, cost, &cash) or cash - (h.realized - h.cost) != -(<i128>price * <i128>quantity):
         return 1
     h.cost = cost
     h.realized = realized
     h.quantity = after
     return 0
+
+
+cdef void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil:
+    """Add a fill to a cell, or take one out. Never refused: what runs over is carried."""
+    cdef i128 paid = <i128>price * <i128>quantity
+    cdef bint down
+    if remove:
+        down = quantity > 0
+        if sub_i64(cell.quantity, quantity, &cell.quantity):
+            cell.quantity_carry += -1 if down else 1
+        if add_i128(cell.cash, paid, &cell.cash):
+            cell.cash_carry += -1 if paid < 0 else 1
+        cell.fees -= fee
+    else:
+        down = quantity < 0
+        if add_i64(cell.quantity, quantity, &cell.quantity):
+            cell.quantity_carry += -1 if down else 1
+        if sub_i128(cell.cash, paid, &cell.cash):
+            cell.cash_carry += -1 if paid > 0 else 1
+        cell.fees += fee
+
+
+cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
+    return <i128>cell.quantity + (<i128>cell.quantity_carry << 64)
 
 
 # --- hashes ------------------------------------------------------------------------------------------------------
@@ -180,6 +204,19 @@ cdef class Book:
         mark[0] = position.mark
         return position.valued
 
+    cdef void take_baseline(self, uint32_t cell, Baseline* out) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>self.store.cells.data)[cell]
+        cdef const Position* p = &(<const Position*>self.store.positions.data)[c.position]
+        memset(out, 0, sizeof(Baseline))
+        out.cash = c.cash
+        out.cash_carry = c.cash_carry
+        out.fees = c.fees
+        out.quantity = cell_quantity(c)
+        out.marked = self.valued_at(p, &out.mark)
+        # Without a mark only adjustments are live, all in one cell: its cost is the position's, unrealized is 0.
+        if not out.marked and c.venue == 0 and c.strategy == 0:
+            out.cost = p.cost
+
     # --- entries -------------------------------------------------------------------------------------------------
 
     cdef Entry* entry(self, uint32_t index) noexcept nogil:
@@ -215,10 +252,9 @@ cdef class Book:
         self.arena_used += length
         return at
 
-    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
+    cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
         cdef uint32_t index = self.entry_count
         cdef Entry* e
-        cdef Position* p = &(<Position*>self.store.positions.data)[position]
         if index + 1 == 0:
             return 0
         if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
@@ -229,28 +265,61 @@ cdef class Book:
         if e.id == NULL:
             return 0
         e.id_hash = <uint32_t>hash_text(values.id, values.id_length)
-        e.previous = p.last_entry
-        p.last_entry = index
         self.entry_count = index + 1
         return index
 
-    cdef int find_trades(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
-                         uint32_t* found) noexcept nogil:
+    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
+        cdef Position* p = &(<Position*>self.store.positions.data)[position]
+        cdef uint32_t index = self.new_entry(values)
+        if index:
+            self.entry(index).previous = p.last_entry
+            p.last_entry = index
+        return index
+
+    cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil:
+        cdef Position* p = &(<Position*>self.store.positions.data)[position]
+        cdef uint32_t index = self.new_entry(values), later = p.last_entry
+        if index == 0:
+            return 0
+        self.entry(replaced).state = ENTRY_DEAD
+        self.entry(index).previous = replaced
+        if later == replaced:
+            p.last_entry = index
+            return index
+        while self.entry(later).previous != replaced:
+            later = self.entry(later).previous
+        self.entry(later).previous = index
+        return index
+
+    cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
+                        uint32_t* found) noexcept nogil:
+        """A bust takes its own side's; where that side never had the id, the other's (docs/decisions/0002, 6)."""
         cdef uint32_t hash = <uint32_t>hash_text(id, length)
-        cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry
+        cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, own = 0, other = 0
         cdef const Entry* e
-        cdef int count = 0
+        cdef int own_live = 0, other_live = 0
+        cdef bint own_seen = False
         while at:
             e = self.entry(at)
-            if (e.id_hash == hash and e.state == ENTRY_TRADE and e.id_length == length
+            if (e.id_hash == hash and e.state != ENTRY_ADJUST and e.id_length == length
                     and memcmp(e.id, id, length) == 0
-                    and (<Cell*>self.store.cells.data)[e.cell].venue == venue
-                    and (side == 0 or (side > 0) == (e.quantity > 0))):
-                count += 1
-                if count == 1:
-                    found[0] = at
+                    and (<Cell*>self.store.cells.data)[e.cell].venue == venue):
+                if side == 0 or (side > 0) == (e.quantity > 0):
+                    own_seen = True
+                    if e.state == ENTRY_TRADE:
+                        own_live += 1
+                        own = at
+                elif e.state == ENTRY_TRADE:
+                    other_live += 1
+                    other = at
             at = e.previous
-        return count
+        if not own_seen:
+            own = other
+            own_live = other_live
+        found[0] = own
+        if own_live == 0:
+            return REASON_UNKNOWN_TRADE
+        return REASON_AMBIGUOUS_TRADE if own_live > 1 else 0
 
     cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil:
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, count = 0, i

@@ -1,18 +1,70 @@
 """RiskCore: the consumer's state machine. Sequenced frames in; positions, levels and alerts out. No sockets."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from ext.records cimport Bytes, FrameView
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
+from ext.definitions cimport Instruments, NameTable
+from ext.judge cimport Judge, TradeFacts
+from ext.limits cimport LimitBook
+from ext.positions cimport Book, Entry, Holding, Symbol
+from ext.records cimport Bytes, FrameView, Record, i128
 
 cdef struct Refusal:                # an event refused in the sequence: keeps its seq, moves nothing
     uint64_t seq
     uint8_t reason                  # ext.records.Reason
 
+cdef enum CoreError:
+    CORE_NO_MEMORY = -1
+    CORE_GAP = -2
+    CORE_PYTHON = -3                # kept in `error`
+    CORE_CORRUPT = -4               # a frame that no broker makes: an id that nothing defined, a wrong kind
+
 cdef class RiskCore:
     cdef readonly uint64_t applied_seq      # every seq up to here is applied and judged
     cdef readonly AlertLog alerts
     cdef Bytes refusals                     # Refusal, in order of seq
+    cdef readonly object error              # the exception behind -3
+    cdef readonly Book book
+    cdef readonly Instruments instruments
+    cdef readonly LimitBook limits
+    cdef Judge judge
+    cdef NameTable symbols
+    cdef NameTable accounts
+    cdef NameTable venues
+    cdef NameTable strategies
+    cdef uint64_t seq                       # of the event at hand
+    cdef const uint8_t* heap
 
     # Apply the records of a sequenced frame whose seq is above applied_seq (the frame must not start above applied_seq + 1).
-    # 0; -1: out of memory; -2: a gap; -3: a Python error while compiling limits (kept in self.error).
+    # 0, or a CoreError.
     cdef int apply_frame(self, const FrameView* view) noexcept nogil
+    cdef int take_names(self, const FrameView* view) noexcept nogil
+    cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil
+    cdef int apply_record(self, const Record* r) noexcept nogil
+    cdef bint is_sound(self, const Record* r) noexcept nogil
+
+    cdef int refuse(self, uint8_t reason) noexcept nogil
+    cdef int ensure_used(self, uint32_t symbol) noexcept nogil
+    cdef uint32_t ensure_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef int apply_trade(self, const Record* r) noexcept nogil
+    cdef bint would_overflow(self, const Record* r, int64_t quantity) noexcept nogil
+    cdef void holding_of(self, uint32_t position, Holding* out) noexcept nogil
+    cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
+    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state) noexcept nogil
+    cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil
+    cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil
+    cdef int finish(self) noexcept nogil
+    cdef int apply_revision(self, const Record* r) noexcept nogil
+    cdef int revise(self, const Record* r, uint32_t position, uint32_t found, const Entry* revised) noexcept nogil
+    cdef int remark(self, uint32_t symbol, int64_t executed_at) noexcept nogil
+    cdef int apply_mark(self, const Record* r) noexcept nogil
+    cdef int apply_adjust(self, const Record* r) noexcept nogil
+    cdef int apply_session(self, const Record* r) noexcept nogil
+    cdef void restart_keys(self) noexcept nogil
+    cdef int apply_instrument(self, const Record* r) noexcept nogil
+    cdef int apply_limits(self, const Record* r) noexcept nogil
+    cdef int apply_kill(self, const Record* r) noexcept nogil
+    cdef object change_limits(self, bytes source, int64_t at)
+    cdef object detach(self)
+    cdef object keep_levels(self, LimitBook old, dict stays)
+    cdef object raise_for(self, int status, uint64_t first_seq)

@@ -1,0 +1,66 @@
+"""Levels and alerts: what one event makes of the keys and limits that it touches (DESIGN section 6)."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.alertlog cimport AlertLog
+from ext.arrays cimport Array
+from ext.limits cimport Key, Limit, LimitBook, Slot
+from ext.records cimport Bytes, u128
+from ext.wide cimport Wide
+
+cdef struct Pending:                # an alert of the event at hand, before they are put in order
+    uint32_t limit                  # 0: trade_after_kill
+    uint32_t cell
+    uint32_t text                   # value, utilization: in Judge.texts
+    uint16_t value_length
+    uint16_t utilization_length
+    uint8_t kind
+    uint8_t severity
+    uint8_t per
+    uint8_t unused
+
+cdef struct Kill:                   # an account, or everybody, that a limit stopped
+    uint64_t seq
+    uint32_t account                # 0: every account
+    uint8_t length
+    uint8_t limit_id[64]
+
+cdef struct TradeFacts:             # what the kinds that judge one trade look at
+    int64_t price
+    int64_t quantity                # signed
+    int64_t mark                    # before this trade
+    bint marked
+    bint counts                     # a new trade: enters windows
+    uint32_t cell
+
+cdef class Judge:
+    cdef AlertLog alerts
+    cdef Array pending
+    cdef Array order                # uint32_t, twice over: for sorting
+    cdef Bytes texts
+    cdef Bytes kills                # Kill, in order of seq
+    cdef Array killed               # uint8_t by account
+    cdef bint firm_killed
+    cdef uint64_t seq
+    cdef int64_t executed_at
+    cdef const uint8_t* trade_id
+    cdef size_t trade_id_length
+
+    cdef void begin(self, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil
+    # All return 0, or -1 without memory.
+    cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil
+    cdef int judge_slot(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
+    cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
+    cdef int judge_touched(self, LimitBook limits) noexcept nogil
+    cdef int judge_key(self, LimitBook limits, uint32_t index) noexcept nogil
+    cdef int keep_value(self, LimitBook limits, Key* key) noexcept nogil
+    cdef int send_gone(self, LimitBook limits, uint32_t limit) noexcept nogil
+    cdef int add(self, LimitBook limits, uint32_t limit, uint32_t cell, uint8_t severity, Wide* value, Wide* divisor,
+                 int exponent) noexcept nogil
+    cdef int add_after_kill(self, uint32_t cell) noexcept nogil
+    cdef int flush(self, LimitBook limits) noexcept nogil
+    cdef int sort(self, LimitBook limits) noexcept nogil
+    cdef int send(self, LimitBook limits, const Pending* alert) noexcept nogil
+    cdef int engage(self, LimitBook limits, const Pending* alert) noexcept nogil
+    cdef int set_killed(self, uint32_t account, bint engaged) noexcept nogil
+    cdef bint is_killed(self, uint32_t account) noexcept nogil

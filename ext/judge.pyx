@@ -1,0 +1,540 @@
+"""Levels and alerts. Levels are decided on exact integers; texts are made only for what is sent."""
+
+from libc.string cimport memcmp, memcpy, memset
+
+from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_SYMBOL, ALERT_THRESHOLD,
+                           ALERT_TRADE_ID, ALERT_UTILIZATION, ALERT_VALUE, ALERT_VENUE, SEVERITY_BREACH,
+                           SEVERITY_CLEAR, SEVERITY_WARN)
+from ext.arrays cimport array_add, array_extend, array_free, array_reserve
+from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, KILL_FIRM, KILL_NONE, LEVEL_BREACH, LEVEL_OK, LEVEL_WARN,
+                         MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
+                         NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
+                         REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
+                         VOLUME_RATE, add_absolute)
+from ext.positions cimport Cell, Position, Symbol
+from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
+                          bytes_reserve, i128)
+from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, fits_i64, format_ratio, format_u128, low_u128, wide_abs,
+                       wide_add, wide_addmul2, wide_cmp, wide_is_zero, wide_limbs, wide_mul, wide_mul_u64, wide_neg,
+                       wide_set_u128, wide_sub, wide_zero)
+from ext.windows cimport Run, Window, run_add, window_add
+
+cdef enum:
+    U56 = 72057594037927936         # 2**56
+
+# The order in which names decide the order of alerts, with the bit of `per` for each.
+cdef int ORDER_NAMES[4]
+cdef uint8_t ORDER_BITS[4]
+cdef int ORDER_TEXTS[4]
+ORDER_NAMES[:] = [NAME_ACCOUNT, NAME_SYMBOL, NAME_VENUE, NAME_STRATEGY]
+ORDER_BITS[:] = [PER_ACCOUNT, PER_SYMBOL, PER_VENUE, PER_STRATEGY]
+ORDER_TEXTS[:] = [ALERT_ACCOUNT, ALERT_SYMBOL, ALERT_VENUE, ALERT_STRATEGY]
+
+
+# --- levels ------------------------------------------------------------------------------------------------------
+
+cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) noexcept nogil:
+    """held: at or above clear_at x threshold, where there is one (else at or above warn_at x threshold)."""
+    if breach:
+        return LEVEL_BREACH
+    if warn or (held and before != LEVEL_OK):
+        return LEVEL_WARN
+    return LEVEL_OK
+
+
+cdef inline uint8_t level_of_count(u128 value, u128 above, u128 warn, u128 clear, uint8_t before) noexcept nogil:
+    return level_of(value > above, value >= warn, value >= clear, before)
+
+
+cdef uint8_t level_of_sum(const Wide* value, const Limit* limit, uint8_t before) noexcept nogil:
+    return level_of(wide_cmp(value, &limit.sum_above) > 0, wide_cmp(value, &limit.sum_warn) >= 0,
+                    wide_cmp(value, &limit.sum_clear) >= 0, before)
+
+
+cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit* limit, uint8_t before) noexcept nogil:
+    """value / divisor against a limit, multiplied out."""
+    cdef Wide left = value[0], scale, above = divisor[0], warn = divisor[0], clear = divisor[0]
+    memcpy(&scale, &limit.scale, sizeof(Wide))
+    wide_mul(&left, &scale)
+    wide_mul(&above, &limit.threshold)
+    wide_mul(&warn, &limit.warn)
+    wide_mul(&clear, &limit.clear)
+    return level_of(wide_cmp(&left, &above) > 0, wide_cmp(&left, &warn) >= 0, wide_cmp(&left, &clear) >= 0, before)
+
+
+cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
+    """|quantity| x |mark of its last judgement| in the base currency at money_scale."""
+    cdef uint32_t symbol = (<const Rule*>limits.rules.data)[key.rule].symbol
+    wide_zero(out)
+    add_absolute(out, key.quantity, key.mark, False, &(<SymbolFactors*>limits.factors.data)[symbol].money)
+
+
+cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
+    cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[rule.symbol]
+    cdef u128 magnitude = abs_i128(key.quantity)
+    cdef uint64_t quantity
+    cdef uint8_t level
+    cdef Wide value
+    key.mark = s.mark if s.source else 0
+    key.valuation = s.valuation
+    if magnitude >> 64:
+        notional_of(limits, key, &value)
+        level = level_of_sum(&value, &(<Limit*>limits.limits.data)[key.limit], key.level)
+        quantity = ~<uint64_t>0
+    else:
+        quantity = low_u128(magnitude)
+        level = level_of_count(<u128>quantity * <u128>abs_i64(key.mark), rule.above, rule.warn, rule.clear, key.level)
+    if level == LEVEL_OK:
+        if quantity > rule.ok_max:
+            rule.ok_max = quantity
+    elif level == LEVEL_WARN:
+        if quantity > rule.warn_max:
+            rule.warn_max = quantity
+        if quantity < rule.warn_min:
+            rule.warn_min = quantity
+    elif quantity < rule.breach_min:
+        rule.breach_min = quantity
+    return level
+
+
+cdef uint8_t level_of_concentration(LimitBook limits, const Key* key) noexcept nogil:
+    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[key.limit]
+    cdef const Wide* gross = &(<const Sums*>limits.sums.data)[key.state].sum
+    cdef Wide part
+    if wide_cmp(gross, &limit.sum_floor) <= 0:
+        return LEVEL_OK
+    part_of_gross(limits, key, &part)
+    return level_of_ratio(&part, gross, limit, key.level)
+
+
+cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
+    """100 x the notional of a concentration key, as last valued."""
+    cdef const Node* node
+    cdef const Position* p
+    cdef int64_t mark
+    wide_zero(out)
+    if key.node == 0:               # no cell of it matches any more
+        return
+    node = &(<const Node*>limits.nodes.data)[key.node]
+    p = &(<const Position*>limits.book.store.positions.data)[node.position]
+    if limits.book.valued_at(p, &mark):
+        add_absolute(out, node.quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
+    wide_mul_u64(out, 100)
+
+
+cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil:
+    out[0] = sums.sum
+    if kind == NET_NOTIONAL:
+        wide_abs(out)
+    elif kind == MAX_LOSS:
+        wide_neg(out)
+    elif kind == MAX_DRAWDOWN:
+        out[0] = sums.peak
+        wide_sub(out, &sums.sum)
+
+
+cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
+    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[key.limit]
+    cdef const Rule* rule
+    cdef Sums* sums
+    cdef Wide value
+    if key.kind == MAX_POSITION:
+        rule = &(<const Rule*>limits.rules.data)[key.rule]
+        return level_of_count(abs_i128(key.quantity), rule.above, rule.warn, rule.clear, key.level)
+    if key.kind == MAX_NOTIONAL:
+        return level_of_notional(limits, key)
+    if key.kind == TRADE_RATE:
+        return level_of_count((<const Window*>limits.windows.data)[key.state].trades, limit.count_above,
+                              limit.count_warn, limit.count_clear, key.level)
+    if key.kind == VOLUME_RATE:
+        return level_of_sum(&(<const Sums*>limits.sums.data)[key.node].sum, limit, key.level)
+    if key.kind == CONCENTRATION:
+        return level_of_concentration(limits, key)
+    sums = &(<Sums*>limits.sums.data)[key.state]
+    if key.kind == MAX_DRAWDOWN and wide_cmp(&sums.sum, &sums.peak) > 0:
+        sums.peak = sums.sum
+    sum_value(sums, key.kind, &value)
+    return level_of_sum(&value, limit, key.level)
+
+
+cdef int value_of_key(LimitBook limits, const Key* key, Wide* value, Wide* divisor) noexcept nogil:
+    """The value as of the key's last judgement: value / divisor x 10**(what is returned)."""
+    cdef const Rule* rule
+    wide_set_u128(divisor, 1)
+    if key.kind == MAX_POSITION:
+        rule = &(<const Rule*>limits.rules.data)[key.rule]
+        wide_set_u128(value, abs_i128(key.quantity))
+        return (<const Symbol*>limits.book.store.symbols.data)[rule.symbol].instrument.quantity_exponent
+    if key.kind == MAX_NOTIONAL:
+        notional_of(limits, key, value)
+        return limits.money_scale
+    if key.kind == TRADE_RATE:
+        wide_set_u128(value, (<const Window*>limits.windows.data)[key.state].trades)
+        return 0
+    if key.kind == VOLUME_RATE:
+        value[0] = (<const Sums*>limits.sums.data)[key.node].sum
+        return limits.quantity_scale
+    if key.kind == CONCENTRATION:
+        part_of_gross(limits, key, value)
+        if not wide_is_zero(&(<const Sums*>limits.sums.data)[key.state].sum):
+            divisor[0] = (<const Sums*>limits.sums.data)[key.state].sum
+        return 0
+    sum_value(&(<const Sums*>limits.sums.data)[key.state], key.kind, value)
+    return limits.money_scale
+
+
+cdef int compare_texts(const uint8_t* a, size_t a_length, const uint8_t* b, size_t b_length) noexcept nogil:
+    cdef int order = memcmp(a, b, a_length if a_length < b_length else b_length)
+    if order:
+        return order
+    return (a_length > b_length) - (a_length < b_length)
+
+
+cdef bint comes_first(LimitBook limits, const Pending* a, const Pending* b) noexcept nogil:
+    """Whether a stays before b: the limits file, then account, symbol, venue, strategy bytewise."""
+    cdef const uint8_t* x
+    cdef const uint8_t* y
+    cdef size_t x_length, y_length
+    cdef int i, order
+    if a.limit != b.limit:
+        return a.limit < b.limit
+    for i in range(4):
+        if a.per & ORDER_BITS[i]:
+            x = limits.name(ORDER_NAMES[i], a.cell, &x_length)
+            y = limits.name(ORDER_NAMES[i], b.cell, &y_length)
+            order = compare_texts(x, x_length, y, y_length)
+            if order:
+                return order < 0
+    return True
+
+
+cdef class Judge:
+    """Judges events one after another and writes the alerts; keeps who is killed."""
+
+    def __cinit__(self, AlertLog alerts not None):
+        self.alerts = alerts
+
+    def __dealloc__(self):
+        array_free(&self.pending)
+        array_free(&self.order)
+        array_free(&self.killed)
+        bytes_free(&self.texts)
+        bytes_free(&self.kills)
+
+    cdef void begin(self, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil:
+        self.seq = seq
+        self.executed_at = executed_at
+        self.trade_id = trade_id
+        self.trade_id_length = length
+        self.pending.count = 0
+        self.texts.size = 0
+
+    # --- one trade -----------------------------------------------------------------------------------------------
+
+    cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[trade.cell]
+        cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
+        cdef uint32_t i
+        for i in range(c.slot_count):
+            if slot[i].kind >= MAX_TRADE_VOLUME and self.judge_slot(limits, &slot[i], trade) < 0:
+                return -1
+        return 0
+
+    cdef int judge_slot(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
+        cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
+        cdef const Symbol* s
+        cdef uint64_t volume = abs_i64(trade.quantity)
+        cdef const Rule* rule
+        cdef Key* key
+        cdef u128 raw
+        cdef int64_t length
+        cdef uint8_t level
+        cdef Wide value, one
+        cdef int exponent = 0
+        cdef uint8_t kind = slot.kind
+        if kind == MAX_TRADE_VOLUME or kind == MAX_TRADE_NOTIONAL:
+            rule = &(<const Rule*>limits.rules.data)[slot.rule]
+            raw = volume
+            if kind == MAX_TRADE_NOTIONAL:
+                raw = <u128>volume * <u128>abs_i64(trade.price)
+            level = level_of_count(raw, rule.above, rule.warn, rule.warn, LEVEL_OK)
+            if level == LEVEL_OK:
+                return 0
+            s = &(<const Symbol*>limits.book.store.symbols.data)[rule.symbol]
+            wide_set_u128(&value, raw)
+            exponent = s.instrument.quantity_exponent
+            if kind == MAX_TRADE_NOTIONAL:
+                wide_mul(&value, &(<SymbolFactors*>limits.factors.data)[rule.symbol].rate)
+                exponent = (<SymbolFactors*>limits.factors.data)[rule.symbol].rate_exponent
+        elif kind == TRADE_RATE or kind == VOLUME_RATE:
+            if not trade.counts:
+                return 0
+            key = &(<Key*>limits.keys.data)[slot.key]
+            s = &(<const Symbol*>limits.book.store.symbols.data)[
+                (<const Position*>limits.book.store.positions.data)[
+                    (<const Cell*>limits.book.store.cells.data)[trade.cell].position].symbol]
+            if window_add(&(<Window*>limits.windows.data)[key.state], self.executed_at,
+                          1 if kind == TRADE_RATE else <int64_t>volume, s.instrument.quantity_exponent,
+                          limit.window_ns,
+                          NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[key.node].sum,
+                          limits.quantity_scale) < 0:
+                return -1
+            return limits.touch(slot.key)
+        elif kind == PRICE_COLLAR:
+            return self.judge_collar(limits, slot, trade)
+        elif kind == RESTRICTED:
+            level = LEVEL_BREACH
+            wide_set_u128(&value, 1)
+        elif kind == REPEATED_TRADE:
+            key = &(<Key*>limits.keys.data)[slot.key]
+            length = run_add(&(<Run*>limits.runs.data)[key.state], self.executed_at, trade.price, trade.quantity,
+                             limit.window_ns)
+            if length < 0:
+                return -1
+            level = level_of_count(<u128>length, limit.count_above, limit.count_warn, limit.count_warn, LEVEL_OK)
+            if level == LEVEL_OK:
+                return 0
+            wide_set_u128(&value, <u128>length)
+        else:
+            return 0
+        wide_set_u128(&one, 1)
+        return self.add(limits, slot.limit, trade.cell, level, &value, &one, exponent)
+
+    cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
+        cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
+        cdef u128 part, whole
+        cdef uint8_t level
+        cdef Wide value, divisor
+        if not trade.marked or trade.mark == 0:
+            return 0
+        part = abs_i128(<i128>trade.price - <i128>trade.mark) * 100
+        whole = abs_i64(trade.mark)
+        if limit.scale.limbs == 1 and limit.scale.v[0] < <uint64_t>U56 and wide_limbs(&limit.threshold) == 1:
+            part = part * limit.scale.v[0]
+            level = level_of(part > whole * limit.threshold.v[0], part >= whole * limit.warn.v[0], False, LEVEL_OK)
+            if level == LEVEL_OK:
+                return 0
+        wide_set_u128(&value, abs_i128(<i128>trade.price - <i128>trade.mark) * 100)
+        wide_set_u128(&divisor, whole)
+        level = level_of_ratio(&value, &divisor, limit, LEVEL_OK)
+        if level == LEVEL_OK:
+            return 0
+        return self.add(limits, slot.limit, trade.cell, level, &value, &divisor, 0)
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    cdef int judge_touched(self, LimitBook limits) noexcept nogil:
+        cdef uint32_t i
+        for i in range(limits.touched.count):
+            if self.judge_key(limits, (<uint32_t*>limits.touched.data)[i]) < 0:
+                return -1
+        return 0
+
+    cdef int judge_key(self, LimitBook limits, uint32_t index) noexcept nogil:
+        cdef Key* key = &(<Key*>limits.keys.data)[index]
+        cdef uint8_t level = level_of_key(limits, key)
+        cdef Wide value, divisor
+        cdef int exponent
+        if key.kind == CONCENTRATION and level != LEVEL_OK and self.keep_value(limits, key) < 0:
+            return -1
+        if level == key.level:
+            return 0
+        key.level = level
+        exponent = value_of_key(limits, key, &value, &divisor)
+        return self.add(limits, key.limit, key.cell, level, &value, &divisor, exponent)
+
+    cdef int keep_value(self, LimitBook limits, Key* key) noexcept nogil:
+        """Keep what a concentration was judged at: trades in other symbols move its gross without judging it."""
+        cdef Sums* last
+        if key.next_in_rule == 0:
+            key.next_in_rule = array_add(&limits.sums, sizeof(Sums))
+            if key.next_in_rule == 0:
+                return -1
+        last = &(<Sums*>limits.sums.data)[key.next_in_rule]
+        value_of_key(limits, key, &last.sum, &last.peak)
+        return 0
+
+    cdef int send_gone(self, LimitBook limits, uint32_t limit) noexcept nogil:
+        """Clear every key of a limit that is no more, with its last value."""
+        cdef uint32_t i
+        cdef Key* key
+        cdef const Symbol* s
+        cdef Wide value, divisor
+        cdef int exponent
+        for i in range(1, limits.keys.count):
+            key = &(<Key*>limits.keys.data)[i]
+            if key.limit != limit or key.level == LEVEL_OK:
+                continue
+            if key.kind == MAX_NOTIONAL:
+                s = &(<const Symbol*>limits.book.store.symbols.data)[(<const Rule*>limits.rules.data)[key.rule].symbol]
+                if s.valuation > key.valuation:
+                    key.mark = s.valued_mark if s.valued else 0
+            exponent = value_of_key(limits, key, &value, &divisor)
+            if key.kind == CONCENTRATION and key.next_in_rule:
+                value = (<const Sums*>limits.sums.data)[key.next_in_rule].sum
+                divisor = (<const Sums*>limits.sums.data)[key.next_in_rule].peak
+            if self.add(limits, limit, key.cell, SEVERITY_CLEAR, &value, &divisor, exponent) < 0:
+                return -1
+        return 0
+
+    # --- alerts --------------------------------------------------------------------------------------------------
+
+    cdef int add(self, LimitBook limits, uint32_t limit, uint32_t cell, uint8_t severity, Wide* value, Wide* divisor,
+                 int exponent) noexcept nogil:
+        cdef const Limit* l = &(<const Limit*>limits.limits.data)[limit]
+        cdef Pending* alert
+        cdef uint32_t index = array_add(&self.pending, sizeof(Pending))
+        if index == 0 or bytes_reserve(&self.texts, 2 * RW_TEXT_MAX) < 0:
+            return -1
+        alert = &(<Pending*>self.pending.data)[index]
+        alert.limit = limit
+        alert.cell = cell
+        alert.kind = l.kind
+        alert.severity = severity
+        alert.per = l.per
+        alert.text = <uint32_t>self.texts.size
+        alert.value_length = <uint16_t>format_ratio(value, divisor, exponent, <char*>self.texts.data + self.texts.size)
+        self.texts.size += alert.value_length
+        if l.kind == RESTRICTED:
+            wide_set_u128(divisor, 1)
+        else:
+            wide_mul(divisor, &l.threshold)
+            exponent -= l.exponent
+        alert.utilization_length = <uint16_t>format_ratio(value, divisor, exponent,
+                                                          <char*>self.texts.data + self.texts.size)
+        self.texts.size += alert.utilization_length
+        return 0
+
+    cdef int add_after_kill(self, uint32_t cell) noexcept nogil:
+        cdef uint32_t index = array_add(&self.pending, sizeof(Pending))
+        cdef Pending* alert
+        if index == 0 or bytes_reserve(&self.texts, 2) < 0:
+            return -1
+        alert = &(<Pending*>self.pending.data)[index]
+        alert.cell = cell
+        alert.kind = TRADE_AFTER_KILL
+        alert.severity = SEVERITY_BREACH
+        alert.per = PER_ACCOUNT
+        alert.text = <uint32_t>self.texts.size
+        alert.value_length = alert.utilization_length = 1
+        bytes_append(&self.texts, <const void*>b"11", 2)
+        return 0
+
+    cdef int flush(self, LimitBook limits) noexcept nogil:
+        """Put the event's alerts in order, send them, and let their kills take effect."""
+        cdef uint32_t i
+        cdef const Pending* alert
+        if self.pending.count <= 1:         # element 0 is nobody's
+            return 0
+        if self.sort(limits) < 0:
+            return -1
+        for i in range(self.pending.count - 1):
+            alert = &(<const Pending*>self.pending.data)[(<uint32_t*>self.order.data)[i]]
+            if self.send(limits, alert) < 0:
+                return -1
+            if alert.severity == SEVERITY_BREACH and alert.limit and self.engage(limits, alert) < 0:
+                return -1
+        self.pending.count = 0
+        self.texts.size = 0
+        return 0
+
+    cdef int sort(self, LimitBook limits) noexcept nogil:
+        """A bottom-up merge sort of the indices of what is pending: stable, and no worse on many."""
+        cdef uint32_t n = self.pending.count - 1, width = 1, low, middle, high, i, j, k
+        cdef const Pending* all = <const Pending*>self.pending.data
+        cdef uint32_t* a
+        cdef uint32_t* b
+        if array_reserve(&self.order, 2 * n, sizeof(uint32_t)) < 0:
+            return -1
+        a = <uint32_t*>self.order.data
+        b = a + n
+        for i in range(n):
+            a[i] = i + 1
+        while width < n:
+            low = 0
+            while low < n:
+                middle = min(low + width, n)
+                high = min(middle + width, n)
+                i = low
+                j = middle
+                for k in range(low, high):
+                    if j >= high or (i < middle and comes_first(limits, &all[a[i]], &all[a[j]])):
+                        b[k] = a[i]
+                        i += 1
+                    else:
+                        b[k] = a[j]
+                        j += 1
+                low = high
+            a, b = b, a
+            width *= 2
+        if a != <uint32_t*>self.order.data:
+            memcpy(self.order.data, a, n * sizeof(uint32_t))
+        return 0
+
+    cdef int send(self, LimitBook limits, const Pending* alert) noexcept nogil:
+        cdef const uint8_t* texts[9]
+        cdef size_t lengths[9]
+        cdef const Limit* l = &(<const Limit*>limits.limits.data)[alert.limit]
+        cdef int i
+        for i in range(4):
+            if alert.per & ORDER_BITS[i]:
+                texts[ORDER_TEXTS[i]] = limits.name(ORDER_NAMES[i], alert.cell, &lengths[ORDER_TEXTS[i]])
+            else:
+                texts[ORDER_TEXTS[i]] = <const uint8_t*>b"*"
+                lengths[ORDER_TEXTS[i]] = 1
+        texts[<int>ALERT_TRADE_ID] = self.trade_id
+        lengths[<int>ALERT_TRADE_ID] = self.trade_id_length
+        texts[<int>ALERT_VALUE] = self.texts.data + alert.text
+        lengths[<int>ALERT_VALUE] = alert.value_length
+        texts[<int>ALERT_UTILIZATION] = texts[<int>ALERT_VALUE] + alert.value_length
+        lengths[<int>ALERT_UTILIZATION] = alert.utilization_length
+        if alert.limit == 0:
+            texts[<int>ALERT_LIMIT_ID] = <const uint8_t*>b"kill"
+            lengths[<int>ALERT_LIMIT_ID] = 4
+            texts[<int>ALERT_THRESHOLD] = <const uint8_t*>b"0"
+            lengths[<int>ALERT_THRESHOLD] = 1
+        else:
+            texts[<int>ALERT_LIMIT_ID] = l.id
+            lengths[<int>ALERT_LIMIT_ID] = l.id_length
+            texts[<int>ALERT_THRESHOLD] = l.threshold_text
+            lengths[<int>ALERT_THRESHOLD] = l.threshold_length
+        return self.alerts.append(self.seq, self.executed_at, alert.kind, alert.severity, texts, lengths)
+
+    # --- kills ---------------------------------------------------------------------------------------------------
+
+    cdef int engage(self, LimitBook limits, const Pending* alert) noexcept nogil:
+        cdef const Limit* l = &(<const Limit*>limits.limits.data)[alert.limit]
+        cdef Kill kill
+        if l.kill == KILL_NONE:
+            return 0
+        memset(&kill, 0, sizeof(kill))
+        kill.seq = self.seq
+        kill.length = <uint8_t>l.id_length
+        memcpy(kill.limit_id, l.id, l.id_length)
+        if l.kill == KILL_FIRM:
+            if self.firm_killed:
+                return 0
+        else:
+            kill.account = (<const Position*>limits.book.store.positions.data)[
+                (<const Cell*>limits.book.store.cells.data)[alert.cell].position].account
+            if kill.account < self.killed.count and (<uint8_t*>self.killed.data)[kill.account]:
+                return 0
+        if self.set_killed(kill.account, True) < 0:
+            return -1
+        return bytes_append(&self.kills, &kill, sizeof(kill))
+
+    cdef int set_killed(self, uint32_t account, bint engaged) noexcept nogil:
+        """Account 0 is the firm: a switch of its own; released, it releases every account too."""
+        if account == 0:
+            self.firm_killed = engaged
+            if not engaged:
+                memset(self.killed.data, 0, self.killed.count)
+            return 0
+        if array_extend(&self.killed, account + 1, 1) < 0:
+            return -1
+        (<uint8_t*>self.killed.data)[account] = engaged
+        return 0
+
+    cdef bint is_killed(self, uint32_t account) noexcept nogil:
+        return self.firm_killed or (account < self.killed.count and (<uint8_t*>self.killed.data)[account] != 0)

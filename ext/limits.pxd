@@ -1,0 +1,192 @@
+"""Limits compiled into slots: what each cell, position and symbol has to keep for them (DESIGN section 6)."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.arrays cimport Array, Table
+from ext.definitions cimport Instruments, NameTable
+from ext.positions cimport Book, Cell, Position, Symbol
+from ext.records cimport i128, u128
+from ext.wide cimport Factor, Wide
+
+cdef enum LimitKind:                # the order of DESIGN's table; numbers of the wire
+    MAX_POSITION = 0
+    MAX_NOTIONAL = 1
+    GROSS_NOTIONAL = 2
+    NET_NOTIONAL = 3
+    MAX_TRADE_VOLUME = 4
+    MAX_TRADE_NOTIONAL = 5
+    MAX_LOSS = 6
+    MAX_DRAWDOWN = 7
+    TRADE_RATE = 8
+    VOLUME_RATE = 9
+    PRICE_COLLAR = 10
+    RESTRICTED = 11
+    CONCENTRATION = 12
+    REPEATED_TRADE = 13
+    TRADE_AFTER_KILL = 14
+    LIMIT_KINDS = 15
+    ACCOUNT_GROSS = 64              # no limit: a key that only holds an account's gross for concentration
+
+cdef enum Dimension:                # bits of `per`, in the order that alerts are sorted by
+    PER_ACCOUNT = 1
+    PER_SYMBOL = 2
+    PER_VENUE = 4
+    PER_STRATEGY = 8
+
+cdef enum KillScope:
+    KILL_NONE = 0
+    KILL_ACCOUNT = 1
+    KILL_FIRM = 2
+
+cdef enum Level:
+    LEVEL_OK = 0
+    LEVEL_WARN = 1
+    LEVEL_BREACH = 2
+
+cdef struct Limit:
+    uint8_t kind                    # LimitKind
+    uint8_t per                     # Dimension bits
+    uint8_t kill                    # KillScope
+    uint8_t has_clear
+    int exponent                    # <= 0: the four below are times 10**exponent
+    int64_t window_ns
+    Wide threshold
+    Wide warn                       # warn_at x threshold
+    Wide clear                      # clear_at x threshold
+    Wide floor
+    Wide sum_above                  # in units of the sum: breach above, warn from, ok below; rounded so that it is exact
+    Wide sum_warn
+    Wide sum_clear
+    Wide sum_floor
+    u128 count_above                # the same for counts
+    u128 count_warn
+    u128 count_clear
+    Factor scale                    # 10**-exponent
+    const uint8_t* id
+    const uint8_t* threshold_text
+    size_t id_length
+    size_t threshold_length
+    const uint8_t* globs[4]         # by NameKind; NULL: matches all
+    size_t glob_lengths[4]
+
+cdef struct Rule:                   # a limit in one symbol: its levels in raw units of that symbol
+    u128 above                      # breach above
+    u128 warn                       # warn from
+    u128 clear                      # not ok stays not ok from
+    uint32_t limit
+    uint32_t symbol
+    uint32_t next_in_symbol
+    uint32_t first_key              # max_notional
+    # Bounds of |quantity| over its max_notional keys by level: a mark that moves no bound's level moves no key's.
+    uint64_t ok_max
+    uint64_t warn_max
+    uint64_t warn_min
+    uint64_t breach_min
+
+cdef struct Key:                    # what a limit is kept for
+    i128 quantity                   # max_position, max_notional: net
+    int64_t mark                    # max_notional: of its last judgement
+    uint32_t valuation              # the symbol's count then
+    uint32_t stamp                  # the event that touched it last
+    uint32_t limit
+    uint32_t rule                   # 0: none
+    uint32_t cell                   # one of its cells: its names
+    uint32_t state                  # sums, windows or runs
+    uint32_t node                   # concentration: its node; volume_rate: sums
+    uint32_t next_in_rule           # concentration: sums that hold its last value and divisor while it is not ok
+    uint8_t kind
+    uint8_t level                   # Level
+    uint8_t per                     # Dimension bits
+    uint8_t unused[5]
+
+cdef struct Node:                   # one (account, symbol) inside a key that sums over symbols
+    i128 quantity                   # of the cells that match
+    uint32_t key
+    uint32_t sum
+    uint32_t position
+    uint32_t next_in_symbol
+    uint32_t next_in_position
+    uint8_t kind
+    uint8_t adjusted                # the cell of PositionAdjusted is among them
+    uint8_t unused[2]
+
+cdef struct Slot:                   # one limit of one cell
+    uint32_t key
+    uint32_t node
+    uint32_t rule
+    uint16_t limit
+    uint8_t kind
+    uint8_t unused
+
+cdef struct Sums:
+    Wide sum                        # at money_scale (quantity_scale: volume_rate)
+    Wide peak                       # max_drawdown
+
+cdef struct SymbolFactors:
+    Factor money                    # raw money to base currency at money_scale
+    Factor fee                      # 1e-9 of the symbol's currency, the same
+    Wide rate                       # multiplier x fx mantissas
+    int rate_exponent               # raw money x rate x 10**rate_exponent = base currency
+
+cdef struct Rate:
+    int64_t mantissa                # 0: no rate is known
+    int exponent
+
+cdef class LimitBook:
+    cdef readonly Book book
+    cdef readonly Instruments instruments
+    cdef NameTable symbols
+    cdef NameTable accounts
+    cdef NameTable venues
+    cdef NameTable strategies
+    cdef readonly bytes source              # the canonical JSON
+    cdef list texts                         # keeps what the structs point to
+    cdef readonly int64_t revalue_every_ns
+    cdef int money_scale
+    cdef int quantity_scale
+    cdef Array limits
+    cdef Array keys
+    cdef Array slots
+    cdef Array nodes
+    cdef Array rules
+    cdef Array sums
+    cdef Array windows
+    cdef Array runs
+    cdef Array factors                      # SymbolFactors by symbol
+    cdef Array rates                        # Rate by currency
+    cdef Array touched                      # uint32_t keys
+    cdef Table key_table
+    cdef uint32_t stamp
+    cdef bint has_notional                  # some max_notional
+
+    cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
+    cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil
+    # Resolve a symbol's instrument and all that follows from it; call before its first use and when a definition changes it.
+    cdef int use_symbol(self, uint32_t symbol) noexcept nogil
+    cdef int set_factors(self, uint32_t symbol) noexcept nogil
+    cdef int rescale_money(self, int scale) noexcept nogil
+    cdef int rescale_quantity(self, int scale) noexcept nogil
+    cdef void set_limit_levels(self) noexcept nogil
+    cdef void set_rule_levels(self, Rule* rule) noexcept nogil
+
+    # Find the limits that match a cell and give it its slots, with what the cell already holds; 0, or -1 without memory.
+    cdef int attach_cell(self, uint32_t cell) noexcept nogil
+    cdef int attach_limit(self, uint32_t limit, uint32_t cell, Slot* slot) noexcept nogil
+    # The key of a limit (or its account's gross) that a cell belongs to; 0: there is none.
+    cdef uint32_t find_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil
+    cdef uint32_t ensure_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil
+    # Give a key that has lost its cells the rule it needs to be judged; 0, or -1 without memory.
+    cdef int ensure_rule(self, uint32_t key) noexcept nogil
+    cdef int add_state(self, uint32_t key) noexcept nogil
+    cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
+    cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil
+    cdef void load_cell(self, uint32_t cell) noexcept nogil
+    cdef void load_pnl(self, uint32_t cell, Wide* sum) noexcept nogil
+
+    cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
+    cdef int touch(self, uint32_t key) noexcept nogil
+
+# sum += or -= |quantity| x |mark| x factor
+cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil
+# t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.
+cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil

@@ -1,0 +1,619 @@
+"""Limits compiled into slots. A cell is matched once, when it is first seen; from then on a trade costs only what matches."""
+
+import json
+from decimal import Decimal
+
+from libc.string cimport memcpy, memset
+
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_put, table_reserve)
+from ext.definitions cimport glob_match
+from ext.positions cimport Baseline, cell_quantity
+from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
+from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
+                       wide_mul_u64, wide_quotient, wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
+from ext.windows cimport Run, Window, run_clear, window_clear
+
+cdef enum:
+    MONEY_SCALE = -26               # 1e-9 x 1e-8 x 1e-9: the defaults, with rates of nine decimals, never rescale
+    QUANTITY_SCALE = -9
+
+KINDS = ("max_position", "max_notional", "gross_notional", "net_notional", "max_trade_volume", "max_trade_notional",
+         "max_loss", "max_drawdown", "trade_rate", "volume_rate", "price_collar", "restricted", "concentration",
+         "repeated_trade", "trade_after_kill")
+DIMENSIONS = {"account": PER_ACCOUNT, "symbol": PER_SYMBOL, "venue": PER_VENUE, "strategy": PER_STRATEGY}
+NAME_KINDS = {"symbol": NAME_SYMBOL, "account": NAME_ACCOUNT, "venue": NAME_VENUE, "strategy": NAME_STRATEGY}
+NO_LIMITS = b'{"settings":{"base_currency":"USD","revalue_every_ns":100000000,"fx":{}},"limit":[]}'
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil:
+    cdef Wide by = unit[0]
+    out[0] = t[0]
+    if exponent >= unit_exponent:
+        wide_mul_pow10(out, exponent - unit_exponent)
+    else:
+        wide_mul_pow10(&by, unit_exponent - exponent)
+    wide_quotient(out, &by, 1 if up else 0)
+
+
+cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil:
+    cdef i128 q = <i128>abs_i128(quantity)
+    if (mark < 0) != subtract:
+        q = -q
+    wide_addmul2(sum, q, mark, factor)
+
+
+cdef void add_baseline(Wide* sum, const Baseline* b, const SymbolFactors* f, bint subtract) noexcept nogil:
+    """sum += or -= cash + quantity x mark - fees of a cell, in base currency."""
+    cdef Wide part
+    wide_zero(&part)
+    if b.cash_carry:
+        wide_addmul(&part, <i128>b.cash_carry, &f.money)
+        wide_mul_u64(&part, <uint64_t>1 << 63)
+        wide_mul_u64(&part, <uint64_t>1 << 63)
+        wide_mul_u64(&part, 4)
+    wide_addmul(&part, b.cash, &f.money)
+    if b.marked:
+        wide_addmul2(&part, b.quantity, b.mark, &f.money)
+    else:
+        wide_addmul(&part, b.cost, &f.money)
+    wide_addmul(&part, -b.fees, &f.fee)
+    if subtract:
+        wide_sub(sum, &part)
+    else:
+        wide_add(sum, &part)
+
+
+cdef uint64_t key_hash(uint32_t limit, uint8_t kind, uint8_t per, const Position* p, const Cell* c) noexcept nogil:
+    cdef uint64_t a = <uint64_t>(p.account if per & PER_ACCOUNT else 0) << 32 | (p.symbol if per & PER_SYMBOL else 0)
+    cdef uint64_t b = <uint64_t>(c.venue if per & PER_VENUE else 0) << 32 | (c.strategy if per & PER_STRATEGY else 0)
+    return mix(mix(a, b), <uint64_t>kind << 32 | limit)
+
+
+cdef bint same_names(uint8_t per, const Position* p, const Cell* c, const Position* q, const Cell* d) noexcept nogil:
+    return ((not per & PER_ACCOUNT or p.account == q.account) and (not per & PER_SYMBOL or p.symbol == q.symbol)
+            and (not per & PER_VENUE or c.venue == d.venue) and (not per & PER_STRATEGY or c.strategy == d.strategy))
+
+
+cdef struct KeyContext:
+    const Position* positions
+    const Cell* cells
+    const Key* keys
+
+
+cdef uint64_t rehash_key(void* context, uint32_t index) noexcept nogil:
+    cdef const KeyContext* all = <const KeyContext*>context
+    cdef const Key* key = &all.keys[index]
+    cdef const Cell* cell = &all.cells[key.cell]
+    return key_hash(key.limit, key.kind, key.per, &all.positions[cell.position], cell)
+
+
+cdef bint is_sum(uint8_t kind) noexcept nogil:
+    return kind in (GROSS_NOTIONAL, NET_NOTIONAL, MAX_LOSS, MAX_DRAWDOWN, CONCENTRATION)
+
+
+cdef class LimitBook:
+    """One set of limits over a book of positions; a LimitsChanged makes a new one."""
+
+    def __cinit__(self, Book book not None, Instruments instruments not None, names not None, bytes source not None):
+        self.book = book
+        self.instruments = instruments
+        self.symbols, self.accounts, self.venues, self.strategies = names
+        self.source = source
+        self.texts = []
+        self.money_scale = MONEY_SCALE
+        self.quantity_scale = QUANTITY_SCALE
+        wanted = json.loads(source)
+        self.read_settings(wanted.get("settings", {}))
+        for limit in wanted.get("limit", []):
+            self.read_limit(limit)
+        self.set_limit_levels()
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.windows.count):
+            window_clear(&(<Window*>self.windows.data)[i])
+        for i in range(self.runs.count):
+            run_clear(&(<Run*>self.runs.data)[i])
+        array_free(&self.limits)
+        array_free(&self.keys)
+        array_free(&self.slots)
+        array_free(&self.nodes)
+        array_free(&self.rules)
+        array_free(&self.sums)
+        array_free(&self.windows)
+        array_free(&self.runs)
+        array_free(&self.factors)
+        array_free(&self.rates)
+        array_free(&self.touched)
+        table_free(&self.key_table)
+
+    # --- reading the canonical JSON ------------------------------------------------------------------------------
+
+    def read_settings(self, settings):
+        self.revalue_every_ns = settings.get("revalue_every_ns", 100_000_000)
+        self.read_rate("", "1")
+        self.read_rate(settings.get("base_currency", "USD"), "1")
+        for currency, rate in settings.get("fx", {}).items():
+            self.read_rate(currency, rate)
+
+    def read_rate(self, currency, text):
+        cdef uint32_t id = self.instruments.currencies.add(currency.encode())
+        mantissa, exponent = integer_of(Decimal(text))
+        if array_extend(&self.rates, id + 1, sizeof(Rate)) < 0:
+            raise MemoryError
+        (<Rate*>self.rates.data)[id].mantissa = mantissa
+        (<Rate*>self.rates.data)[id].exponent = exponent
+
+    def read_limit(self, wanted):
+        cdef uint32_t index = array_add(&self.limits, sizeof(Limit))
+        cdef Limit* limit
+        cdef bytes text
+        if index == 0:
+            raise MemoryError
+        if index > 0xFFFF:
+            raise ValueError("more limits than 65535")
+        limit = &(<Limit*>self.limits.data)[index]
+        limit.kind = KINDS.index(wanted["kind"])
+        for dimension in wanted["per"]:
+            limit.per |= <uint8_t>DIMENSIONS[dimension]
+        limit.window_ns = wanted.get("window_ns") or 0
+        if wanted.get("action") == "kill":
+            limit.kill = KILL_FIRM if wanted["kill_scope"] == "firm" else KILL_ACCOUNT
+        self.read_levels(index, wanted)
+        text = self.keep(wanted["id"].encode())
+        limit.id = <const uint8_t*><const char*>text
+        limit.id_length = len(text)
+        for dimension, glob in wanted["match"].items():
+            text = self.keep(glob.encode())
+            limit.globs[<int>NAME_KINDS[dimension]] = <const uint8_t*><const char*>text
+            limit.glob_lengths[<int>NAME_KINDS[dimension]] = len(text)
+        if limit.kind == MAX_NOTIONAL:
+            self.has_notional = True
+
+    def read_levels(self, uint32_t index, wanted):
+        cdef Limit* limit = &(<Limit*>self.limits.data)[index]
+        cdef bytes text
+        cdef Wide one
+        threshold = exact(wanted.get("threshold") or "0")
+        warn = times(threshold, exact(wanted["warn_at"]))
+        limit.has_clear = wanted.get("clear_at") is not None
+        clear = times(threshold, exact(wanted["clear_at"])) if limit.has_clear else warn
+        floor = exact(wanted.get("floor") or "0")
+        limit.exponent = min(0, threshold[1], warn[1], clear[1], floor[1])
+        set_wide(&limit.threshold, threshold, limit.exponent)
+        set_wide(&limit.warn, warn, limit.exponent)
+        set_wide(&limit.clear, clear, limit.exponent)
+        set_wide(&limit.floor, floor, limit.exponent)
+        set_wide(&one, (1, -limit.exponent), 0)
+        factor_set(&limit.scale, &one)
+        text = self.keep(plain(threshold).encode())
+        limit.threshold_text = <const uint8_t*><const char*>text
+        limit.threshold_length = len(text)
+
+    def keep(self, bytes text):
+        self.texts.append(text)
+        return text
+
+    # --- names and matching --------------------------------------------------------------------------------------
+
+    cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
+        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[c.position]
+        if dimension == NAME_SYMBOL:
+            return self.symbols.text(p.symbol, length)
+        if dimension == NAME_ACCOUNT:
+            return self.accounts.text(p.account, length)
+        if dimension == NAME_VENUE:
+            return self.venues.text(c.venue, length)
+        return self.strategies.text(c.strategy, length)
+
+    cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil:
+        cdef size_t length
+        cdef const uint8_t* text
+        cdef int i
+        for i in range(4):
+            if limit.globs[i] != NULL:
+                text = self.name(i, cell, &length)
+                if not glob_match(limit.globs[i], limit.glob_lengths[i], text, length):
+                    return False
+        return True
+
+    # --- units ---------------------------------------------------------------------------------------------------
+
+    cdef int use_symbol(self, uint32_t symbol) noexcept nogil:
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
+        cdef size_t length
+        cdef const uint8_t* text = self.symbols.text(symbol, &length)
+        self.instruments.resolve(text, length, &s.instrument)
+        s.used = 1
+        return self.set_factors(symbol)
+
+    cdef int set_factors(self, uint32_t symbol) noexcept nogil:
+        cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[symbol]
+        cdef SymbolFactors* f
+        cdef Rate rate
+        cdef Wide w
+        cdef int money
+        if array_extend(&self.factors, symbol + 1, sizeof(SymbolFactors)) < 0:
+            return -1
+        f = &(<SymbolFactors*>self.factors.data)[symbol]
+        memset(&rate, 0, sizeof(rate))      # a currency without a rate is worth nothing: never 1.0
+        if s.instrument.currency < self.rates.count:
+            rate = (<Rate*>self.rates.data)[s.instrument.currency]
+        money = (s.instrument.price_exponent + s.instrument.quantity_exponent
+                 + s.instrument.multiplier_exponent + rate.exponent)
+        if money < self.money_scale and self.rescale_money(money) < 0:
+            return -1
+        if rate.exponent - 9 < self.money_scale and self.rescale_money(rate.exponent - 9) < 0:
+            return -1
+        if s.instrument.quantity_exponent < self.quantity_scale:
+            self.rescale_quantity(s.instrument.quantity_exponent)
+        wide_set_u128(&f.rate, <uint64_t>rate.mantissa)
+        wide_mul_u64(&f.rate, <uint64_t>s.instrument.multiplier)
+        f.rate_exponent = money
+        w = f.rate
+        wide_mul_pow10(&w, money - self.money_scale)
+        factor_set(&f.money, &w)
+        wide_set_u128(&w, <uint64_t>rate.mantissa)
+        wide_mul_pow10(&w, rate.exponent - 9 - self.money_scale)
+        factor_set(&f.fee, &w)
+        return 0
+
+    cdef int rescale_money(self, int scale) noexcept nogil:
+        """A finer unit of money has come: everything kept in the old one is worth more of the new."""
+        cdef uint32_t i, symbol
+        cdef int shift = self.money_scale - scale
+        cdef Key* key
+        cdef Sums* sums
+        self.money_scale = scale
+        for i in range(1, self.keys.count):
+            key = &(<Key*>self.keys.data)[i]
+            if is_sum(key.kind) and key.kind != CONCENTRATION or key.kind == ACCOUNT_GROSS:
+                sums = &(<Sums*>self.sums.data)[key.state]
+                wide_mul_pow10(&sums.sum, shift)
+                wide_mul_pow10(&sums.peak, shift)
+        self.set_limit_levels()
+        for symbol in range(1, self.book.store.symbols.count):
+            if (<Symbol*>self.book.store.symbols.data)[symbol].used and symbol < self.factors.count:
+                if self.set_factors(symbol) < 0:
+                    return -1
+        return 0
+
+    cdef int rescale_quantity(self, int scale) noexcept nogil:
+        cdef uint32_t i
+        cdef Key* key
+        for i in range(1, self.keys.count):
+            key = &(<Key*>self.keys.data)[i]
+            if key.kind == VOLUME_RATE:
+                wide_mul_pow10(&(<Sums*>self.sums.data)[key.node].sum, self.quantity_scale - scale)
+        self.quantity_scale = scale
+        self.set_limit_levels()
+        return 0
+
+    cdef void set_limit_levels(self) noexcept nogil:
+        cdef uint32_t i
+        cdef Limit* limit
+        cdef Wide one, count
+        cdef int scale
+        wide_set_u128(&one, 1)
+        for i in range(1, self.limits.count):
+            limit = &(<Limit*>self.limits.data)[i]
+            scale = self.quantity_scale if limit.kind == VOLUME_RATE else self.money_scale
+            to_units(&limit.sum_above, &limit.threshold, limit.exponent, &one, scale, False)
+            to_units(&limit.sum_warn, &limit.warn, limit.exponent, &one, scale, True)
+            to_units(&limit.sum_clear, &limit.clear, limit.exponent, &one, scale, True)
+            to_units(&limit.sum_floor, &limit.floor, limit.exponent, &one, scale, False)
+            to_units(&count, &limit.threshold, limit.exponent, &one, 0, False)
+            limit.count_above = wide_saturate_u128(&count)
+            to_units(&count, &limit.warn, limit.exponent, &one, 0, True)
+            limit.count_warn = wide_saturate_u128(&count)
+            to_units(&count, &limit.clear, limit.exponent, &one, 0, True)
+            limit.count_clear = wide_saturate_u128(&count)
+
+    cdef void set_rule_levels(self, Rule* rule) noexcept nogil:
+        cdef const Limit* limit = &(<const Limit*>self.limits.data)[rule.limit]
+        cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[rule.symbol]
+        cdef const SymbolFactors* f = &(<const SymbolFactors*>self.factors.data)[rule.symbol]
+        cdef Wide unit, w
+        cdef int exponent = s.instrument.quantity_exponent
+        wide_set_u128(&unit, 1)
+        if limit.kind == MAX_NOTIONAL or limit.kind == MAX_TRADE_NOTIONAL:
+            unit = f.rate
+            exponent = f.rate_exponent
+            if f.money.limbs == 1 and f.money.v[0] == 0:        # no rate: nothing is worth anything
+                rule.above = rule.warn = rule.clear = ~<u128>0
+                return
+        to_units(&w, &limit.threshold, limit.exponent, &unit, exponent, False)
+        rule.above = wide_saturate_u128(&w)
+        to_units(&w, &limit.warn, limit.exponent, &unit, exponent, True)
+        rule.warn = wide_saturate_u128(&w)
+        to_units(&w, &limit.clear, limit.exponent, &unit, exponent, True)
+        rule.clear = wide_saturate_u128(&w)
+
+    # --- slots, keys, nodes, rules -------------------------------------------------------------------------------
+
+    cdef int attach_cell(self, uint32_t cell) noexcept nogil:
+        cdef Slot slot
+        cdef uint32_t i, first = 0, count = 0, at
+        for i in range(1, self.limits.count):
+            if not self.matches(&(<Limit*>self.limits.data)[i], cell):
+                continue
+            if self.attach_limit(i, cell, &slot) < 0:
+                return -1
+            at = array_add(&self.slots, sizeof(Slot))
+            if at == 0:
+                return -1
+            (<Slot*>self.slots.data)[at] = slot
+            if count == 0:
+                first = at
+            count += 1
+        (<Cell*>self.book.store.cells.data)[cell].slots = first
+        (<Cell*>self.book.store.cells.data)[cell].slot_count = count
+        self.load_cell(cell)
+        return 0
+
+    cdef int attach_limit(self, uint32_t limit, uint32_t cell, Slot* slot) noexcept nogil:
+        cdef const Limit* l = &(<const Limit*>self.limits.data)[limit]
+        cdef uint8_t kind = l.kind, per = l.per
+        cdef uint32_t position = (<Cell*>self.book.store.cells.data)[cell].position
+        memset(slot, 0, sizeof(Slot))
+        slot.limit = <uint16_t>limit
+        slot.kind = kind
+        if kind in (MAX_POSITION, MAX_NOTIONAL, MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL):
+            slot.rule = self.rule_of(limit, (<Position*>self.book.store.positions.data)[position].symbol)
+            if slot.rule == 0:
+                return -1
+        if kind in (MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL, PRICE_COLLAR, RESTRICTED):
+            return 0
+        slot.key = self.ensure_key(limit, cell, kind, per)
+        if slot.key == 0:
+            return -1
+        if self.ensure_rule(slot.key) < 0:
+            return -1
+        if is_sum(kind):
+            slot.node = self.ensure_node(slot.key, cell)
+            if slot.node == 0:
+                return -1
+        return 0
+
+    cdef uint32_t find_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil:
+        cdef const Cell* cells = <const Cell*>self.book.store.cells.data
+        cdef const Position* positions = <const Position*>self.book.store.positions.data
+        cdef const Cell* c = &cells[cell]
+        cdef const Position* p = &positions[c.position]
+        cdef uint64_t hash = key_hash(limit, kind, per, p, c), at, slot
+        cdef const Key* key
+        if self.key_table.slots == NULL:
+            return 0
+        at = hash & self.key_table.mask
+        while True:
+            slot = self.key_table.slots[at]
+            if slot == 0:
+                return 0
+            if (slot ^ hash) >> 32 == 0:
+                key = &(<const Key*>self.keys.data)[<uint32_t>slot]
+                if (key.limit == limit and key.kind == kind and key.per == per
+                        and same_names(per, p, c, &positions[cells[key.cell].position], &cells[key.cell])):
+                    return <uint32_t>slot
+            at = (at + 1) & self.key_table.mask
+
+    cdef uint32_t ensure_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil:
+        cdef uint32_t index = self.find_key(limit, cell, kind, per)
+        cdef KeyContext context
+        cdef Key* key
+        if index:
+            return index
+        context.positions = <const Position*>self.book.store.positions.data
+        context.cells = <const Cell*>self.book.store.cells.data
+        context.keys = <const Key*>self.keys.data
+        if table_reserve(&self.key_table, rehash_key, &context) < 0:
+            return 0
+        index = array_add(&self.keys, sizeof(Key))
+        if index == 0:
+            return 0
+        key = &(<Key*>self.keys.data)[index]
+        key.limit = limit
+        key.cell = cell
+        key.kind = kind
+        key.per = per
+        if self.add_state(index) < 0:
+            return 0
+        context.keys = <const Key*>self.keys.data
+        table_put(self.key_table.slots, self.key_table.mask, rehash_key(&context, index), index)
+        self.key_table.count += 1
+        return index
+
+    cdef int ensure_rule(self, uint32_t index) noexcept nogil:
+        cdef const Key* key = &(<const Key*>self.keys.data)[index]
+        cdef uint32_t position = (<Cell*>self.book.store.cells.data)[key.cell].position, rule
+        if key.rule or (key.kind != MAX_POSITION and key.kind != MAX_NOTIONAL):
+            return 0
+        rule = self.rule_of(key.limit, (<Position*>self.book.store.positions.data)[position].symbol)
+        if rule == 0:
+            return -1
+        (<Key*>self.keys.data)[index].rule = rule
+        if key.kind == MAX_NOTIONAL:
+            (<Key*>self.keys.data)[index].next_in_rule = (<Rule*>self.rules.data)[rule].first_key
+            (<Rule*>self.rules.data)[rule].first_key = index
+        return 0
+
+    cdef int add_state(self, uint32_t index) noexcept nogil:
+        """Give a new key what its kind keeps; 0, or -1 without memory."""
+        cdef Key* key = &(<Key*>self.keys.data)[index]
+        cdef uint8_t kind = key.kind
+        cdef uint32_t gross
+        if kind == CONCENTRATION:
+            gross = self.ensure_key(key.limit, key.cell, ACCOUNT_GROSS, PER_ACCOUNT)
+            key = &(<Key*>self.keys.data)[index]        # keys may have moved
+            if gross == 0:
+                return -1
+            key.state = (<Key*>self.keys.data)[gross].state
+            return 0
+        if kind == TRADE_RATE or kind == VOLUME_RATE:
+            key.state = array_add(&self.windows, sizeof(Window))
+            if kind == VOLUME_RATE:
+                key.node = array_add(&self.sums, sizeof(Sums))
+                if key.node == 0:
+                    return -1
+        elif kind == REPEATED_TRADE:
+            key.state = array_add(&self.runs, sizeof(Run))
+        elif is_sum(kind) or kind == ACCOUNT_GROSS:
+            key.state = array_add(&self.sums, sizeof(Sums))
+        else:
+            return 0
+        return 0 if key.state else -1
+
+    cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[c.position]
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[p.symbol]
+        cdef uint32_t index = p.first_node
+        cdef Node* node
+        while index:
+            node = &(<Node*>self.nodes.data)[index]
+            if node.key == key:
+                break
+            index = node.next_in_position
+        if index == 0:
+            index = array_add(&self.nodes, sizeof(Node))
+            if index == 0:
+                return 0
+            node = &(<Node*>self.nodes.data)[index]
+            node.key = key
+            node.kind = (<Key*>self.keys.data)[key].kind
+            node.sum = (<Key*>self.keys.data)[key].state
+            node.position = c.position
+            node.next_in_position = p.first_node
+            p.first_node = index
+            node.next_in_symbol = s.first_node
+            s.first_node = index
+            if node.kind == CONCENTRATION:
+                (<Key*>self.keys.data)[key].node = index
+        if c.venue == 0 and c.strategy == 0:
+            node.adjusted = 1
+        return index
+
+    cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil:
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
+        cdef uint32_t index = s.first_rule
+        cdef Rule* rule
+        while index:
+            rule = &(<Rule*>self.rules.data)[index]
+            if rule.limit == limit:
+                return index
+            index = rule.next_in_symbol
+        index = array_add(&self.rules, sizeof(Rule))
+        if index == 0:
+            return 0
+        rule = &(<Rule*>self.rules.data)[index]
+        rule.limit = limit
+        rule.symbol = symbol
+        rule.next_in_symbol = s.first_rule
+        rule.warn_min = rule.breach_min = ~<uint64_t>0
+        s.first_rule = index
+        self.set_rule_levels(rule)
+        return index
+
+    # --- what cells hold -----------------------------------------------------------------------------------------
+
+    cdef void load_cell(self, uint32_t cell) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
+        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[c.position]
+        cdef const Factor* money = &(<SymbolFactors*>self.factors.data)[p.symbol].money
+        cdef Slot* slot
+        cdef Node* node
+        cdef Wide* sum
+        cdef int64_t mark
+        cdef bint marked = self.book.valued_at(p, &mark)
+        cdef uint32_t i
+        for i in range(c.slots, c.slots + c.slot_count):
+            slot = &(<Slot*>self.slots.data)[i]
+            if slot.node == 0:
+                if slot.rule and slot.key:
+                    (<Key*>self.keys.data)[slot.key].quantity += cell_quantity(c)
+                continue
+            node = &(<Node*>self.nodes.data)[slot.node]
+            sum = &(<Sums*>self.sums.data)[node.sum].sum
+            if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
+                if marked:
+                    add_absolute(sum, node.quantity, mark, True, money)
+                    add_absolute(sum, node.quantity + cell_quantity(c), mark, False, money)
+            elif slot.kind == NET_NOTIONAL:
+                if marked:
+                    wide_addmul2(sum, cell_quantity(c), mark, money)
+            else:
+                self.load_pnl(cell, sum)
+            node.quantity += cell_quantity(c)
+
+    cdef void load_pnl(self, uint32_t cell, Wide* sum) noexcept nogil:
+        cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
+        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[c.position]
+        cdef const SymbolFactors* f = &(<SymbolFactors*>self.factors.data)[p.symbol]
+        cdef Baseline now
+        cdef const Baseline* then
+        self.book.take_baseline(cell, &now)
+        add_baseline(sum, &now, f, False)
+        if cell < self.book.store.baselines.count:
+            then = &(<const Baseline*>self.book.store.baselines.data)[cell]
+            add_baseline(sum, then, f, True)
+
+    # --- one event -----------------------------------------------------------------------------------------------
+
+    cdef void begin(self) noexcept nogil:
+        self.stamp += 1
+        self.touched.count = 0
+
+    cdef int touch(self, uint32_t index) noexcept nogil:
+        cdef Key* key = &(<Key*>self.keys.data)[index]
+        if key.stamp == self.stamp:
+            return 0
+        key.stamp = self.stamp
+        if array_reserve(&self.touched, self.touched.count + 1, sizeof(uint32_t)) < 0:
+            return -1
+        (<uint32_t*>self.touched.data)[self.touched.count] = index
+        self.touched.count += 1
+        return 0
+
+
+# --- decimals of a limits file, exactly --------------------------------------------------------------------------
+
+def exact(text):
+    """(mantissa, exponent) of a decimal text that is not negative."""
+    return integer_of(Decimal(text))
+
+
+def integer_of(decimal):
+    """(mantissa, exponent) without trailing zeros; any number of digits."""
+    _, digits, exponent = decimal.as_tuple()
+    mantissa = int("".join(map(str, digits)))
+    while mantissa and mantissa % 10 == 0:
+        mantissa //= 10
+        exponent += 1
+    return mantissa, exponent if mantissa else 0
+
+
+def times(a, b):
+    return a[0] * b[0], a[1] + b[1]
+
+
+def plain(number):
+    """Decimal text without exponent and trailing zeros."""
+    mantissa, exponent = number
+    if exponent >= 0:
+        return str(mantissa * 10**exponent)
+    digits = str(mantissa).rjust(1 - exponent, "0")
+    text = f"{digits[:exponent]}.{digits[exponent:]}"
+    return text.rstrip("0").rstrip(".")
+
+
+cdef int set_wide(Wide* out, number, int exponent) except -1:
+    """number = (mantissa, its exponent) as an integer times 10**exponent."""
+    cdef bytes raw
+    value = number[0] * 10 ** (number[1] - exponent)
+    if value.bit_length() >= 512:
+        raise ValueError(f"a number in a limit is too large or too fine: {plain(number)}")
+    raw = value.to_bytes(sizeof(Wide), "little")
+    memcpy(out, <const char*>raw, sizeof(Wide))
+    return 0

@@ -1,0 +1,548 @@
+"""RiskCore: the consumer's state machine. Each event is checked, applied, valued and judged before the next is looked at."""
+
+import json
+
+from libc.string cimport memcpy, memset
+
+from ext.arrays cimport array_extend
+from ext.definitions cimport Instrument, NO_NAME
+from ext.judge cimport Kill
+from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
+                         VOLUME_RATE)
+from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
+                            MARK_TRADE, Position, cell_add, fold_fill)
+from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
+                          EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
+                          NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, SIDE_BUY,
+                          SIDE_SELL, bytes_append, bytes_free, frame_open)
+from ext.report cimport position_rows, positions_as
+from ext.valuation cimport fill_cell, revalue_position, revalue_symbol, touch_all
+from ext.windows cimport Run, Window, run_clear, window_clear
+
+from ext.limits import NO_LIMITS
+from ext.records import FrameDecodeError
+
+
+cdef class RiskCore:
+    """Positions, limits and alerts of one sequence.
+
+    Give it sequenced frames in order (``apply``); ask it for positions, alerts and refusals. One thread at a time.
+    """
+
+    def __cinit__(self):
+        self.alerts = AlertLog()
+        self.book = Book()
+        self.instruments = Instruments()
+        self.judge = Judge(self.alerts)
+        self.symbols, self.accounts, self.venues, self.strategies = (NameTable() for _ in range(NAME_KINDS))
+        if array_extend(&self.book.store.symbols, 1, sizeof(Symbol)) < 0:
+            raise MemoryError
+        self.limits = self.compile_limits(NO_LIMITS)
+
+    def __dealloc__(self):
+        bytes_free(&self.refusals)
+
+    def compile_limits(self, bytes source):
+        """A set of limits in canonical JSON (``engine.limitset.LimitSet.to_json``), not attached to anything yet."""
+        names = (self.symbols, self.accounts, self.venues, self.strategies)
+        return LimitBook(self.book, self.instruments, names, source)
+
+    # --- frames --------------------------------------------------------------------------------------------------
+
+    cdef int apply_frame(self, const FrameView* view) noexcept nogil:
+        cdef uint64_t first = view.header.first_seq
+        cdef int status
+        if view.header.kind != FRAME_SEQUENCED:
+            return CORE_CORRUPT
+        if first > self.applied_seq + 1:
+            return CORE_GAP
+        status = self.take_names(view)
+        if status < 0 or self.applied_seq + 1 - first >= view.header.record_count:
+            return status
+        return self.apply_records(view, self.applied_seq + 1 - first)
+
+    cdef int take_names(self, const FrameView* view) noexcept nogil:
+        """Names come in the order of their ids, each before its first use; those known already are passed over."""
+        cdef size_t at = 0
+        cdef const Definition* d
+        cdef const uint8_t* text
+        cdef uint32_t id, count
+        while at < view.header.definition_bytes:
+            d = <const Definition*>(view.definitions + at)
+            text = view.definitions + at + sizeof(Definition)
+            if d.kind == NAME_SYMBOL:
+                id = self.symbols.intern(text, d.length)
+            elif d.kind == NAME_ACCOUNT:
+                id = self.accounts.intern(text, d.length)
+            elif d.kind == NAME_VENUE:
+                id = self.venues.intern(text, d.length)
+            else:
+                id = self.strategies.intern(text, d.length)
+            if id == <uint32_t>NO_NAME:
+                return CORE_NO_MEMORY
+            if id != d.id:
+                return CORE_CORRUPT
+            at += sizeof(Definition) + ((d.length + 3) & ~3)
+        return array_extend(&self.book.store.symbols, self.symbols.count, sizeof(Symbol))
+
+    cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
+        cdef size_t i
+        cdef int status
+        self.heap = view.heap
+        for i in range(first, view.header.record_count):
+            self.seq = view.header.first_seq + i
+            status = self.apply_record(&view.records[i])
+            if status < 0:
+                return status
+            self.applied_seq = self.seq
+        return 0
+
+    cdef bint is_sound(self, const Record* r) noexcept nogil:
+        return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count
+                and r.strategy < self.strategies.count)
+
+    cdef int apply_record(self, const Record* r) noexcept nogil:
+        cdef uint8_t type = r.type
+        if not self.is_sound(r):
+            return CORE_CORRUPT
+        self.limits.begin()
+        self.judge.begin(self.seq, r.executed_at, self.heap + r.id_offset, r.id_length if type == EVENT_TRADE else 0)
+        if type == EVENT_TRADE:
+            return self.apply_trade(r) if r.exec_type == EXEC_NEW else self.apply_revision(r)
+        if type == EVENT_MARK:
+            return self.apply_mark(r)
+        if type == EVENT_ADJUST:
+            return self.apply_adjust(r)
+        if type == EVENT_SESSION:
+            return self.apply_session(r)
+        if type == EVENT_INSTRUMENT:
+            return self.apply_instrument(r)
+        if type == EVENT_LIMITS:
+            return self.apply_limits(r)
+        if type == EVENT_KILL:
+            return self.apply_kill(r)
+        return CORE_CORRUPT
+
+    # --- what all events share -----------------------------------------------------------------------------------
+
+    cdef int refuse(self, uint8_t reason) noexcept nogil:
+        cdef Refusal refusal
+        memset(&refusal, 0, sizeof(refusal))
+        refusal.seq = self.seq
+        refusal.reason = reason
+        return bytes_append(&self.refusals, &refusal, sizeof(refusal))
+
+    cdef int ensure_used(self, uint32_t symbol) noexcept nogil:
+        """What a symbol's numbers mean is fixed by the first event that names it."""
+        if (<Symbol*>self.book.store.symbols.data)[symbol].used:
+            return 0
+        return self.limits.use_symbol(symbol)
+
+    cdef uint32_t ensure_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
+        cdef uint32_t cell = self.book.find_cell(account, symbol, venue, strategy)
+        if cell:
+            return cell
+        cell = self.book.add_cell(account, symbol, venue, strategy)
+        if cell == 0 or self.limits.attach_cell(cell) < 0:
+            return 0
+        return cell
+
+    # --- new trades and adjustments ------------------------------------------------------------------------------
+
+    cdef int apply_trade(self, const Record* r) noexcept nogil:
+        cdef Symbol* s
+        cdef TradeFacts facts
+        cdef uint32_t cell
+        cdef int status
+        if self.ensure_used(r.symbol) < 0:
+            return CORE_NO_MEMORY
+        facts.price = r.price
+        facts.quantity = r.volume if r.side == SIDE_BUY else -r.volume
+        facts.counts = True
+        if self.would_overflow(r, facts.quantity):
+            return self.refuse(REASON_OVERFLOW)
+        cell = self.ensure_cell(r.account, r.symbol, r.venue, r.strategy)
+        if cell == 0:
+            return CORE_NO_MEMORY
+        facts.cell = cell
+        s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
+        facts.mark = s.mark
+        facts.marked = s.source != MARK_NONE
+        if s.source != MARK_EVENT:
+            s.mark = r.price
+            s.source = MARK_TRADE
+        status = self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE)
+        if status < 0:
+            return status
+        (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
+        if s.source == MARK_TRADE and self.ask_clock(r.symbol, r.executed_at) < 0:
+            return CORE_NO_MEMORY
+        return self.finish_trade(r, &facts)
+
+    cdef bint would_overflow(self, const Record* r, int64_t quantity) noexcept nogil:
+        cdef uint32_t position = self.book.find_position(r.account, r.symbol)
+        cdef Holding after
+        if position == 0:
+            return False        # the first fill of a position always fits
+        self.holding_of(position, &after)
+        return fold_fill(&after, r.price, quantity) != 0
+
+    cdef void holding_of(self, uint32_t position, Holding* out) noexcept nogil:
+        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[position]
+        out.cost = p.cost
+        out.realized = p.realized
+        out.quantity = p.quantity
+
+    cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
+        p.cost = h.cost
+        p.realized = h.realized
+        p.quantity = h.quantity
+
+    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state) noexcept nogil:
+        """Put a fill that fits into its position, cell and limits."""
+        cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
+        cdef uint32_t position = c.position
+        cdef Holding after
+        cdef Entry entry
+        cdef i128 cost
+        self.holding_of(position, &after)
+        cost = after.cost
+        fold_fill(&after, r.price, quantity)
+        memset(&entry, 0, sizeof(entry))
+        entry.seq = self.seq
+        entry.price = r.price
+        entry.quantity = quantity
+        entry.fee = r.fee
+        entry.cell = cell
+        entry.state = state
+        entry.id = self.heap + r.id_offset
+        entry.id_length = r.id_length if state == ENTRY_TRADE else 0
+        if self.book.add_entry(position, &entry) == 0:
+            return CORE_NO_MEMORY
+        if revalue_position(self.limits, position, cost, cost) < 0:
+            return CORE_NO_MEMORY
+        self.set_holding(position, &after)
+        cell_add(c, r.price, quantity, r.fee, False)
+        return fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
+
+    cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
+        """Where trades make the mark, other holders follow it every `revalue_every`."""
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
+        if not s.clocked:
+            s.clocked = 1
+            s.clock = executed_at
+            return 0
+        if <i128>executed_at - <i128>s.clock < <i128>self.limits.revalue_every_ns:
+            return 0
+        s.clock = executed_at
+        return revalue_symbol(self.limits, symbol)
+
+    cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil:
+        if self.judge.is_killed(r.account) and self.judge.add_after_kill(facts.cell) < 0:
+            return CORE_NO_MEMORY
+        if self.judge.judge_trade(self.limits, facts) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
+
+    cdef int finish(self) noexcept nogil:
+        if self.judge.judge_touched(self.limits) < 0 or self.judge.flush(self.limits) < 0:
+            return CORE_NO_MEMORY
+        return 0
+
+    cdef int apply_adjust(self, const Record* r) noexcept nogil:
+        cdef uint32_t cell
+        if self.ensure_used(r.symbol) < 0:
+            return CORE_NO_MEMORY
+        if self.would_overflow(r, r.volume):
+            return self.refuse(REASON_OVERFLOW)
+        cell = self.ensure_cell(r.account, r.symbol, 0, 0)
+        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
+
+    # --- busts and corrections -----------------------------------------------------------------------------------
+
+    cdef int apply_revision(self, const Record* r) noexcept nogil:
+        cdef uint32_t position, found = 0
+        cdef Entry revised
+        cdef int reason, side = 0
+        if self.ensure_used(r.symbol) < 0:
+            return CORE_NO_MEMORY
+        position = self.book.find_position(r.account, r.symbol)
+        if r.exec_type == EXEC_BUST:
+            side = 1 if r.side == SIDE_BUY else -1
+        reason = self.book.find_trade(position, r.venue, self.heap + r.ref_offset, r.ref_length, side, &found)
+        if reason:
+            return self.refuse(<uint8_t>reason)
+        if r.exec_type == EXEC_BUST:
+            return self.revise(r, position, found, NULL)
+        revised = self.book.entry(found)[0]
+        revised.price = r.price
+        revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
+        revised.fee = r.fee
+        revised.id = self.heap + r.id_offset
+        revised.id_length = r.id_length
+        return self.revise(r, position, found, &revised)
+
+    cdef int revise(self, const Record* r, uint32_t position, uint32_t found, const Entry* revised) noexcept nogil:
+        """Make it so that the found trade had always been the revised one (NULL: had never been)."""
+        cdef Entry old = self.book.entry(found)[0], new
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
+        cdef Holding after
+        cdef TradeFacts facts
+        cdef int status = self.book.rebuild(position, found, revised, &after)
+        if status:
+            return self.refuse(REASON_OVERFLOW) if status == 1 else CORE_NO_MEMORY
+        facts.mark = s.mark
+        facts.marked = s.source != MARK_NONE
+        if fill_cell(self.limits, old.cell, old.price, -<i128>old.quantity, -<i128>old.fee, 0) < 0:
+            return CORE_NO_MEMORY
+        cell_add(&(<Cell*>self.book.store.cells.data)[old.cell], old.price, old.quantity, old.fee, True)
+        if revised == NULL:
+            self.book.entry(found).state = ENTRY_DEAD
+            (<Position*>self.book.store.positions.data)[position].trades -= 1
+        else:
+            new = revised[0]
+            new.cell = self.ensure_cell(r.account, r.symbol, r.venue, r.strategy)
+            if new.cell == 0 or self.book.replace_entry(position, found, &new) == 0:
+                return CORE_NO_MEMORY
+            if fill_cell(self.limits, new.cell, new.price, <i128>new.quantity, <i128>new.fee, 0) < 0:
+                return CORE_NO_MEMORY
+            cell_add(&(<Cell*>self.book.store.cells.data)[new.cell], new.price, new.quantity, new.fee, False)
+            facts.price = new.price
+            facts.quantity = new.quantity
+            facts.counts = False
+            facts.cell = new.cell
+        self.set_holding(position, &after)
+        status = self.remark(r.symbol, r.executed_at)
+        if status < 0 or revalue_position(self.limits, position, after.cost, after.cost) < 0:
+            return CORE_NO_MEMORY
+        return self.finish() if revised == NULL else self.finish_trade(r, &facts)
+
+    cdef int remark(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
+        """Find the mark again after a trade has changed; where it moves, every holder is valued."""
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
+        cdef int64_t mark = 0
+        cdef bint found
+        if s.source == MARK_EVENT:
+            return 0
+        found = self.book.latest_trade(symbol, &mark)
+        if found == (s.source != MARK_NONE) and mark == s.mark:
+            return 0
+        s.mark = mark
+        s.source = MARK_TRADE if found else MARK_NONE
+        if s.clocked and executed_at > s.clock:
+            s.clock = executed_at
+        return revalue_symbol(self.limits, symbol)
+
+    # --- marks, sessions, instruments, kills ---------------------------------------------------------------------
+
+    cdef int apply_mark(self, const Record* r) noexcept nogil:
+        cdef Symbol* s
+        if self.ensure_used(r.symbol) < 0:
+            return CORE_NO_MEMORY
+        s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
+        s.mark = r.price
+        s.source = MARK_EVENT
+        if revalue_symbol(self.limits, r.symbol) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
+
+    cdef int apply_session(self, const Record* r) noexcept nogil:
+        cdef uint32_t i
+        cdef Symbol* s
+        cdef Baseline* bases
+        for i in range(1, self.book.store.symbols.count):
+            s = &(<Symbol*>self.book.store.symbols.data)[i]
+            if not s.used:
+                continue
+            if s.clocked and r.executed_at > s.clock:
+                s.clock = r.executed_at
+            if revalue_symbol(self.limits, i) < 0:
+                return CORE_NO_MEMORY
+        if array_extend(&self.book.store.baselines, self.book.store.cells.count, sizeof(Baseline)) < 0:
+            return CORE_NO_MEMORY
+        bases = <Baseline*>self.book.store.baselines.data
+        for i in range(1, self.book.store.cells.count):
+            self.book.take_baseline(i, &bases[i])
+        self.restart_keys()
+        if touch_all(self.limits) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
+
+    cdef void restart_keys(self) noexcept nogil:
+        """Empty windows, tails and peaks; P&L counts from here."""
+        cdef uint32_t i
+        cdef const Key* key
+        cdef Sums* sums = <Sums*>self.limits.sums.data
+        for i in range(1, self.limits.windows.count):
+            window_clear(&(<Window*>self.limits.windows.data)[i])
+        for i in range(1, self.limits.runs.count):
+            run_clear(&(<Run*>self.limits.runs.data)[i])
+        for i in range(1, self.limits.keys.count):
+            key = &(<const Key*>self.limits.keys.data)[i]
+            if key.kind == MAX_LOSS or key.kind == MAX_DRAWDOWN:
+                memset(&sums[key.state], 0, sizeof(Sums))
+            elif key.kind == VOLUME_RATE:
+                memset(&sums[key.node], 0, sizeof(Sums))
+
+    cdef int apply_instrument(self, const Record* r) noexcept nogil:
+        cdef Instrument instrument
+        cdef size_t length
+        cdef const uint8_t* text = self.symbols.text(r.symbol, &length)
+        memset(&instrument, 0, sizeof(instrument))
+        instrument.multiplier = r.price
+        instrument.multiplier_exponent = <signed char>r.volume
+        instrument.price_exponent = r.price_exponent
+        instrument.quantity_exponent = r.volume_exponent
+        instrument.currency = self.instruments.currencies.intern(self.heap + r.ref_offset, r.ref_length)
+        if instrument.currency == <uint32_t>NO_NAME:
+            return CORE_NO_MEMORY
+        return self.instruments.define(text, length, &instrument)
+
+    cdef int apply_kill(self, const Record* r) noexcept nogil:
+        return self.judge.set_killed(r.account, r.exec_type != 0)
+
+    # --- limits --------------------------------------------------------------------------------------------------
+
+    cdef int apply_limits(self, const Record* r) noexcept nogil:
+        cdef int status = 0
+        with gil:
+            try:
+                source = (<const char*>self.heap + r.ref_offset)[:r.volume]
+                self.change_limits(source, r.executed_at)
+            except BaseException as problem:
+                self.error = problem
+                status = CORE_PYTHON
+        return status
+
+    cdef object change_limits(self, bytes source, int64_t at):
+        """Put a new set of limits in the place of the old: clear what is gone, take over levels, judge."""
+        cdef LimitBook old = self.limits
+        cdef LimitBook new = self.compile_limits(source)
+        cdef uint32_t i
+        stays = staying(old.source, source)
+        for i in range(1, old.limits.count):
+            if i not in stays and self.judge.send_gone(old, i) < 0:
+                raise MemoryError
+        if self.judge.flush(old) < 0:
+            raise MemoryError
+        self.detach()
+        self.limits = new
+        for i in range(1, self.book.store.symbols.count):
+            if (<Symbol*>self.book.store.symbols.data)[i].used and new.set_factors(i) < 0:
+                raise MemoryError
+        for i in range(1, self.book.store.cells.count):
+            if new.attach_cell(i) < 0:
+                raise MemoryError
+        self.keep_levels(old, stays)
+        new.begin()
+        if touch_all(new) < 0 or self.finish() < 0:
+            raise MemoryError
+
+    cdef object detach(self):
+        cdef uint32_t i
+        for i in range(1, self.book.store.symbols.count):
+            (<Symbol*>self.book.store.symbols.data)[i].first_node = 0
+            (<Symbol*>self.book.store.symbols.data)[i].first_rule = 0
+        for i in range(1, self.book.store.positions.count):
+            (<Position*>self.book.store.positions.data)[i].first_node = 0
+        for i in range(1, self.book.store.cells.count):
+            (<Cell*>self.book.store.cells.data)[i].slots = 0
+            (<Cell*>self.book.store.cells.data)[i].slot_count = 0
+
+    cdef object keep_levels(self, LimitBook old, dict stays):
+        cdef uint32_t i, index, limit
+        cdef const Key* key
+        for i in range(1, old.keys.count):
+            key = &(<const Key*>old.keys.data)[i]
+            if key.level == LEVEL_OK or key.limit not in stays:
+                continue
+            limit = stays[key.limit]
+            index = self.limits.ensure_key(limit, key.cell, key.kind, key.per)
+            if index == 0 or self.limits.ensure_rule(index) < 0:
+                raise MemoryError
+            (<Key*>self.limits.keys.data)[index].level = key.level
+
+    # --- the Python face -----------------------------------------------------------------------------------------
+
+    def apply(self, frame not None):
+        """Apply one sequenced frame (any buffer of bytes).
+
+        Raises FrameDecodeError for bytes that are no frame, ValueError for a gap or a frame that no broker makes,
+        MemoryError; and what went wrong while a LimitsChanged was compiled.
+        """
+        cdef const unsigned char[::1] data = frame
+        cdef FrameView view
+        cdef int status
+        if data.shape[0] == 0:
+            raise FrameDecodeError(1)
+        status = frame_open(&data[0], data.shape[0], True, &view)
+        if status:
+            raise FrameDecodeError(status)
+        with nogil:
+            status = self.apply_frame(&view)
+        self.raise_for(status, view.header.first_seq)
+
+    cdef object raise_for(self, int status, uint64_t first_seq):
+        if status == CORE_GAP:
+            raise ValueError(f"a frame starts at seq {first_seq}, expected at most {self.applied_seq + 1}: "
+                             f"fetch what is missing first")
+        if status == CORE_PYTHON:
+            raise self.error
+        if status == CORE_CORRUPT:
+            raise ValueError(f"the frame at seq {first_seq} is not one a broker makes: another kind of frame, or a name "
+                             f"that nothing defined")
+        if status < 0:
+            raise MemoryError(f"out of memory at seq {self.applied_seq + 1}")
+
+    def positions(self, account=None, symbol=None):
+        """Position rows as dicts (``ext.report.POSITION_FIELDS``; decimals as text), sorted by account then symbol.
+
+        account, symbol: globs; None is all.
+        """
+        return position_rows(self.book, self.accounts, self.symbols, account, symbol)
+
+    def positions_json(self):
+        """All positions as the bytes of one JSON array (DESIGN section 9, a position row)."""
+        return positions_as(self.book, self.accounts, self.symbols, False)
+
+    def positions_csv(self):
+        """All positions as CSV bytes with a header."""
+        return positions_as(self.book, self.accounts, self.symbols, True)
+
+    def refused(self):
+        """Events refused in the sequence: (seq, number of the reason as in ``ext.records.REASONS``)."""
+        cdef const Refusal* refusals = <const Refusal*>self.refusals.data
+        cdef size_t i
+        return [(refusals[i].seq, refusals[i].reason) for i in range(self.refusals.size // sizeof(Refusal))]
+
+    def kills(self):
+        """What limits have stopped, oldest first: (seq, account or b"*", limit id); for who announces them."""
+        cdef const Kill* kills = <const Kill*>self.judge.kills.data
+        cdef size_t i
+        return [(kills[i].seq, self.accounts[kills[i].account] if kills[i].account else b"*",
+                 kills[i].limit_id[:kills[i].length]) for i in range(self.judge.kills.size // sizeof(Kill))]
+
+    def killed(self):
+        """Accounts whose switch is engaged now, and b"*" where everybody's is."""
+        cdef uint32_t i
+        names = [self.accounts[i] for i in range(self.judge.killed.count) if (<uint8_t*>self.judge.killed.data)[i]]
+        return ([b"*"] if self.judge.firm_killed else []) + sorted(names)
+
+    def name(self, int kind, uint32_t id):
+        """The text of a name id (kind: 0 symbol, 1 account, 2 venue, 3 strategy)."""
+        return (self.symbols, self.accounts, self.venues, self.strategies)[kind][id]
+
+    def limits_json(self):
+        """The limits at work, in canonical JSON."""
+        return self.limits.source
+
+
+def staying(bytes old, bytes new):
+    """Number in the old set to number in the new, of limits with the same id, kind and per (from 1)."""
+    def identities(source):
+        return [(limit["id"], limit["kind"], tuple(limit["per"])) for limit in json.loads(source).get("limit", [])]
+    places = {identity: place for place, identity in enumerate(identities(new), 1)}
+    return {place: places[identity] for place, identity in enumerate(identities(old), 1) if identity in places}

@@ -1,0 +1,187 @@
+"""How fills and marks move what limits keep."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from ext.limits cimport (ACCOUNT_GROSS, CONCENTRATION, GROSS_NOTIONAL, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
+                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute)
+from ext.positions cimport Cell, MARK_NONE, Position, Symbol
+from ext.records cimport u128
+from ext.wide cimport Factor, Wide, abs_i64, wide_addmul, wide_addmul2
+
+
+cdef struct Valuation:
+    int64_t mark
+    bint marked
+    i128 cost                       # of the position: what counts where there is no mark
+
+
+cdef void add_value(Wide* sum, const Node* node, const Valuation* at, bint subtract, const Factor* money) noexcept nogil:
+    """sum += or -= what the node is worth at a valuation."""
+    cdef i128 quantity = -node.quantity if subtract else node.quantity
+    if node.kind == GROSS_NOTIONAL or node.kind == CONCENTRATION:
+        if at.marked:
+            add_absolute(sum, node.quantity, at.mark, subtract, money)
+    elif at.marked:
+        wide_addmul2(sum, quantity, at.mark, money)
+    elif node.kind != NET_NOTIONAL and node.adjusted:
+        wide_addmul(sum, -at.cost if subtract else at.cost, money)
+
+
+cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* before, const Valuation* after,
+                      const Factor* money) noexcept nogil:
+    cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
+    add_value(sum, node, before, True, money)
+    add_value(sum, node, after, False, money)
+    return limits.touch(node.key)
+
+
+cdef bint same_value(const Valuation* a, const Valuation* b) noexcept nogil:
+    return a.marked == b.marked and (a.mark == b.mark if a.marked else a.cost == b.cost)
+
+
+cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil:
+    cdef Position* p = &(<Position*>limits.book.store.positions.data)[position]
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]
+    cdef Valuation before, after
+    cdef uint32_t index
+    cdef const Node* node
+    if p.first_node:
+        before.marked = limits.book.valued_at(p, &before.mark)
+        before.cost = cost_before
+        after.marked = s.source != MARK_NONE
+        after.mark = s.mark
+        after.cost = cost_after
+        index = 0 if same_value(&before, &after) else p.first_node
+        while index:
+            node = &(<const Node*>limits.nodes.data)[index]
+            if revalue_node(limits, node, &before, &after, &(<SymbolFactors*>limits.factors.data)[p.symbol].money) < 0:
+                return -1
+            index = node.next_in_position
+    p.mark = s.mark
+    p.valued = s.source != MARK_NONE
+    p.valuation = s.valuation
+    # The cell that a fill changes is touched by it; others of the position only by this valuation.
+    if limits.has_notional and (<const Cell*>limits.book.store.cells.data)[p.first_cell].next_in_position:
+        return touch_notionals(limits, p.first_cell)
+    return 0
+
+
+cdef int touch_notionals(LimitBook limits, uint32_t cell) noexcept nogil:
+    """A notional is judged at the current mark when any cell of its key is valued."""
+    cdef const Cell* c
+    cdef const Slot* slot
+    cdef uint32_t i
+    while cell:
+        c = &(<const Cell*>limits.book.store.cells.data)[cell]
+        for i in range(c.slot_count):
+            slot = &(<const Slot*>limits.slots.data)[c.slots + i]
+            if slot.kind == MAX_NOTIONAL and limits.touch(slot.key) < 0:
+                return -1
+        cell = c.next_in_position
+    return 0
+
+
+cdef bint is_quiet(LimitBook limits, const Rule* rule, uint64_t mark) noexcept nogil:
+    """Whether no notional of the rule leaves its level at this mark, judged by the extremes of each level."""
+    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[rule.limit]
+    cdef u128 low = rule.clear if limit.has_clear else rule.warn
+    cdef uint64_t none = ~<uint64_t>0
+    if rule.ok_max == none or rule.warn_max == none:        # wider than 64 bits
+        return False
+    return (<u128>rule.ok_max * <u128>mark < rule.warn and <u128>rule.warn_max * <u128>mark <= rule.above
+            and (rule.warn_min == none or <u128>rule.warn_min * <u128>mark >= low)
+            and (rule.breach_min == none or <u128>rule.breach_min * <u128>mark > rule.above))
+
+
+cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[symbol]
+    cdef uint32_t index = s.first_rule, key
+    cdef Rule* rule
+    while index:
+        rule = &(<Rule*>limits.rules.data)[index]
+        index = rule.next_in_symbol
+        if ((<const Limit*>limits.limits.data)[rule.limit].kind != MAX_NOTIONAL
+                or is_quiet(limits, rule, abs_i64(s.mark) if s.source else 0)):
+            continue
+        rule.ok_max = rule.warn_max = 0         # found again while its keys are judged
+        rule.warn_min = rule.breach_min = ~<uint64_t>0
+        key = rule.first_key
+        while key:
+            if limits.touch(key) < 0:
+                return -1
+            key = (<const Key*>limits.keys.data)[key].next_in_rule
+    return 0
+
+
+cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
+    cdef Symbol* s = &(<Symbol*>limits.book.store.symbols.data)[symbol]
+    cdef const Factor* money = &(<SymbolFactors*>limits.factors.data)[symbol].money
+    cdef const Position* p
+    cdef const Node* node
+    cdef Valuation before, after
+    cdef uint32_t index = s.first_node
+    after.mark = s.mark
+    after.marked = s.source != MARK_NONE
+    while index:
+        node = &(<const Node*>limits.nodes.data)[index]
+        p = &(<const Position*>limits.book.store.positions.data)[node.position]
+        before.marked = limits.book.valued_at(p, &before.mark)
+        before.cost = after.cost = p.cost
+        if not same_value(&before, &after) and revalue_node(limits, node, &before, &after, money) < 0:
+            return -1
+        index = node.next_in_symbol
+    s.valuation += 1
+    s.valued_mark = s.mark
+    s.valued = s.source != MARK_NONE
+    return revalue_notionals(limits, symbol)
+
+
+cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
+    cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[c.position]
+    cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
+    cdef const Slot* slot
+    cdef Node* node
+    cdef Wide* sum
+    cdef int64_t mark
+    cdef bint marked = limits.book.valued_at(p, &mark)
+    cdef uint32_t i
+    for i in range(c.slot_count):
+        slot = &(<const Slot*>limits.slots.data)[c.slots + i]
+        if slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL:
+            (<Key*>limits.keys.data)[slot.key].quantity += quantity
+            if limits.touch(slot.key) < 0:
+                return -1
+        elif slot.node:
+            node = &(<Node*>limits.nodes.data)[slot.node]
+            sum = &(<Sums*>limits.sums.data)[node.sum].sum
+            if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
+                if marked:
+                    add_absolute(sum, node.quantity, mark, True, &f.money)
+                    add_absolute(sum, node.quantity + quantity, mark, False, &f.money)
+            else:
+                if marked:
+                    wide_addmul2(sum, quantity, mark, &f.money)
+                if slot.kind != NET_NOTIONAL:
+                    add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
+            node.quantity += quantity
+            if limits.touch(slot.key) < 0:
+                return -1
+    return 0
+
+
+cdef void add_pnl(Wide* sum, int64_t price, i128 quantity, i128 fee, i128 cost_change, const SymbolFactors* f) noexcept nogil:
+    wide_addmul2(sum, -quantity, price, &f.money)
+    wide_addmul(sum, cost_change, &f.money)
+    wide_addmul(sum, -fee, &f.fee)
+
+
+cdef int touch_all(LimitBook limits) noexcept nogil:
+    """Every key that has a level."""
+    cdef uint32_t i
+    cdef const Key* key
+    for i in range(1, limits.keys.count):
+        key = &(<const Key*>limits.keys.data)[i]
+        if key.kind != ACCOUNT_GROSS and key.kind != REPEATED_TRADE and limits.touch(i) < 0:
+            return -1
+    return 0

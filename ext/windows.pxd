@@ -1,0 +1,39 @@
+"""Windows in executed_at: counts and volumes, and runs of equal trades (DESIGN section 6)."""
+
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from ext.wide cimport Wide
+
+cdef struct WindowEntry:            # what happened at one time
+    int64_t at                      # ns
+    int64_t amount                  # trades, or quantity units of one exponent
+    int64_t exponent
+
+cdef struct Window:                 # (latest - span, latest], ordered by time; memory follows what it holds
+    WindowEntry* entries            # a ring of capacity (a power of two)
+    int64_t latest                  # ns: the latest executed_at seen
+    uint64_t trades                 # sum of amounts where they are counts
+    uint32_t head
+    uint32_t size
+    uint32_t capacity
+    uint8_t seen
+    uint8_t unused[3]
+
+cdef struct RunMark:                # a trade of the run that is later than all before it
+    int64_t at
+    uint64_t index
+
+cdef struct Run:                    # consecutive trades with the same side, price and volume
+    RunMark* marks
+    int64_t price
+    int64_t quantity                # signed
+    uint64_t length
+    uint32_t size
+    uint32_t capacity
+
+# Move the window to `at` and take the amount in unless it is too old; total (at 10**scale) follows where it is not
+# NULL, else `trades`. 0, or -1 without memory.
+cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil
+cdef void window_clear(Window* w) noexcept nogil
+# Take a trade in; the length of the longest tail whose last - first time is below span, or -1 without memory.
+cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil
+cdef void run_clear(Run* r) noexcept nogil

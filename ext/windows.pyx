@@ -1,0 +1,144 @@
+"""Windows in executed_at. A window moves forward only; a run looks back from its last trade, wherever that lies."""
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from ext.records cimport i128
+from ext.wide cimport Wide, add_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
+
+cdef enum:
+    CAPACITY_MIN = 4
+
+
+cdef WindowEntry* slot(const Window* w, uint32_t i) noexcept nogil:
+    return &w.entries[(w.head + i) & (w.capacity - 1)]
+
+
+cdef int resize(Window* w, uint32_t capacity) noexcept nogil:
+    cdef WindowEntry* entries = <WindowEntry*>malloc(capacity * sizeof(WindowEntry))
+    cdef uint32_t i
+    if entries == NULL:
+        return -1
+    for i in range(w.size):
+        entries[i] = slot(w, i)[0]
+    free(w.entries)
+    w.entries = entries
+    w.head = 0
+    w.capacity = capacity
+    return 0
+
+
+cdef void amount_of(Wide* out, const WindowEntry* e, int scale) noexcept nogil:
+    wide_set_u128(out, <uint64_t>e.amount)
+    wide_mul_pow10(out, <int>e.exponent - scale)
+
+
+cdef void expire(Window* w, int64_t span, Wide* total, int scale) noexcept nogil:
+    """Drop what is at or before latest - span."""
+    cdef WindowEntry* e
+    cdef Wide amount
+    while w.size:
+        e = slot(w, 0)
+        if <i128>w.latest - <i128>e.at < <i128>span:
+            break
+        if total == NULL:
+            w.trades -= e.amount
+        else:
+            amount_of(&amount, e, scale)
+            wide_sub(total, &amount)
+        w.head = (w.head + 1) & (w.capacity - 1)
+        w.size -= 1
+    if w.capacity > CAPACITY_MIN and w.size * 4 < w.capacity:
+        resize(w, w.capacity // 2)      # without memory it stays as large as it is
+
+
+cdef int insert(Window* w, int64_t at, int64_t amount, int exponent) noexcept nogil:
+    """Put an entry where its time belongs: nearly always at the end."""
+    cdef uint32_t i = w.size, k
+    cdef int64_t merged
+    cdef WindowEntry* e
+    while i and slot(w, i - 1).at > at:
+        i -= 1
+    if i:
+        e = slot(w, i - 1)
+        # Volumes of two trades may need 65 bits: those stay apart.
+        if e.at == at and e.exponent == exponent and not add_i64(e.amount, amount, &merged):
+            e.amount = merged
+            return 0
+    if w.size == w.capacity and resize(w, w.capacity * 2 if w.capacity else CAPACITY_MIN) < 0:
+        return -1
+    w.size += 1
+    k = w.size - 1
+    while k > i:
+        slot(w, k)[0] = slot(w, k - 1)[0]
+        k -= 1
+    e = slot(w, i)
+    e.at = at
+    e.amount = amount
+    e.exponent = exponent
+    return 0
+
+
+cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
+    cdef WindowEntry added
+    cdef Wide value
+    if w.seen and <i128>w.latest - <i128>at >= <i128>span:
+        return 0
+    if insert(w, at, amount, exponent) < 0:
+        return -1
+    if total == NULL:
+        w.trades += amount
+    else:
+        added.amount = amount
+        added.exponent = exponent
+        amount_of(&value, &added, scale)
+        wide_add(total, &value)
+    if not w.seen or at > w.latest:
+        w.latest = at
+        w.seen = 1
+        expire(w, span, total, scale)
+    return 0
+
+
+cdef void window_clear(Window* w) noexcept nogil:
+    free(w.entries)
+    memset(w, 0, sizeof(Window))
+
+
+cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil:
+    cdef RunMark* marks
+    cdef uint32_t low, high, middle, i
+    if r.length == 0 or r.price != price or r.quantity != quantity:
+        r.price = price
+        r.quantity = quantity
+        r.length = 0
+        r.size = 0
+    r.length += 1
+    # A trade that is not later than one before it never makes a tail longer than that one does.
+    if r.size == 0 or at > r.marks[r.size - 1].at:
+        if r.size == r.capacity:
+            marks = <RunMark*>malloc((r.capacity * 2 if r.capacity else CAPACITY_MIN) * sizeof(RunMark))
+            if marks == NULL:
+                return -1
+            for i in range(r.size):
+                marks[i] = r.marks[i]
+            free(r.marks)
+            r.marks = marks
+            r.capacity = r.capacity * 2 if r.capacity else CAPACITY_MIN
+        r.marks[r.size].at = at
+        r.marks[r.size].index = r.length - 1
+        r.size += 1
+    low = 0
+    high = r.size - 1
+    while low < high:
+        middle = (low + high) // 2
+        if <i128>at - <i128>r.marks[middle].at < <i128>span:
+            high = middle
+        else:
+            low = middle + 1
+    return <int64_t>(r.length - r.marks[low].index)
+
+
+cdef void run_clear(Run* r) noexcept nogil:
+    free(r.marks)
+    memset(r, 0, sizeof(Run))

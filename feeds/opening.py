@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfoNotFoundError
 
 from ext.feedwriter import FeedWriter
 from feeds.columns import ColumnMap, parse_map
@@ -14,7 +15,7 @@ from feeds.errors import FeedError, JournalFeed
 from feeds.feed import Feed, Source
 from feeds.inputs import Input, open_inputs, peek
 from feeds.jsonl import JsonSource
-from feeds.presets import PRESETS, preset_of_header
+from feeds.presets import PRESETS, fit_to_name, preset_of_header
 
 FORMATS = ("csv", "jsonl", "journal", *PRESETS)
 SIDES = ("buy", "sell", "tick")
@@ -118,8 +119,12 @@ def open_source(opened: Input, name: str, writer: FeedWriter, options: Options) 
     columns = options.map
     preset = PRESETS.get(found)
     if preset is not None:
-        constants = {"symbol": file_stem(name)} if preset.stem_symbol else {}
-        columns = lay_over(parse_map(preset.map), replace(columns, constants={**constants, **columns.constants}))
+        try:
+            preset, symbol = fit_to_name(preset, opened.name.rpartition(":")[2])
+        except (ValueError, ZoneInfoNotFoundError) as error:
+            raise FeedError(f"{name} cannot be read as {found}: {error}") from None
+        own = replace(columns, constants={"symbol": symbol, **columns.constants}) if symbol else columns
+        columns = lay_over(parse_map(preset.map), own)
     return CsvSource(
         peeked.input, writer, name, columns=columns, side=options.side, account=options.account, preset=preset
     )
@@ -150,11 +155,6 @@ def guess_format(head: bytes, name: str, columns: ColumnMap) -> str:
         if "executed_at" not in header:
             return preset_of_header(set(header)) or "csv"
     return "csv"
-
-
-def file_stem(name: str) -> str:
-    """``BTCUSDT`` of ``data/BTCUSDT-trades-2024-01-02.csv.gz`` or ``BTCUSDT.csv``."""
-    return os.path.basename(name).rpartition(":")[2].split(".")[0].split("-trades-")[0].split("-aggTrades-")[0]
 
 
 def is_journal(path: str) -> bool:

@@ -5,8 +5,11 @@ A preset is chosen by ``format``, or by the header where that says enough. ``map
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 BUY, SELL = 1, 2
 
@@ -17,7 +20,9 @@ class Preset:
 
     ``map``: as in --map. ``header``: columns that only this format has together (empty: never guessed). ``sides``: its
     own words for buy (1) and sell (2). Prices are in units of 10**``price_shift``. ``time_unit_ns`` > 0: times are
-    integers of that unit after ``time_base_ns``. ``stem_symbol``: the file's name without endings is the symbol.
+    integers of that unit after ``time_base_ns``, or after midnight in ``timezone`` of the day in the file's name.
+    ``file_name``: a pattern of the file's name (in a .zip: the member's) whose group ``date`` is that day (YYYYMMDD),
+    whose groups ``symbol`` and ``expiry`` make the symbol, in capitals.
     """
 
     map: Mapping[str, str]
@@ -27,7 +32,8 @@ class Preset:
     price_shift: int = 0
     time_base_ns: int = 0
     time_unit_ns: int = 0
-    stem_symbol: bool = False
+    file_name: str = ""
+    timezone: str = ""
 
 
 PRESETS: dict[str, Preset] = {
@@ -44,7 +50,7 @@ PRESETS: dict[str, Preset] = {
     # Kraken's time-and-sales dumps: no header, one file a pair; https://support.kraken.com (downloadable history)
     "kraken": Preset(
         map={"executed_at": "1", "price": "2", "volume": "3", "venue": "=kraken"},
-        stem_symbol=True,
+        file_name=r"(?P<symbol>[^.]+)",
     ),
     # NYSE TAQ trades as R's highfrequency and WRDS export them; no aggressor side, no ids
     "taq": Preset(
@@ -55,14 +61,48 @@ PRESETS: dict[str, Preset] = {
     "binance-trades": Preset(
         map={"trade_id": "1", "price": "2", "volume": "3", "executed_at": "5", "side": "6", "venue": "=binance"},
         sides={"True": SELL, "true": SELL, "False": BUY, "false": BUY},
-        stem_symbol=True,
+        file_name=r"(?P<symbol>[A-Za-z0-9]+)",
     ),
     "binance-aggtrades": Preset(
         map={"trade_id": "1", "price": "2", "volume": "3", "executed_at": "6", "side": "7", "venue": "=binance"},
         sides={"True": SELL, "true": SELL, "False": BUY, "false": BUY},
-        stem_symbol=True,
+        file_name=r"(?P<symbol>[A-Za-z0-9]+)",
+    ),
+    # https://www.quantconnect.com/docs (US equity ticks, from AlgoSeek): milliseconds of the day in New York, prices in
+    # units of 1/10000; no aggressor side, no ids, and equal rows are different trades
+    "lean-equity": Preset(
+        map={"executed_at": "1", "price": "2", "volume": "3", "venue": "4"},
+        file_name=r"(?P<date>\d{8})_(?P<symbol>[a-z.]+)_Trade_Tick",
+        timezone="America/New_York",
+        time_unit_ns=10**6,
+        price_shift=-4,
+    ),
+    # Lean futures ticks: the same with plain prices, one file a contract
+    "lean-future": Preset(
+        map={"executed_at": "1", "price": "2", "volume": "3", "venue": "4"},
+        file_name=r"(?P<date>\d{8})_(?P<symbol>[a-z0-9]+)_tick_trade_(?P<expiry>\d+)",
+        timezone="America/New_York",
+        time_unit_ns=10**6,
     ),
 }
+
+
+def fit_to_name(preset: Preset, name: str) -> tuple[Preset, str]:
+    """The preset with its day found in a file's name, and the symbol the name gives ("" where it gives none).
+
+    Raises ValueError where the name is not of the preset's pattern.
+    """
+    if not preset.file_name:
+        return preset, ""
+    found = re.match(preset.file_name, name)
+    if found is None:
+        raise ValueError(f"its name is not of the form {preset.file_name}")
+    groups = found.groupdict()
+    symbol = (groups["symbol"] + groups.get("expiry", "")).upper()
+    if not preset.timezone:
+        return preset, symbol
+    midnight = datetime.strptime(groups["date"], "%Y%m%d").replace(tzinfo=ZoneInfo(preset.timezone))
+    return replace(preset, time_base_ns=int(midnight.timestamp()) * 10**9), symbol
 
 
 def preset_of_header(columns: set[str]) -> str | None:

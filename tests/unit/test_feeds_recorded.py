@@ -55,3 +55,29 @@ def test_taq() -> None:
     with gzip.open(path, "rt") as file:
         assert sum(row.volume for row in rows) == sum(int(line["SIZE"]) for line in csv.DictReader(file))
     assert len({row.id for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("file", "count", "first_ns"),
+    [
+        ("aig_20131007_trade.zip", 25351, 1381132800_688_000_000),
+        ("ibm_20131008_trade.zip", 33381, None),
+        ("bac_20131007_trade.zip", 88172, 1381132800_614_000_000),
+    ],
+)
+def test_lean_equity_ticks(file: str, count: int, first_ns: int | None) -> None:
+    rows = read_rows(DATA / "lean-equity-ticks" / file, format="lean-equity", side="tick")
+    assert len(rows) == count
+    assert {row.type for row in rows} == {"TradeExecuted"}
+    assert {row.symbol for row in rows} == {file.split("_")[0].upper()}
+    assert first_ns is None or min(row.executed_at for row in rows) == first_ns
+    assert max(-int(row.price.as_tuple().exponent) for row in rows) <= 4
+
+
+def test_lean_futures_are_one_file_a_contract_and_zero_quantities_are_refused() -> None:
+    rows = read_rows(
+        DATA / "lean-futures-ticks" / "gc_20131007_trade.zip", format="lean-future", side="tick", max_records=8192
+    )
+    assert len(rows) == 40192
+    assert Counter(row.reason for row in rows) == {"": 40045, "invalid": 147}
+    assert Counter(row.symbol for row in rows)["GC201312"] > 39_000

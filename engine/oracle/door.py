@@ -158,12 +158,13 @@ def texts_of(event: Event) -> list[tuple[str, int]]:
     """Return an event's texts, each with the least bytes it may have."""
     match event:
         case TradeExecuted():
-            optional = [event.account, event.venue, event.strategy, event.ref_trade_id]
-            return [(event.trade_id, 1), (event.symbol, 1), *((text, 0) for text in optional)]
+            ref = (event.ref_trade_id, 0 if event.exec_type == "new" else 1)
+            required = [(text, 1) for text in (event.trade_id, event.symbol, event.account)]
+            return [*required, ref, (event.venue, 0), (event.strategy, 0)]
         case MarkPrice():
             return [(event.event_id, 1), (event.symbol, 1)]
         case PositionAdjusted():
-            return [(event.event_id, 1), (event.symbol, 1), (event.account, 0), (event.note, 0)]
+            return [(event.event_id, 1), (event.symbol, 1), (event.account, 1), (event.note, 0)]
         case SessionStarted():
             return [(event.event_id, 1), (event.name, 1)]
         case InstrumentDefined():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -36,47 +38,62 @@ class Processed:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: list[tuple[sqlite3.Connection, int]] = []
 
     @property
     def db(self) -> sqlite3.Connection:
         """Return this thread's connection (autocommit; WAL, synchronous=FULL), for reading and for making tables."""
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            db = self._local.db = self._connect()
-            self._open.append(db)
-        return db
+        return self._mine()[0]
 
-    def _connect(self) -> sqlite3.Connection:
+    def _mine(self) -> tuple[sqlite3.Connection, int]:
+        mine: tuple[sqlite3.Connection, int] | None = getattr(self._local, "mine", None)
+        if mine is None:
+            mine = self._local.mine = self._connect()
+            self._open.append(mine)
+        return mine
+
+    def _connect(self) -> tuple[sqlite3.Connection, int]:
         try:
             db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute(TABLE)
-        except sqlite3.Error as problem:
+            turn = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (sqlite3.Error, OSError) as problem:
             raise SinkError(f"{self.path}: cannot be used for the processed table: {problem}") from None
-        return db
+        return db, turn
 
     @contextmanager
     def once(self, queue: str, seq: int, event: Event) -> Iterator[sqlite3.Connection | None]:
         """Open a transaction for a job's effect: gives the connection, or None where it took effect before.
 
-        The transaction is committed at the end of the block and rolled back by an exception.
+        The transaction is committed at the end of the block and rolled back by an exception. Others wait for it: keep
+        the block short, and do not `await` in it.
         """
-        db = self.db
+        db, turn = self._mine()
         key = (queue, seq, hashlib.blake2b(_encode(event), digest_size=16).digest())
-        db.execute("BEGIN IMMEDIATE")
         try:
+            # SQLite's own waiting sleeps and can starve a worker beside busy ones; a file lock wakes who is next.
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            db.execute("BEGIN IMMEDIATE")
             fresh = db.execute("INSERT OR IGNORE INTO riskwire_processed VALUES (?, ?, ?)", key).rowcount
             yield db if fresh else None
             db.execute("COMMIT")
-        except BaseException:
+        finally:
+            self.rollback()
+
+    def rollback(self) -> None:
+        """End what this thread has left open: a handler that was cut may not hold others up."""
+        mine: tuple[sqlite3.Connection, int] | None = getattr(self._local, "mine", None)
+        if mine is not None:
+            db, turn = mine
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            raise
+            fcntl.flock(turn, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close all connections."""
-        for db in self._open:
+        for db, turn in self._open:
             db.close()
+            os.close(turn)
         self._open.clear()

@@ -298,6 +298,7 @@ class Worker:
             self._running.pop(me, None)
         except (Exception, SystemExit, LeaseExpired) as problem:
             self._running.pop(me, None)
+            self.processed.rollback()
             self._note_failure(hand, index, problem)
         else:
             hand.done.append(index)

@@ -130,7 +130,10 @@ class Rig:
             busy = status.waiting + status.in_flight + status.retrying + status.unread
             return status if not busy and status.acked_through == self.broker.last_seq else None
 
-        found: QueueStatus = wait_for(idle, timeout_s)
+        try:
+            found: QueueStatus = wait_for(idle, timeout_s)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.status(name)}") from None
         return found
 
     def letters(self) -> list[StoredLetter]:

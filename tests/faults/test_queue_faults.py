@@ -1,0 +1,148 @@
+"""Workers killed, stopped and dying of their jobs, and the queue going away: nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.endpoints import endpoint
+from engine.sink import Sink
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+from queue_rig import ACCOUNTS, Rig, config, read_lines, wait_for
+
+CREDIT = 16
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(in_hands_max=CREDIT)]) as made:
+        yield made
+
+
+def effects(rig: Rig) -> list[dict[str, object]]:
+    return read_lines(rig.folder / "effects.jsonl")
+
+
+def test_workers_killed_at_any_moment_lose_nothing(rig: Rig) -> None:
+    workers = [rig.start_worker("queue_handlers:note") for _ in range(2)]
+    wait_for(lambda: len(rig.status().workers) == 2)
+    for round_ in range(4):
+        rig.publish(500)
+        done = rig.status().done
+        wait_for(lambda done=done: rig.status().done > done + 50)
+        victim = workers[round_ % 2]
+        victim.kill()
+        workers[round_ % 2] = rig.start_worker("queue_handlers:note")
+    rig.wait_idle()
+    counts = Counter(row["seq"] for row in effects(rig))
+    assert set(counts) == set(range(1, 2001))
+    assert sum(counts.values()) <= 2000 + 4 * CREDIT, "only what was in a killed worker's hands is done twice"
+    assert rig.letters() == []
+
+
+def test_a_killed_worker_is_noticed_long_before_its_lease(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=3600 * 10**9)]) as rig:
+        worker = rig.start_worker("queue_handlers:slow")
+        rig.publish(3)
+        wait_for(lambda: effects(rig))
+        worker.kill()
+        wait_for(lambda: not rig.status().workers, 5)
+        rig.start_worker("queue_handlers:note")
+        rig.wait_idle()
+        assert {row["seq"] for row in effects(rig)} == {1, 2, 3}
+
+
+def test_a_stopped_worker_hoards_no_more_than_its_credit_and_others_do_its_jobs(rig: Rig) -> None:
+    stopped = rig.start_worker("queue_handlers:note")
+    wait_for(lambda: rig.status().workers)
+    stopped.send_signal(signal.SIGSTOP)
+    rig.publish(1000)
+    (held,) = wait_for(lambda: [w for w in rig.status().workers if w.in_flight])
+    assert held.in_flight <= CREDIT
+    rig.start_worker("queue_handlers:note")
+    wait_for(lambda: rig.status().acked_through == 1000)
+    assert {row["seq"] for row in effects(rig)} == set(range(1, 1001))
+    stopped.send_signal(signal.SIGCONT)
+    wait_for(lambda: all(w.in_flight == 0 for w in rig.status().workers))
+    rig.publish(10)
+    rig.wait_idle()
+    assert len(effects(rig)) <= 1010 + CREDIT
+    assert rig.letters() == []
+
+
+def test_a_job_that_kills_its_workers_is_given_up_and_takes_no_other_with_it(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(max_attempts=2)]) as rig:
+        rig.publish(20)
+        lives = 0
+        while not rig.status().dead:
+            lives += 1
+            assert lives <= 4, "two attempts are counted, and one may be needed to find out which job it is"
+            worker = rig.start_worker("queue_handlers:die_on_5")
+            wait_for(lambda worker=worker: rig.status().dead or worker.poll() is not None)
+            wait_for(lambda: rig.status().dead or not rig.status().workers)
+        rig.start_worker("queue_handlers:die_on_5")
+        rig.wait_idle()
+        (letter,) = rig.letters()
+        assert (letter.seq, letter.reason) == (5, "lease_exhausted")
+        assert {row["seq"] for row in effects(rig)} == set(range(1, 21))
+
+
+def test_one_percent_poison_killed_workers_and_a_queue_that_restarts_each_effect_is_there_once(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(in_hands_max=CREDIT, max_attempts=3)]) as rig:
+        options = ("--processed", "effects.db")
+        workers = [rig.start_worker("queue_handlers:effect_once", *options) for _ in range(2)]
+        wait_for(lambda: len(rig.status().workers) == 2)
+        for round_ in range(3):
+            rig.publish(400)
+            done = rig.status().done
+            wait_for(lambda done=done: rig.status().done > done + 20)
+            if round_ == 1:
+                rig.restart_queue()
+            else:
+                workers[0].kill()
+                workers[0] = rig.start_worker("queue_handlers:effect_once", *options)
+        rig.wait_idle()
+        with sqlite3.connect(rig.folder / "effects.db") as db:
+            rows = db.execute("SELECT seq FROM effects ORDER BY seq").fetchall()
+        db.close()
+        assert [seq for (seq,) in rows] == list(range(1, 1201))
+        assert sorted(letter.seq for letter in rig.letters()) == list(range(100, 1201, 100))
+
+
+def test_order_is_kept_per_key_while_workers_are_killed(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(order_by="account", in_hands_max=CREDIT)]) as rig:
+        workers = [rig.start_worker("queue_handlers:note") for _ in range(2)]
+        wait_for(lambda: len(rig.status().workers) == 2)
+        rig.publish(700)
+        for i in range(2):
+            done = rig.status().done
+            wait_for(lambda done=done: rig.status().done > done + 50)
+            workers[i].kill()
+            workers[i] = rig.start_worker("queue_handlers:note")
+        rig.wait_idle()
+        for account in range(ACCOUNTS):
+            seqs = [row["seq"] for row in effects(rig) if row["account"] == f"A{account}"]
+            assert seqs == sorted(seqs)
+        assert {row["seq"] for row in effects(rig)} == set(range(1, 701))
+
+
+def test_dead_letters_wait_for_a_sink_that_is_away_and_no_job_is_forgotten(rig: Rig) -> None:
+    rig.sink.stop()
+    rig.start_worker("queue_handlers:poison_every_10")
+    rig.publish(50)
+    wait_for(lambda: rig.status().done == 45 and rig.status().dead == 5)
+    assert rig.status().acked_through == 9, "a dead job is not done before its letter is safe"
+    rig.queue.stop()  # even if the queue dies now
+    rig.sink = Sink(rig.context, endpoint(rig.base, "sink"), rig.letters_path)
+    rig.sink.start()
+    rig.queue = rig._start_queue()
+    rig.wait_idle()
+    assert sorted(letter.seq for letter in rig.letters()) == [10, 20, 30, 40, 50]
+    assert Counter(row["seq"] for row in effects(rig)) == {seq: 1 for seq in range(1, 51) if seq % 10}

@@ -1,0 +1,211 @@
+"""The worker kit as processes: handlers of every kind, signals, exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from queue_rig import ROOT, Rig, config, read_lines, wait_for
+
+from engine.errors import SinkError, UsageError
+from engine.events import TradeExecuted
+from engine.processed import Processed
+from engine.worker import Worker, load_handler
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config()]) as made:
+        yield made
+
+
+def effects(rig: Rig) -> list[dict[str, object]]:
+    return read_lines(rig.folder / "effects.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [
+        ("queue_handlers:note", ()),
+        ("queue_handlers:note", ("--concurrency", "4")),
+        ("queue_handlers:note_async", ()),
+        ("queue_handlers:note_async", ("--concurrency", "16")),
+    ],
+)
+def test_a_handler_of_any_kind_does_every_job_once_and_sigterm_ends_it_with_0(
+    rig: Rig, handler: str, options: tuple[str, ...]
+) -> None:
+    rig.publish(300)
+    worker = rig.start_worker(handler, *options)
+    rig.wait_idle()
+    worker.terminate()
+    _, errors = worker.communicate(timeout=10)
+    assert (worker.returncode, errors) == (0, "")
+    assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 301))
+
+
+def test_sigterm_finishes_the_job_in_hand_and_others_get_the_rest(rig: Rig) -> None:
+    worker = rig.start_worker("queue_handlers:slow")
+    rig.publish(30)
+    wait_for(lambda: effects(rig))
+    worker.terminate()
+    assert worker.wait(10) == 0
+    begun = len(effects(rig))
+    assert begun < 10
+    status = rig.status()
+    assert (status.done, status.in_flight) == (begun, 0)
+    rig.start_worker("queue_handlers:note")
+    rig.wait_idle()
+    assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 31))
+
+
+def test_ctrl_c_ends_it_with_130(rig: Rig) -> None:
+    worker = rig.start_worker("queue_handlers:note")
+    wait_for(lambda: rig.status().workers)
+    worker.send_signal(signal.SIGINT)
+    _, errors = worker.communicate(timeout=10)
+    assert (worker.returncode, errors) == (130, "")
+
+
+@pytest.mark.parametrize("handler", ["queue_handlers:hang_on_5", "queue_handlers:hang_on_5_async"])
+def test_a_handler_that_hangs_is_cut_at_the_lease_and_others_go_on(tmp_path: Path, handler: str) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=2)]) as rig:
+        rig.publish(20)
+        rig.start_worker(handler)
+        rig.wait_idle()
+        (letter,) = rig.letters()
+        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 2)
+        assert sorted({row["seq"] for row in effects(rig)}) == list(range(1, 21))
+
+
+def test_a_handler_cut_in_a_thread_fails_and_the_thread_goes_on(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=1)]) as rig:
+        rig.publish(20)
+        rig.start_worker("queue_handlers:hang_on_5", "--concurrency", "2")
+        rig.wait_idle()
+        (letter,) = rig.letters()
+        assert (letter.seq, letter.reason) == (5, "lease_exhausted")
+
+
+def test_effects_through_the_processed_table_happen_once(rig: Rig) -> None:
+    rig.publish(400)
+    for _ in range(2):
+        rig.start_worker("queue_handlers:effect_once", "--processed", "effects.db")
+    rig.wait_idle()
+    with sqlite3.connect(rig.folder / "effects.db") as db:
+        rows = db.execute("SELECT seq, trade_id FROM effects ORDER BY seq").fetchall()
+    db.close()
+    assert rows == [(seq, f"T{seq}") for seq in range(1, 401)]
+    assert sorted(letter.seq for letter in rig.letters()) == [100, 200, 300, 400]
+
+
+# --- what cannot work says so in one line
+
+
+def run_worker(folder: Path, handler: str, *options: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from engine.cli.main import main; sys.exit(main())"
+    words = ["worker", "--queue", "q", "--handler", handler, "--connect", f"ipc://{folder}", *options]
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("handler", "says"),
+    [
+        ("no_such_package:handle", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("queue_handlers:missing", "has no attribute 'missing'"),
+        ("queue_handlers:NOT_A_FUNCTION", "is a int; expected a function"),
+        ("queue_handlers", "expected package.module:function"),
+        ("broken_module:handle", "ZeroDivisionError: division by zero"),
+        ("syntax_module:handle", "SyntaxError"),
+    ],
+)
+def test_a_handler_that_cannot_be_imported_is_exit_2_with_its_own_error(
+    tmp_path: Path, handler: str, says: str
+) -> None:
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    (tmp_path / "syntax_module.py").write_text("def handle(:\n")
+    done = run_worker(tmp_path, handler)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_without_an_engine_it_is_exit_1_in_time(tmp_path: Path) -> None:
+    done = run_worker(tmp_path, "queue_handlers:noop", "--wait", "200ms")
+    assert done.returncode == 1
+    assert "riskwire serve" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_handler_in_the_current_directory_is_found(rig: Rig) -> None:
+    (rig.folder / "my_handlers.py").write_text("def handle(event, context):\n    print(event.trade_id, flush=True)\n")
+    rig.publish(1)
+    worker = rig.start_worker("my_handlers:handle")
+    rig.wait_idle()
+    worker.terminate()
+    assert worker.communicate(timeout=10)[0] == "T1\n"
+
+
+def test_a_function_with_the_wrong_arguments_is_refused_before_it_gets_a_job() -> None:
+    with pytest.raises(UsageError, match=r"does not take \(event, context\)"):
+        load_handler("operator:neg")
+    with pytest.raises(UsageError, match="concurrency 0"):
+        Worker("q", print, "inproc://x", concurrency=0)
+
+
+# --- the processed table
+
+
+def trade(trade_id: str) -> TradeExecuted:
+    from decimal import Decimal
+
+    return TradeExecuted(trade_id, "BTC", Decimal(1), Decimal(1), "buy", 1)
+
+
+def test_an_effect_that_raises_is_rolled_back_and_can_happen_later(tmp_path: Path) -> None:
+    processed = Processed(tmp_path / "p.db")
+    processed.db.execute("CREATE TABLE effects (seq INTEGER)")
+
+    def fail_half_way() -> None:
+        with processed.once("q", 1, trade("T1")) as db:
+            assert db is not None
+            db.execute("INSERT INTO effects VALUES (1)")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        fail_half_way()
+    for expected in (True, False):
+        with processed.once("q", 1, trade("T1")) as db:
+            assert (db is not None) is expected
+            if db is not None:
+                db.execute("INSERT INTO effects VALUES (1)")
+    assert processed.db.execute("SELECT count(*) FROM effects").fetchone() == (1,)
+    processed.close()
+
+
+def test_another_queue_and_another_journals_event_of_the_same_seq_are_not_mistaken(tmp_path: Path) -> None:
+    processed = Processed(tmp_path / "p.db")
+    for queue, event in [("q", trade("T1")), ("other", trade("T1")), ("q", trade("T2"))]:
+        with processed.once(queue, 1, event) as db:
+            assert db is not None
+    processed.close()
+
+
+def test_a_file_that_cannot_hold_the_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "junk.db"
+    path.write_text("junk " * 100)
+    with pytest.raises(SinkError, match=r"junk\.db"):
+        _ = Processed(path).db

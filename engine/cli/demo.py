@@ -35,7 +35,7 @@ def demo(as_json: bool, keep: str | None, **shape: Any) -> int:
         if as_json:
             print_json(summary.to_json())
         else:
-            print_demo(session, summary)
+            print_demo(session, summary, stays=keep is not None)
             print_files(folder if keep else None)
     return end(summary)
 
@@ -61,8 +61,11 @@ def make_and_replay(folder: Path, shape: dict[str, Any]) -> tuple[SyntheticSessi
         return session, run_replay(options)
 
 
-def print_demo(session: SyntheticSession, summary: Summary) -> None:
-    """Print the day: positions and P&L, alerts, what was refused and why, and the rate."""
+def print_demo(session: SyntheticSession, summary: Summary, stays: bool) -> None:
+    """Print the day: positions and P&L, alerts, what was refused and why, and the rate.
+
+    stays: the dead-letter file is still there afterwards.
+    """
     from engine.cli.report import (
         print_accounts,
         print_alert_frames,
@@ -78,9 +81,9 @@ def print_demo(session: SyntheticSession, summary: Summary) -> None:
     headline("Alerts")
     print_alert_frames(summary.alert_frames, summary.alerts)
     headline("Refused")
-    print_refused(summary.reasons)
+    print_refused(summary.reasons, summary.dead_letters_path)
     headline("The replay")
-    print_summary(summary.to_json())
+    print_summary(summary.to_json() if stays else {**summary.to_json(), "dead_letters_path": None})
     print_line(
         f"{session.rogue} is the rogue trader; {session.busts} trades were busted, {session.corrects} corrected."
     )

@@ -69,6 +69,6 @@ def print_report(summary: Summary) -> None:
         print_alert_frames(summary.alert_frames, summary.alerts)
         print_line()
     if summary.reasons:
-        print_refused(summary.reasons)
+        print_refused(summary.reasons, summary.dead_letters_path)
         print_line()
     print_summary(summary.to_json())

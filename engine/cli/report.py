@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.output import Table, count_of, grouped, paint, print_line, print_pairs
@@ -18,6 +19,7 @@ EXACT = Context(prec=80)
 MONEY_PLACES = 2
 PRICE_PLACES = 4
 ALERTS_EACH_END = 5
+EXAMPLE_MAX = 100
 NS_PER_S = 1_000_000_000
 
 
@@ -166,15 +168,29 @@ def print_alert_counts(frames: Iterable[bytes]) -> None:
     table.print()
 
 
-def print_refused(counts: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
-    """Print what was refused by reason, most frequent first, each with an example of its error."""
+def print_refused(counts: Mapping[str, int], dead_letters: str | Path) -> None:
+    """Print what was refused by reason, most frequent first, each with an example from the dead-letter file."""
     if not counts:
         print_line("nothing was refused")
         return
-    table = Table("reason", ">count", "for example")
+    table = Table("refused", ">count", "for example")
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        table.add(reason, f"{count:,}", (examples or {}).get(reason, ""))
+        table.add(reason, f"{count:,}", example_of(reason, dead_letters))
+    table.total("total", f"{sum(counts.values()):,}", "")
     table.print()
+
+
+def example_of(reason: str, dead_letters: str | Path) -> str:
+    """Return where and why something was refused for a reason: the first such dead letter of a file."""
+    from engine.deadletters import DeadLetterStore, LetterFilter
+
+    with DeadLetterStore(dead_letters, read_only=True) as store:
+        letters = store.list(LetterFilter(reason=reason), limit=1)
+    if not letters:
+        return ""
+    place = f"{Path(letters[0].source).name} {letters[0].unit} {letters[0].position}: " if letters[0].unit else ""
+    text = place + letters[0].error
+    return text if len(text) <= EXAMPLE_MAX else text[: EXAMPLE_MAX - 3] + "..."
 
 
 def print_summary(summary: Row) -> None:
@@ -193,9 +209,9 @@ def print_summary(summary: Row) -> None:
 
 
 def dead_letters_text(summary: Row) -> str:
-    """Return how many dead letters there were and how to see them."""
+    """Return how many dead letters there were and, where their file stays, how to see them."""
     count = summary["dead_letters"]
-    path = summary["dead_letters_path"]
+    path = summary.get("dead_letters_path")
     return f"{count:,}" + (f" (riskwire dlq list {path})" if count and path else "")
 
 

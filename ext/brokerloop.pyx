@@ -341,7 +341,7 @@ cdef class BrokerLoop:
             return NULL
         try:
             name = (<const char*>text)[:hello.text_length].decode("utf-8")
-            source = Source(name, hello.incarnation, self.sequencer.names_max)
+            source = Source(name, hello.incarnation)
         except UnicodeDecodeError:
             return NULL
         except BaseException as problem:

@@ -113,7 +113,6 @@ cdef class Source:
     """One incarnation of a publisher: its names and counts."""
     cdef SourceState state
     cdef readonly str name
-    cdef readonly uint32_t ids_max
 
 @cython.final
 cdef class Sequencer:
@@ -127,6 +126,7 @@ cdef class Sequencer:
     cdef NameTable strategies
     cdef Bytes units                # Units per symbol id
     cdef readonly uint32_t names_max
+    cdef readonly uint32_t ids_max  # the highest name id a publisher may use
     cdef NameTable rates            # currencies that the limits in force can convert; None: no limits yet
     cdef object check_limits        # bytes of JSON -> canonical bytes; raises ValueError
     cdef dict canonical             # record index -> canonical limits of the current frame

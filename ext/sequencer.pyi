@@ -8,8 +8,7 @@ DETAILS: Final[dict[int, str]]
 
 class Source:
     name: str
-    ids_max: int
-    def __init__(self, name: str, incarnation: int, ids_max: int = ...) -> None: ...
+    def __init__(self, name: str, incarnation: int) -> None: ...
     @property
     def incarnation(self) -> int: ...
     @property
@@ -23,6 +22,7 @@ class Sequencer:
     instruments: Instruments
     names: tuple[NameTable, ...]
     names_max: int
+    ids_max: int
     messages: dict[int, str]
     accepted: int
     duplicates: int

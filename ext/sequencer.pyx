@@ -216,10 +216,9 @@ cdef int grow_source(SourceState* s, int kind, uint32_t least) noexcept nogil:
 
 
 cdef class Source:
-    def __cinit__(self, name, uint64_t incarnation, uint32_t ids_max=1_000_000):
+    def __cinit__(self, name, uint64_t incarnation):
         cdef int kind
         self.name = name
-        self.ids_max = ids_max
         self.state.incarnation = incarnation
         for kind in range(NAME_KINDS):
             if grow_source(&self.state, kind, 0) < 0:
@@ -273,6 +272,8 @@ cdef class Sequencer:
         self.names = tuple(NameTable() for _ in range(NAME_KINDS))
         self.symbols, self.accounts, self.venues, self.strategies = self.names
         self.names_max = names_max
+        # A publisher also numbers names that are refused; what it may define is bounded all the same.
+        self.ids_max = 2 * min(names_max, 1 << 30) + 1024
         self.check_limits = check_limits
         self.canonical = {}
         self.messages = {}
@@ -386,8 +387,8 @@ cdef class Sequencer:
             d = <const Definition*>(view.definitions + at)
             text = view.definitions + at + sizeof(Definition)
             at += sizeof(Definition) + ((<size_t>d.length + 3) & ~<size_t>3)
-            # Ids are dense, so one beyond the names there can be is one name too many (judged per record).
-            if d.id > self.names_max:
+            # Ids are dense, so far beyond the names there can be is one name too many (judged per record).
+            if d.id > self.ids_max:
                 continue
             if d.id >= source.capacity[d.kind] and grow_source(source, d.kind, d.id) < 0:
                 return -1
@@ -417,7 +418,7 @@ cdef class Sequencer:
         work.local[kind] = local
         if local == 0:
             return DETAIL_NAME_MISSING + kind if required else DETAIL_NONE
-        if local > self.names_max:
+        if local > self.ids_max:
             work.detail = DETAIL_NAME_MANY + kind
             return DETAIL_NONE
         if local >= source.capacity[kind]:

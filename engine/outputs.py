@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
+from ext.report import ALERT_FIELDS, POSITION_FIELDS, alerts_to_jsonl
+from ext.risk import RiskCore
 
-from engine.alertframes import alert_line, decode_alerts
+from engine.alertframes import decode_alerts
 from engine.errors import OutputError
 
-POSITION_COLUMNS: Final = (
-    "account",
-    "symbol",
-    "quantity",
-    "avg_price",
-    "realized_pnl",
-    "unrealized_pnl",
-    "fees",
-    "last_price",
-    "trades",
-)
-ALERT_COLUMNS: Final = (
-    "alert_no",
-    "seq",
-    "limit_id",
-    "kind",
-    "severity",
-    "account",
-    "symbol",
-    "venue",
-    "strategy",
-    "value",
-    "threshold",
-    "utilization",
-    "trade_id",
-    "executed_at",
-)
 POSITION_FORMATS: Final = (".json", ".csv", ".parquet")
 ALERT_FORMATS: Final = (".jsonl", ".parquet")
 PARQUET_ROWS: Final = 65_536
@@ -73,7 +46,7 @@ class OutputFile:
             raise OutputError(f"{path}: {what} cannot be written: {problem.strerror}; choose another path") from None
         self._temporary: Path | None = temporary
 
-    def write(self, fill: Callable[[IO[bytes]], None]) -> None:
+    def write(self, fill: Callable[[IO[bytes]], object]) -> None:
         """Fill the file and put it in its place. Raises OutputError where the disk does not take it."""
         assert self._temporary is not None, "written before"
         try:
@@ -101,45 +74,23 @@ def alerts_file(path: str | Path) -> OutputFile:
     return OutputFile(path, "alerts", ALERT_FORMATS)
 
 
-def write_positions(file: OutputFile, rows: Sequence[Row]) -> None:
-    """Write position rows (decimals as text, sorted) in the file's format."""
+def write_positions(file: OutputFile, core: RiskCore) -> None:
+    """Write a core's positions in the file's format."""
     if file.format == ".json":
-        file.write(lambda out: _write_json(out, rows))
+        file.write(lambda out: out.write(core.positions_json()))
     elif file.format == ".csv":
-        file.write(lambda out: _write_csv(out, rows))
+        file.write(lambda out: out.write(core.positions_csv()))
     else:
-        file.write(lambda out: _write_parquet(out, POSITION_COLUMNS, [rows], {"trades"}))
+        file.write(lambda out: _write_parquet(out, POSITION_FIELDS, [core.positions()], {"trades"}))
 
 
 def write_alerts(file: OutputFile, frames: Iterable[bytes]) -> None:
     """Write alerts, given as alert frames in order, in the file's format."""
     if file.format == ".jsonl":
-        file.write(lambda out: _write_alert_lines(out, frames))
+        file.write(lambda out: out.writelines(map(alerts_to_jsonl, frames)))
     else:
         batches = ([msgspec.to_builtins(alert) for alert in decode_alerts(frame)] for frame in frames)
-        file.write(lambda out: _write_parquet(out, ALERT_COLUMNS, batches, {"alert_no", "seq", "executed_at"}))
-
-
-def _write_json(out: IO[bytes], rows: Sequence[Row]) -> None:
-    encode = msgspec.json.Encoder(decimal_format="string").encode
-    out.write(b"[")
-    for number, row in enumerate(rows):
-        out.write((b",\n" if number else b"\n") + encode(row))
-    out.write(b"\n]\n")
-
-
-def _write_csv(out: IO[bytes], rows: Sequence[Row]) -> None:
-    text = io.TextIOWrapper(out, "utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(POSITION_COLUMNS)
-    writer.writerows([row[column] for column in POSITION_COLUMNS] for row in rows)
-    text.flush()
-    text.detach()
-
-
-def _write_alert_lines(out: IO[bytes], frames: Iterable[bytes]) -> None:
-    for frame in frames:
-        out.write(b"".join(map(alert_line, decode_alerts(frame))))
+        file.write(lambda out: _write_parquet(out, ALERT_FIELDS, batches, {"alert_no", "seq", "executed_at"}))
 
 
 def _write_parquet(

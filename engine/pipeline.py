@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmq
+from ext.risk import RiskCore
 
 from engine.broker import Broker, BrokerSettings
 from engine.config import EngineConfig
@@ -22,7 +23,6 @@ from engine.sink import Sink
 from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
 from ext.records import REASONS
-from ext.risk import RiskCore
 from ext.sequencer import Source
 
 OWN_SOURCE: Final = "riskwire"
@@ -38,12 +38,6 @@ def default_dead_letters(journal: str | Path | None) -> Path:
     fd, path = tempfile.mkstemp(prefix="riskwire-dead-letters-", suffix=".db")
     os.close(fd)
     return Path(path)
-
-
-def unique_base(transport: str = "inproc", folder: str | Path | None = None) -> str:
-    """Return a base nobody else uses: `inproc://…`, or `ipc://` in a folder."""
-    name = f"rw-{uuid.uuid4().hex[:12]}"
-    return f"inproc://{name}" if transport == "inproc" else f"ipc://{Path(folder or tempfile.gettempdir()) / name}"
 
 
 class Pipeline:

@@ -7,13 +7,17 @@ journals them, the consumer applies and judges them. What connects the last thre
 from __future__ import annotations
 
 import queue
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from ext.risk import RiskCore
 
 from engine.config import LimitSet, check_currencies, load_instruments, load_limits, load_opening
 from engine.deadletters import DeadLetterStore
@@ -23,11 +27,11 @@ from engine.feedsource import FrameSource, open_source
 from engine.firstevents import InForce, first_events
 from engine.journal import open_journal
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
-from engine.pipeline import Pipeline, default_dead_letters, unique_base
+from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
+from ext.consumer import preset_limits
 from ext.journal import Journal
 from ext.records import MAX_FRAME_RECORDS, Frame
-from ext.risk import RiskCore
 
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
@@ -76,7 +80,7 @@ class Summary:
     """What a replay did. The first ten fields are the keys of `replay --json` (DESIGN section 9).
 
     interrupted: Ctrl-C ended it before the feed's end. reasons: dead letters of this run by reason.
-    positions: rows as in the positions file. alerts_by_severity: of this run. alert_frames: this run's alerts.
+    core: the state at the end, to ask for more.
     """
 
     trades_read: int
@@ -91,8 +95,22 @@ class Summary:
     dead_letters_path: str
     interrupted: bool
     reasons: dict[str, int]
-    positions: list[dict[str, Any]]
-    alert_frames: list[bytes]
+    core: RiskCore
+    first_alert_no: int
+
+    @property
+    def positions(self) -> list[dict[str, Any]]:
+        """Position rows as in the positions file."""
+        return self.core.positions()
+
+    @property
+    def alert_frames(self) -> Iterator[bytes]:
+        """The alerts of this run, as frames for `engine.alertframes.decode_alerts`."""
+        first_no = self.first_alert_no
+        while first_no <= len(self.core.alerts):
+            frame = self.core.alerts.frame(first_no)
+            yield frame
+            first_no += len(Frame(frame, False))
 
     def to_json(self) -> dict[str, Any]:
         """Return exactly what `replay --json` prints."""
@@ -136,7 +154,7 @@ def run_replay(options: ReplayOptions) -> Summary:
         run = _Run(options, given, source, stack)
         summary = run.run()
         if files.positions is not None:
-            write_positions(files.positions, summary.positions)
+            write_positions(files.positions, summary.core)
         if files.alerts is not None:
             write_alerts(files.alerts, summary.alert_frames)
         return summary
@@ -194,6 +212,15 @@ def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
     return journal
 
 
+def _make_base(transport: str, stack: ExitStack) -> str:
+    """Return a base that nobody else uses; an ipc folder goes when the replay ends."""
+    if transport == "inproc":
+        return f"inproc://replay-{uuid.uuid4().hex}"
+    if transport != "ipc":
+        raise UsageError(f"transport: expected inproc or ipc, found {transport!r}")
+    return f"ipc://{stack.enter_context(tempfile.TemporaryDirectory(prefix='riskwire-'))}"
+
+
 class _Run:
     """One replay: its parts, and what it counts."""
 
@@ -207,9 +234,9 @@ class _Run:
         self.letters_before = _counts(self.dead_letters)
         core = RiskCore()
         if source.preset_limits is not None:
-            core.preset_limits(source.preset_limits.to_json())
+            preset_limits(core, source.preset_limits.to_json())
         self.pipeline = Pipeline(
-            unique_base(options.transport),
+            _make_base(options.transport, stack),
             self.journal,
             dead_letters=self.dead_letters,
             announce=False,
@@ -272,8 +299,8 @@ class _Run:
             dead_letters_path=str(self.dead_letters),
             interrupted=interrupted,
             reasons=_difference(_counts(self.dead_letters), self.letters_before),
-            positions=core.positions(),
-            alert_frames=list(_alert_frames(core, first_no)),
+            core=core,
+            first_alert_no=first_no,
         )
 
 
@@ -404,13 +431,6 @@ def _wait_judged(pipeline: Pipeline, seq: int) -> bool:
             if interrupted:
                 raise
             interrupted = True
-
-
-def _alert_frames(core: RiskCore, first_no: int) -> Iterator[bytes]:
-    while first_no <= len(core.alerts):
-        frame = core.alerts.frame(first_no)
-        yield frame
-        first_no += len(Frame(frame, False))
 
 
 def _counts(path: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+from ext.risk import RiskCore
 
 from engine import control
 from engine.config import (
@@ -34,7 +35,6 @@ from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
 from ext.records import Frame
-from ext.risk import RiskCore
 
 __all__ = [
     "ROLES",

@@ -26,6 +26,7 @@ cdef enum HaltReason:
     HALT_MEMORY = 1
     HALT_CORE_GAP = 2               # the core refused a frame for a gap that this loop should have filled
     HALT_CORE_ERROR = 3             # a Python error inside the core, kept there
+    HALT_CORE_CORRUPT = 5           # an id that nothing defined, a wrong kind
     HALT_EPOCH = 4                  # the broker lost what was applied here
 
 cdef struct Topic:
@@ -37,6 +38,8 @@ cdef class ConsumerLoop:
     cdef AlertLog log               # the core's
     cdef object on_refused          # (frame bytes, [(seq, reason number)]) under the GIL
     cdef object on_kill             # (frame bytes) under the GIL: a frame that holds KillSwitch events; or None
+    cdef object on_stop             # () under the GIL when limits have stopped somebody; or None
+    cdef size_t kills_done          # bytes of core.judge.kills told of
     cdef object on_tick             # () under the GIL every heartbeat_ns while ticking is set
     cdef public bint ticking
     cdef int64_t tick_at_ns
@@ -91,6 +94,7 @@ cdef class ConsumerLoop:
     cdef void hand_on(self, const FrameView* view) noexcept nogil
     cdef void report_refused(self, const FrameView* view) noexcept with gil
     cdef void report_kills(self, const FrameView* view) noexcept with gil
+    cdef void report_stops(self) noexcept with gil
     cdef void report_applied(self) noexcept with gil
     cdef void send_alerts(self) noexcept nogil
     cdef void beat(self, int64_t now_ns) noexcept nogil

@@ -24,6 +24,7 @@ class ConsumerLoop:
         topics: Mapping[tuple[int, int], bytes],
         on_refused: Callable[[bytes, Sequence[tuple[int, int]]], None],
         on_kill: Callable[[bytes], Iterable[tuple[bytes, bytes]]] | None = None,
+        on_stop: Callable[[], None] | None = None,
         on_tick: Callable[[], None] | None = None,
         check_crc: bool = True,
         heartbeat_ns: int = 200_000_000,
@@ -37,4 +38,5 @@ class ConsumerLoop:
     @property
     def state_name(self) -> str: ...
 
+def preset_limits(core: RiskCore, source: bytes) -> None: ...
 def frames_with(journal: Journal, types: Iterable[int]) -> list[int]: ...

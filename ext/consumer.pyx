@@ -19,7 +19,7 @@ from ext.journal cimport Journal
 from ext.records cimport (
     EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, Record, bytes_free, frame_open,
 )
-from ext.risk cimport Refusal, RiskCore
+from ext.risk cimport CORE_CORRUPT, CORE_GAP, CORE_PYTHON, Refusal, RiskCore
 from ext.sequencer cimport (
     CONTROL_BYTES, CONTROL_FETCH, CONTROL_FETCHED, CONTROL_HEARTBEAT, CONTROL_MAGIC, CONTROL_VERSION, Control,
 )
@@ -29,6 +29,7 @@ HALTS = {
     HALT_MEMORY: "out of memory while applying a frame",
     HALT_CORE_GAP: "the core refused a frame for a gap; this is a defect of riskwire",
     HALT_CORE_ERROR: "the core could not apply an event",
+    HALT_CORE_CORRUPT: "the broker gave a frame that no broker makes",
     HALT_EPOCH: "the broker started a new epoch that ends before what was applied here",
 }
 
@@ -47,6 +48,14 @@ cdef inline bint is_control(const uint8_t* data, size_t size, uint8_t kind) noex
     cdef const Control* control = <const Control*>data
     return (size >= CONTROL_BYTES and control.magic == CONTROL_MAGIC and control.version == CONTROL_VERSION
             and control.type == kind)
+
+
+cdef int halt_reason(int status) noexcept nogil:
+    if status == CORE_GAP:
+        return HALT_CORE_GAP
+    if status == CORE_PYTHON:
+        return HALT_CORE_ERROR
+    return HALT_CORE_CORRUPT if status == CORE_CORRUPT else HALT_MEMORY
 
 
 cdef inline void fill_control(Control* control, uint8_t kind, uint64_t epoch, uint64_t a, uint64_t b,
@@ -69,11 +78,12 @@ cdef class ConsumerLoop:
     on_refused: called with (frame bytes, [(seq, reason number)]) for what the core refused in the sequence.
     on_kill: called with the bytes of a frame that holds KillSwitch events once it is applied; None: not called.
     check_crc: verify the CRC of every frame (over inproc the bytes never left this process).
+    on_stop: called once with nothing when limits have stopped somebody (``core.kills()`` says whom); None: not called.
     on_tick: called every heartbeat_ns while ``ticking`` is set, for work of the callbacks that waits on others.
     heartbeat_ns: how long the alerts socket may be silent; retry_ns: when to repeat a fetch that nobody answered.
     """
 
-    def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_tick=None, bint check_crc=True,
+    def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_stop=None, on_tick=None, bint check_crc=True,
                  int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000):
         from collections import deque
 
@@ -81,6 +91,7 @@ cdef class ConsumerLoop:
         self.log = core.alerts
         self.on_refused = on_refused
         self.on_kill = on_kill
+        self.on_stop = on_stop
         self.on_tick = on_tick
         self.check_crc = check_crc
         self.heartbeat_ns = heartbeat_ns
@@ -376,7 +387,7 @@ cdef class ConsumerLoop:
     cdef void apply(self, const FrameView* view) noexcept nogil:
         cdef int status = self.core.apply_frame(view)
         if status != 0:
-            self.halt(HALT_MEMORY if status == -1 else HALT_CORE_GAP if status == -2 else HALT_CORE_ERROR)
+            self.halt(halt_reason(status))
             return
         self.frames += 1
         self.hand_on(view)
@@ -388,6 +399,8 @@ cdef class ConsumerLoop:
         cdef int64_t now
         if self.core.refusals.size > self.refusals_done:
             self.report_refused(view)
+        if self.core.judge.kills.size > self.kills_done:
+            self.report_stops()
         if self.alerts == NULL:
             return
         for i in range(view.header.record_count):
@@ -417,6 +430,11 @@ cdef class ConsumerLoop:
             for topic, body in self.on_kill((<const char*>view.header)[:view.size]):
                 send_bytes(self.alerts, <const char*>topic, len(topic), ZMQ_SNDMORE | ZMQ_DONTWAIT)
                 send_bytes(self.alerts, <const char*>body, len(body), ZMQ_DONTWAIT)
+
+    cdef void report_stops(self) noexcept with gil:
+        self.kills_done = self.core.judge.kills.size
+        if self.on_stop is not None:
+            self.on_stop()
 
     cdef void report_applied(self) noexcept with gil:
         done = self.on_applied
@@ -455,6 +473,13 @@ cdef class ConsumerLoop:
         send_bytes(self.alerts, b"heartbeat", 9, ZMQ_SNDMORE | ZMQ_DONTWAIT)
         send_bytes(self.alerts, &control, CONTROL_BYTES, ZMQ_DONTWAIT)
         self.beat_at_ns = now
+
+
+def preset_limits(RiskCore core not None, bytes source):
+    """Put limits (canonical JSON) in force in a core that has applied nothing yet, without an event of their own."""
+    if core.applied_seq:
+        raise ValueError(f"limits can be preset before the first event; the core has applied {core.applied_seq}")
+    core.change_limits(source, 0)
 
 
 def frames_with(Journal journal not None, types):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import sessions
+
 from engine.broker import check_limits
 from engine.codec import EventDecoder
 from engine.events import Event
@@ -10,9 +14,6 @@ from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
 from ext.records import REASONS, Frame
 from ext.sequencer import Sequencer, Source
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from strategies import sessions
 
 SIZES = st.lists(st.integers(1, 70), min_size=1, max_size=6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from engine.cli.options import SECONDS, connect_option, wait_option
+from engine.cli.options import engine_options, is_insecure
 
 PROMPT_STOP = 2  # the second Ctrl-C does not wait for what is in hand
 
@@ -14,15 +14,12 @@ PROMPT_STOP = 2  # the second Ctrl-C does not wait for what is in hand
 @click.option("--handler", required=True, metavar="PACKAGE.MODULE:FUNCTION", help="Called with (event, context).")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Handlers at once.")
 @click.option("--processed", metavar="FILE.db", help="Where context.once keeps what took effect.")
-@click.option("--insecure", is_flag=True, help="Allow tcp:// beyond loopback.")
-@connect_option
-@wait_option
+@engine_options
 def worker(
     queue: str,
     handler: str,
     concurrency: int,
     processed: str | None,
-    insecure: bool,
     connect: str | None,
     wait: float,
 ) -> int:
@@ -43,7 +40,7 @@ def worker(
         concurrency=concurrency,
         processed=processed,
         wait_s=wait,
-        insecure=insecure,
+        insecure=is_insecure(),
     )
     interrupts = 0
 

@@ -48,6 +48,7 @@ cdef class CsvReader:
     cdef size_t mark                # the next one
     cdef size_t marked_to
     cdef bint at_end                # the source has been read to its end
+    cdef bint drained               # the last read gave less than it could: more may have to be waited for
     cdef bint finished              # nothing more to give
     cdef bint skipping              # inside a row beyond ROW_BYTES_MAX
     cdef bint non_ascii             # the window has bytes above 127

@@ -134,6 +134,7 @@ cdef class CsvReader:
         except EOFError as error:
             self.damage = str(error)
         self.window.size += got
+        self.drained = got < room
         if got == 0:
             self.at_end = True
             if self.damage is None and self.window.size and self.window.data[self.window.size - 1] != NEWLINE:
@@ -534,6 +535,8 @@ cdef class CsvReader:
             if status == ROW_END:
                 self.finished = True
                 self.add_damage()
+            elif self.drained and self.writer.builder.count and not self.at_end:
+                break               # a pipe may have nothing more for now: what is there goes out
             else:
                 self.refill()
         if self.flush_raw() < 0:

@@ -269,7 +269,8 @@ def peek(source: Input, size_bytes: int = 65536) -> Peeked:
     buffer = bytearray(size_bytes)
     filled = 0
     damage: InputDamaged | None = None
-    while filled < size_bytes:
+    # A pipe is not waited for once it has given a line.
+    while filled < size_bytes and not (source.total is None and b"\n" in buffer[:filled]):
         try:
             count = source.readinto(memoryview(buffer)[filled:])
         except InputDamaged as error:

@@ -241,6 +241,8 @@ class JsonSource:
     def fill(self, records_max: int, limit: int | None = None) -> bool:
         builder = self._writer.builder
         while len(builder) < records_max and builder.size_bytes < FRAME_BYTES_ENOUGH:
+            if self._pending is None and len(builder) and self._lines.would_wait:
+                return True
             raw = self._peek()
             if raw is None:
                 self._finish()

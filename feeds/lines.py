@@ -28,6 +28,7 @@ class Lines:
         self._at = 0
         self._searched = 0
         self._ended = False
+        self._drained = False
         self._chunk = memoryview(bytearray(CHUNK_BYTES))
 
     def next(self) -> bytes | None:
@@ -43,6 +44,11 @@ class Lines:
                 return self._take_long()
             self._read()
 
+    @property
+    def would_wait(self) -> bool:
+        """Whether the next line may have to be waited for: the last read of a pipe gave all there was."""
+        return self._drained and self._buffer.find(b"\n", self._at) < 0
+
     def _read(self) -> None:
         del self._buffer[: self._at]
         self._searched -= self._at
@@ -53,6 +59,7 @@ class Lines:
             self.damage = str(error)
             count = 0
         self._ended = count == 0
+        self._drained = 0 < count < CHUNK_BYTES
         self._buffer += self._chunk[:count]
 
     def _take(self, end: int, following: int) -> bytes:

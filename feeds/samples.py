@@ -42,7 +42,8 @@ id        = "prop-notional"           # the prop desks' money in one symbol
 kind      = "max_notional"
 per       = ["account", "symbol"]
 match     = { account = "PROP*" }
-threshold = "2000000"
+threshold = "3000000"
+clear_at  = 0.6
 
 [[limit]]
 id        = "fat-finger"              # one trade

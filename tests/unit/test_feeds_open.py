@@ -216,6 +216,26 @@ def test_a_pipe_is_read_with_an_unknown_size(tmp_path: Path) -> None:
         os.close(reading)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_a_pipe_has_given_goes_out_without_waiting_for_more(kind: str) -> None:
+    line = '{"trade_id":"T0","symbol":"S0","price":1,"volume":1,"side":"B","executed_at":1}\n'
+    first = lines_of(1) if kind == "csv" else line
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, first.encode())
+        with open_feed(f"/dev/fd/{reading}") as feed:
+            assert feed.next_frame() is not None
+            os.write(writing, first.encode()[-40:] if kind == "csv" else first.encode())
+            assert feed.next_frame() is not None
+            os.close(writing)
+            writing = -1
+            assert feed.next_frame() is None
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+
+
 def test_dead_letters_can_be_given_another_name(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(lines_of(1))

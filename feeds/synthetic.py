@@ -32,7 +32,7 @@ ROGUE_FROM, ROGUE_TO = 0.80, 0.97  # of the session
 ROGUE_SYMBOL = 2  # by popularity
 ROGUE_TRADES_MAX = 600
 ROGUE_LAST_STAND = 120  # trades in a row, within a second or two
-ROGUE_FALL = 0.06  # of the price, while he buys
+ROGUE_FALL = 0.12  # of the price, from then to the close
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +188,8 @@ def price_paths(random: np.random.Generator, symbol: Ints, executed_at: Ints, sy
 
 
 def let_fall(price: Ints, symbol: Ints, executed_at: Ints) -> None:
-    """The rogue's symbol falls while he buys, and stays there."""
-    progress = ((executed_at - OPEN_NS) / SESSION_NS - ROGUE_FROM) / (ROGUE_TO - ROGUE_FROM)
+    """The rogue's symbol falls while he buys, and goes on falling."""
+    progress = ((executed_at - OPEN_NS) / SESSION_NS - ROGUE_FROM) / (1.0 - ROGUE_FROM)
     rows = symbol == ROGUE_SYMBOL
     fallen = price[rows] * (1.0 - ROGUE_FALL * np.clip(progress[rows], 0.0, 1.0))
     price[rows] = np.maximum(1, fallen.astype(np.int64))
@@ -205,12 +205,12 @@ def balanced_sides(random: np.random.Generator, cell: Ints) -> Ints:
 
 
 def run_amok(random: np.random.Generator, rogue: Ints, side: Ints, volume: Ints, price: Ints) -> None:
-    """The rogue buys, in growing size, and some of his last prints are far off the market."""
+    """The rogue buys, in growing size, and some of his last prints are far above the market."""
     progress = np.linspace(0.0, 1.0, len(rogue))
     side[rogue] = np.where(random.random(len(rogue)) < 0.92, 1, -1)
     volume[rogue] = 100 + (progress**2 * 2400).astype(np.int64) // 100 * 100
     off = rogue[-8::2]
-    price[off] = (price[off] * 0.9).astype(np.int64)
+    price[off] = (price[off] * 1.1).astype(np.int64)
 
 
 def strategies(random: np.random.Generator, account: Ints, desks: list[str]) -> list[str]:

@@ -56,6 +56,7 @@ class RiskConsumer:
     context: the ZeroMQ context. base: the address of the engine whose events it follows.
     sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
+    on_kills: called in the consumer's thread with (seq, account or `*`, limit_id) of those that limits have stopped.
     count_after: refusals at or below this seq belong to an earlier run and are not counted (the sink knows them).
     """
 
@@ -67,6 +68,7 @@ class RiskConsumer:
         core: RiskCore | None = None,
         sink: str | None = None,
         announce: bool = True,
+        on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
         count_after: int = 0,
         events_hwm: int = EVENTS_HWM,
         alerts_hwm: int = ALERTS_HWM,
@@ -80,6 +82,7 @@ class RiskConsumer:
         self._sink_endpoint = sink
         self._sink: SinkClient | None = None
         self._count_after = count_after
+        self._on_kills, self._kills_told = on_kills, 0
         self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
         self._decoder = _CoreDecoder(self.core)
         self._waiting: list[tuple[int, Future[int]]] = []
@@ -92,6 +95,7 @@ class RiskConsumer:
             alert_topics(),
             self._on_refused,
             self._on_kill,
+            self._on_stop,
             self._on_tick,
             check_crc=not base.startswith("inproc://"),
             heartbeat_ns=int(heartbeat_s * 1e9),
@@ -277,6 +281,13 @@ class RiskConsumer:
         self._sink.poll()
         while self._sink.full and not self._sink.flush(0.1):
             continue
+
+    def _on_stop(self) -> None:
+        """Tell which accounts limits have stopped since the last time."""
+        kills = self.core.kills()
+        new, self._kills_told = kills[self._kills_told :], len(kills)
+        if self._on_kills is not None:
+            self._on_kills([(seq, account.decode(), limit_id.decode()) for seq, account, limit_id in new])
 
     def _on_tick(self) -> None:
         if self._sink is not None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +46,7 @@ class Pipeline:
     base: where they meet. journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
     consumers of this process). count_after: refusals in the sequence at or below this seq belong to an earlier run.
-    core: a RiskCore that is prepared already.
+    core: a RiskCore that is prepared already. on_kills: see RiskConsumer.
     Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
     """
 
@@ -62,6 +62,7 @@ class Pipeline:
         count_after: int = 0,
         context: zmq.Context[Any] | None = None,
         core: RiskCore | None = None,
+        on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         config = config or EngineConfig()
         self.base, self.journal = base, journal
@@ -92,6 +93,7 @@ class Pipeline:
             core=core,
             sink=own,
             announce=announce,
+            on_kills=on_kills,
             count_after=count_after,
             events_hwm=config.events_hwm,
             alerts_hwm=config.alerts_hwm,

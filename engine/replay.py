@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,16 +101,18 @@ class Summary:
     @property
     def positions(self) -> list[dict[str, Any]]:
         """Position rows as in the positions file."""
-        return self.core.positions()
+        rows: list[dict[str, Any]] = self.core.positions()
+        return rows
 
     @property
-    def alert_frames(self) -> Iterator[bytes]:
+    def alert_frames(self) -> list[bytes]:
         """The alerts of this run, as frames for `engine.alertframes.decode_alerts`."""
+        frames = []
         first_no = self.first_alert_no
         while first_no <= len(self.core.alerts):
-            frame = self.core.alerts.frame(first_no)
-            yield frame
-            first_no += len(Frame(frame, False))
+            frames.append(self.core.alerts.frame(first_no))
+            first_no += len(Frame(frames[-1], False))
+        return frames
 
     def to_json(self) -> dict[str, Any]:
         """Return exactly what `replay --json` prints."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ from engine import control
 from engine.config import (
     EngineConfig,
     check_currencies,
+    content_id,
     load_instruments,
     load_limits,
     load_opening,
@@ -46,6 +48,8 @@ __all__ = [
     "endpoint",
     "prepare_base",
 ]
+
+log = logging.getLogger("riskwire.engine")
 
 WATCH_EVERY_S: Final = 0.2
 CATCH_UP_S: Final = 5.0  # how long an answer waits for what was accepted before it was asked for
@@ -110,8 +114,16 @@ class Engine:
         at = time.time_ns() if self.journal.last_seq else 0
         in_force = InForce.of(self.journal)
         events = first_events(in_force, instruments=instruments, limits=limits, opening=opening, at=at)
-        self.pipeline = Pipeline(self.base, self.journal, dead_letters=self.dead_letters, config=config)
+        self._steering = _Steering(self)
+        self.pipeline = Pipeline(
+            self.base,
+            self.journal,
+            dead_letters=self.dead_letters,
+            config=config,
+            on_kills=self._steering.announce_kills,
+        )
         self._stack.callback(self.pipeline.stop)
+        self._stack.callback(self._steering.close)
         self.pipeline.start(events)
         self.queue = QueueService(
             self.pipeline.context,
@@ -122,8 +134,6 @@ class Engine:
         )
         self._stack.callback(self.queue.stop)
         self.queue.start()
-        self._steering = _Steering(self)
-        self._stack.callback(self._steering.close)
         server = control.ControlServer(self.pipeline.context, endpoint(self.base, "control"), self._verbs())
         self._stack.callback(server.stop)
         server.start()
@@ -256,8 +266,9 @@ class Engine:
     async def _limits(self, _: control.NoFields) -> Answer:
         await self._caught_up()
         body = await self._ask(lambda core: core.limits_json())
-        limits = parse_limits(msgspec.json.decode(body)) if body else parse_limits({})
-        return {"limits": limits.to_dict()}
+        plain = msgspec.json.decode(body)
+        who = plain.pop("who", "")
+        return {"limits": parse_limits(plain).to_dict(), "who": who}
 
     # --- steering -------------------------------------------------------------------------------------------------
 
@@ -309,9 +320,16 @@ class _Steering:
         self._publisher: Publisher | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="steering")
 
-    def submit(self, event: Event) -> Any:
+    def submit(self, event: Event) -> Future[int]:
         """Publish an event; the future's result is its seq. Raises where the door refuses it."""
         return self._thread.submit(self._publish, event)
+
+    def announce_kills(self, kills: Sequence[tuple[int, str, str]]) -> None:
+        """Publish the KillSwitch of each account that a limit has stopped; one that is known already is a duplicate."""
+        for seq, account, limit_id in kills:
+            event_id = content_id("kill", str(seq), account)
+            kill = KillSwitch(event_id, account, True, time.time_ns(), limit_id, caused_by_seq=seq)
+            self.submit(kill).add_done_callback(_log_failure)
 
     def _publish(self, event: Event) -> int:
         if self._publisher is None:
@@ -344,6 +362,11 @@ class _Steering:
     def _close(self) -> None:
         if self._publisher is not None:
             self._publisher.abandon()
+
+
+def _log_failure(done: Future[int]) -> None:
+    if not done.cancelled() and (problem := done.exception()) is not None:
+        log.error("a kill could not be announced; a restart of the engine tries again: %s", problem)
 
 
 def _fresh_id(prefix: str) -> str:

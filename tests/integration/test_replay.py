@@ -173,9 +173,7 @@ def test_a_failed_replay_leaves_no_half_written_files(tmp_path: Path) -> None:
 def test_a_paced_replay_keeps_the_recorded_distances(tmp_path: Path) -> None:
     feed = tmp_path / "trades.csv"
     times = [0, 50, 100, 400]  # ms
-    feed.write_text(
-        HEADER + "".join(f"T{ms},S,1,1,buy,{(1_700_000_000_000 + ms) * 10**6},A\n" for ms in times)
-    )
+    feed.write_text(HEADER + "".join(f"T{ms},S,1,1,buy,{(1_700_000_000_000 + ms) * 10**6},A\n" for ms in times))
     summary = replay(feed, speed=2)
     assert summary.accepted == 4
     assert summary.elapsed_s >= 0.2
@@ -183,7 +181,7 @@ def test_a_paced_replay_keeps_the_recorded_distances(tmp_path: Path) -> None:
 
 def test_progress_is_told_from_the_calling_thread(tmp_path: Path) -> None:
     feed = tmp_path / "trades.csv"
-    feed.write_text(HEADER + "T1,S,1,1,buy,1,A\nT2,S,1,1,buy,400000001,A\n")
+    feed.write_text(HEADER + "T1,S,1,1,buy,1700000000000000000,A\nT2,S,1,1,buy,1700000000300000000,A\n")
     told: list[tuple[int, int, int, int]] = []
     replay(feed, speed=1, progress=lambda *numbers: told.append((*numbers, threading.get_ident())))
     assert {ident for *_, ident in told} == {threading.get_ident()}

@@ -13,8 +13,10 @@ import zmq
 from engine_rig import LIMITS, alert_lines, config, lines_of, replay, trade, write_session
 
 from engine.client import EngineClient, control_socket
+from engine.codec import EventDecoder
 from engine.config import load_limits
-from engine.errors import EngineBusy, EngineUnreachable, RequestRefused
+from engine.errors import EngineBusy, EngineUnreachable, RequestRefused, UsageError
+from engine.events import KillSwitch
 from engine.publisher import Publisher
 from engine.runtime import Engine
 from engine.subscriber import AlertSubscriber, EventStream
@@ -113,7 +115,7 @@ def test_a_req_socket_is_answered_too(engine: Engine) -> None:
 
 
 def test_no_engine_is_said_after_the_wait(tmp_path: Path) -> None:
-    with EngineClient(f"ipc://{tmp_path}", wait_s=0.05) as client, pytest.raises(EngineUnreachable, match="0.05 s"):
+    with EngineClient(f"ipc://{tmp_path}", wait_s=0.05) as client, pytest.raises(EngineUnreachable, match=r"0\.05 s"):
         client.request("ping")
 
 
@@ -149,6 +151,38 @@ def test_a_kill_is_announced_on_its_topic(engine: Engine, client: EngineClient) 
     told = msgspec.json.decode(body)
     assert topic == b"kill.acc"
     assert (told["account"], told["engaged"], told["who"]) == ("acc", True, "desk")
+
+
+KILL_LIMITS = """\
+[[limit]]
+id = "stop"
+kind = "max_position"
+per = ["account"]
+match = { account = "acc" }
+threshold = "5"
+action = "kill"
+"""
+
+
+def test_a_breach_that_kills_is_announced_once_also_over_restarts(tmp_path: Path) -> None:
+    (tmp_path / "kill.toml").write_text(KILL_LIMITS.replace('["account"]', '["account", "symbol"]'))
+    settings = config(tmp_path, limits=str(tmp_path / "kill.toml"), journal=str(tmp_path / "journal"))
+    with Engine(settings) as engine, EngineClient(engine.base) as client:
+        publish(engine, trade(1, volume="6"))
+        client.wait_judged(3)  # limits, trade, KillSwitch
+    with Engine(settings) as engine, EngineClient(engine.base) as client:
+        publish(engine, trade(2))
+        client.wait_judged(4)
+        stream = EventStream(engine.base)
+        decoder = EventDecoder()
+        events = [event for _ in range(3) for _, event in decoder.decode_all(stream.next_frame(10))]
+        stream.close()
+        with AlertSubscriber(engine.base, since=4, idle_s=0.1) as alerts:
+            kinds = [alert.kind for alert in alerts]
+        assert client.status()["seq"] == 4
+    kills = [event for event in events if isinstance(event, KillSwitch)]
+    assert [(kill.account, kill.engaged, kill.who, kill.caused_by_seq) for kill in kills] == [("acc", True, "stop", 2)]
+    assert kinds == ["trade_after_kill"]
 
 
 # --- subscribing ------------------------------------------------------------------------------------------------
@@ -249,7 +283,7 @@ def test_a_second_engine_on_the_address_or_the_journal_is_refused(tmp_path: Path
         with pytest.raises(EngineBusy):
             Engine(config(tmp_path)).start()
         other = msgspec.structs.replace(engine.config, base=f"ipc://{tmp_path}/other")
-        with pytest.raises(EngineBusy):
+        with pytest.raises(UsageError, match="has this journal open"):
             Engine(other).start()
         with EngineClient(engine.base) as client:
             assert client.request("ping")
@@ -258,7 +292,7 @@ def test_a_second_engine_on_the_address_or_the_journal_is_refused(tmp_path: Path
 def test_a_restart_gives_the_same_positions_and_alerts(tmp_path: Path, limits: str) -> None:
     settings = config(tmp_path, limits=limits, journal=str(tmp_path / "journal"))
     seen = []
-    for life in range(3):
+    for _life in range(3):
         with Engine(settings) as engine:
             publish(engine, *(trade(n, **BREACH) for n in range(10)))
             with EngineClient(engine.base) as client, AlertSubscriber(engine.base, since=0, idle_s=0.2) as alerts:

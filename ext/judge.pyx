@@ -418,7 +418,7 @@ cdef class Judge:
         alert.per = PER_ACCOUNT
         alert.text = <uint32_t>self.texts.size
         alert.value_length = alert.utilization_length = 1
-        bytes_append(&self.texts, <const void*>b"11", 2)
+        bytes_append(&self.texts, <const char*>b"11", 2)
         return 0
 
     cdef int flush(self, LimitBook limits) noexcept nogil:

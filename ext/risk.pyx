@@ -13,7 +13,8 @@ from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRAD
                             MARK_TRADE, Position, cell_add, fold_fill)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
-                          NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, SIDE_BUY,
+                          NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
+                          REASON_UNKNOWN_TRADE, SIDE_BUY,
                           SIDE_SELL, bytes_append, bytes_free, frame_open)
 from ext.report cimport position_rows, positions_as
 from ext.valuation cimport fill_cell, revalue_position, revalue_symbol, touch_all
@@ -270,6 +271,8 @@ cdef class RiskCore:
         if self.ensure_used(r.symbol) < 0:
             return CORE_NO_MEMORY
         position = self.book.find_position(r.account, r.symbol)
+        if position == 0:
+            return self.refuse(REASON_UNKNOWN_TRADE)
         if r.exec_type == EXEC_BUST:
             side = 1 if r.side == SIDE_BUY else -1
         reason = self.book.find_trade(position, r.venue, self.heap + r.ref_offset, r.ref_length, side, &found)

@@ -1,0 +1,9 @@
+from typing import Final
+
+SEVERITIES: Final[tuple[str, ...]]
+
+class AlertLog:
+    count: int
+    def frame(self, first_no: int, count: int = 0xFFFFFFFF, epoch: int = 0) -> bytes: ...
+    def first_at(self, seq: int) -> int: ...
+    def __len__(self) -> int: ...

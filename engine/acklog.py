@@ -109,7 +109,7 @@ class AckLog:
 
     def _open(self, path: Path, last_seq: int | None) -> None:
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             data = path.read_bytes()
         except OSError as problem:
             raise JournalError(
@@ -151,7 +151,7 @@ class AckLog:
         data = MAGIC + b"".join(entries)
         fresh = self.path.with_name(self.path.name + ".new")
         try:
-            with open(fresh, "wb") as file:
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

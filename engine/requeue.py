@@ -47,7 +47,12 @@ def edited_event(letter: StoredLetter, edits: Mapping[str, str]) -> Event:
     except msgspec.DecodeError:
         fields = None
     if not isinstance(fields, dict):
-        raise UsageError(f"letter {letter.id}: what was refused is no event; mend it in its source and publish that")
+        if not edits:
+            raise UsageError(
+                f"letter {letter.id}: its bytes cannot be read as an event; mend them in their source and publish that,"
+                " or give every field with --edit FIELD=VALUE"
+            )
+        fields = {}
     fields = {"type": "TradeExecuted", **fields, **edits}
     try:
         event: Event = msgspec.convert(fields, Event, strict=False)

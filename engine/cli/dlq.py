@@ -198,7 +198,7 @@ def export(
     letters = pages(file, make_filter(options), connect, wait)
     if output is None:
         for letter in letters:
-            click.echo(msgspec.json.encode(letter))
+            click.echo(msgspec.json.encode(letter).decode())
         return
     count = 0
     with open(output, "wb") as out:

@@ -1,0 +1,218 @@
+"""`riskwire dlq` as its users run it: on a file, and on a running engine."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_process import Done, assert_one_line, start
+from queue_rig import wait_for
+
+from engine.cli.main import main
+from engine.deadletters import DeadLetterStore
+from engine.events import DeadLetter, TradeExecuted
+from engine.publisher import Publisher
+from engine.worker import Worker
+
+HOUR_NS = 3600 * 10**9
+
+
+def riskwire(*words: str, cwd: Path) -> Done:
+    """Run one command line in this process, which is what most of these tests need and far quicker."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    import time
+
+    with DeadLetterStore(tmp_path / "x.db") as store:
+        letter = DeadLetter("invalid", "feed", "volume -1: expected above 0", payload=b"T1,\xff\x1b[31m", at=1)
+        trade = '{"type":"TradeExecuted","trade_id":"T2"}'
+        store.record(
+            [
+                letter,
+                letter,
+                DeadLetter(
+                    "handler_failed",
+                    "queue:q",
+                    "ValueError: no",
+                    payload=trade.encode(),
+                    event=trade,
+                    seq=7,
+                    account="MM1",
+                    symbol="BTC",
+                    trade_id="T2",
+                    attempts=5,
+                    history=[{"attempt": 5, "at": 1, "worker": "w", "kind": "error", "error": "no"}],
+                    traceback="Traceback (most recent call last): …",
+                    at=time.time_ns(),
+                ),
+            ]
+        )
+    return "x.db"
+
+
+def test_list_shows_each_letter_once_with_its_count_and_no_control_characters(file: str, tmp_path: Path) -> None:
+    done = riskwire("dlq", "list", file, cwd=tmp_path)
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 3
+    assert "\x1b" not in done.out
+    assert "handler_failed" in done.out
+
+
+def test_list_json_is_an_array_with_the_exact_bytes(file: str, tmp_path: Path) -> None:
+    done = riskwire("dlq", "list", file, "--json", cwd=tmp_path)
+    first, second = json.loads(done.out)
+    assert (first["reason"], first["count"], first["event"]) == ("invalid", 2, None)
+    assert base64.b64decode(first["payload_base64"]) == b"T1,\xff\x1b[31m"
+    assert (second["seq"], second["event"]["trade_id"], second["attempts"]) == (7, "T2", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--reason", "invalid"], [1]),
+        (["--stage", "queue"], [2]),
+        (["--stage", "queue:q"], [2]),
+        (["--account", "MM*"], [2]),
+        (["--symbol", "B*"], [2]),
+        (["--since", "1h"], [2]),
+        (["--since", "1970-01-01T00:00:00Z"], [1, 2]),
+        (["--status", "resolved"], []),
+        (["--limit", "1"], [1]),
+    ],
+)
+def test_filters_choose(file: str, tmp_path: Path, options: list[str], ids: list[int]) -> None:
+    done = riskwire("dlq", "list", file, "--json", *options, cwd=tmp_path)
+    assert [row["id"] for row in json.loads(done.out)] == ids
+
+
+@pytest.mark.parametrize("words", [["x.db", "2"], ["2", "x.db"]])
+def test_show_tells_everything_about_one(file: str, tmp_path: Path, words: list[str]) -> None:
+    done = riskwire("dlq", "show", *words, cwd=tmp_path)
+    for text in ("handler_failed", "queue:q", "Traceback", "attempt 5", "T2", "seq 7"):
+        assert text in done.out
+    assert json.loads(riskwire("dlq", "show", *words, "--json", cwd=tmp_path).out)["id"] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "missing.db"],
+        ["list", "."],
+        ["list", "junk.db"],
+        ["list", "x.db", "--reason", "nonsense"],
+        ["list", "x.db", "--since", "yesterday"],
+        ["show", "x.db"],
+        ["show", "x.db", "9"],
+        ["purge", "x.db"],
+        ["requeue", "x.db", "1", "--edit", "volume"],
+        ["nonsense"],
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_2(file: str, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "junk.db").write_text("junk" * 1000)
+    done = riskwire("dlq", *words, cwd=tmp_path)
+    assert done.code == 2
+    assert_one_line(done)
+
+
+def test_export_and_purge(file: str, tmp_path: Path) -> None:
+    done = riskwire("dlq", "export", file, "-o", "out.jsonl", "--json", cwd=tmp_path)
+    assert json.loads(done.out)["exported"] == 2
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [1, 2]
+    assert riskwire("dlq", "export", file, cwd=tmp_path).out.splitlines() == lines
+    assert json.loads(riskwire("dlq", "purge", file, "--all", "--dry-run", "--json", cwd=tmp_path).out)["purged"] == 2
+    assert json.loads(riskwire("dlq", "purge", file, "--stage", "queue", "--json", cwd=tmp_path).out)["purged"] == 1
+    assert [row["id"] for row in json.loads(riskwire("dlq", "list", file, "--json", cwd=tmp_path).out)] == [1]
+
+
+# --- a running engine
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[str]:
+    base = f"ipc://{tmp_path}/run"
+    process = start("serve", "--base", base, "--journal", "journal", cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"ready {base}\n"
+    yield base
+    process.terminate()
+    try:
+        process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+
+
+def trade(trade_id: str, volume: str = "1") -> TradeExecuted:
+    return TradeExecuted(trade_id, "BTC", Decimal(100), Decimal(volume), "buy", 1_700_000_000 * 10**9, account="MM1")
+
+
+def dlq(engine: str, tmp_path: Path, *words: str) -> Any:
+    done = riskwire("dlq", *words, "--connect", engine, "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_what_failed_can_be_sent_again_until_it_succeeds_and_nothing_happens_twice(engine: str, tmp_path: Path) -> None:
+    mended = threading.Event()
+    seen: list[str] = []
+
+    def handle(event: TradeExecuted, context: Any) -> None:
+        if event.trade_id == "T2" and not mended.is_set():
+            raise ValueError("not mended")
+        seen.append(event.trade_id)
+
+    worker = Worker("q", handle, engine)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    with Publisher(engine, "desk") as publisher:
+        for event in (trade("T1"), trade("T2"), trade("T3", "0.123456789")):
+            publisher.publish(event)
+
+    def letters() -> dict[str, Any]:
+        return {row["reason"]: row for row in dlq(engine, tmp_path, "list")}
+
+    found = wait_for(lambda: len(letters()) == 2 and letters(), 40)
+    failed, precise = found["handler_failed"], found["precision"]
+    assert (failed["trade_id"], failed["stage"], precise["trade_id"], precise["stage"]) == (
+        "T2",
+        "queue:q",
+        "T3",
+        "door",
+    )
+
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", "--all", "--dry-run")] == ["would send"] * 2
+    again = dlq(engine, tmp_path, "requeue", str(precise["id"]))
+    assert [row["outcome"] for row in again] == ["refused"]
+    mended_rows = dlq(engine, tmp_path, "requeue", str(precise["id"]), "--edit", "volume=0.12345678")
+    assert [row["outcome"] for row in mended_rows] == ["accepted"]
+    mended.set()
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", "--reason", "handler_failed")] == ["requeued"]
+    wait_for(lambda: sorted(seen) == ["T1", "T2", "T3"])
+    wait_for(
+        lambda: {row["status"] for row in dlq(engine, tmp_path, "list", "--reason", "handler_failed")} == {"resolved"}
+    )
+    for id_ in (failed["id"], precise["id"]):
+        assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", str(id_))] == ["settled"]
+    assert sorted(seen) == ["T1", "T2", "T3"]
+    assert dlq(engine, tmp_path, "show", str(failed["id"]))["traceback"]
+    assert dlq(engine, tmp_path, "purge", "--status", "resolved")["purged"] == 2
+    worker.stop()
+    thread.join(10)

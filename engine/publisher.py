@@ -106,18 +106,23 @@ class Publisher:
         self._events = _Lane()
         self._frames = _Lane()
         self._lanes = {lane.incarnation: lane for lane in (self._events, self._frames)}
-        self._heard = False  # ever
-        self._heard_at = self._progress_at = time.monotonic()
+        self._answered_at = 0.0  # never
+        self._quiet_since = self._progress_at = time.monotonic()
         self._resent = 0
         self._calls = 0
-        self._socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
-        self._socket.linger = LINGER_MS
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a broker that is not there
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        self._socket.connect(self.endpoint)
+        self._context = context or zmq.Context.instance()
+        self._socket = self._connect()
         self._closed = False
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = LINGER_MS
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a broker that is not there
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        socket.connect(self.endpoint)
+        return socket
 
     # --- publishing ------------------------------------------------------------------------------------------------
 
@@ -234,10 +239,11 @@ class Publisher:
     def _send_new(self, lane: _Lane, frame: bytearray, records: int) -> None:
         stamp_frame(frame, lane.next_seq, lane.incarnation)
         if not lane.unacked:
-            self._heard_at = time.monotonic()  # silence counts from here
+            self._quiet_since = time.monotonic()  # silence counts from here
         lane.next_seq += records
         lane.unacked.append((lane.next_seq - 1, frame))
-        self._send(frame)
+        if not self._send(frame):
+            lane.welcome = False  # the connection is gone: it goes again after the next welcome
 
     def _send(self, message: bytes | bytearray) -> bool:
         """Hand a message to libzmq; False where no broker is connected or its queue is full (it is sent again then)."""
@@ -283,20 +289,31 @@ class Publisher:
             except zmq.Again:
                 break
             self._take(message)
-        for lane in self._lanes.values():
-            if lane.unacked and time.monotonic() - self._heard_at > RESEND_AFTER_S:
-                self._heard_at = time.monotonic()
+        needy = [lane for lane in self._lanes.values() if lane.unacked or lane.wanted or self._waits(lane)]
+        if needy and time.monotonic() - self._quiet_since > RESEND_AFTER_S:
+            self._quiet_since = time.monotonic()
+            if self.endpoint.startswith("inproc://"):
+                self._reconnect()
+            for lane in needy:
                 lane.welcome = False
-            if lane.unacked or lane.wanted or (lane is self._events and len(self._encoder)):
-                self._greet(lane)
+                lane.hello_at = 0.0
+        for lane in needy:
+            self._greet(lane)
+
+    def _waits(self, lane: _Lane) -> bool:
+        return lane is self._events and len(self._encoder) > 0
+
+    def _reconnect(self) -> None:
+        """Connect anew: libzmq does not do that by itself over inproc when a broker was started again."""
+        self._socket.close(0)
+        self._socket = self._connect()
 
     def _take(self, message: bytes) -> None:
         control = decode_control(message)
         lane = self._lanes.get(control.incarnation) if control else None
         if control is None or lane is None:
             return
-        self._heard = True
-        self._heard_at = time.monotonic()
+        self._answered_at = self._quiet_since = time.monotonic()
         if control.type == ACK:
             self._take_ack(lane, control)
         elif control.type == WELCOME and not lane.welcome:
@@ -310,7 +327,7 @@ class Publisher:
     def _take_ack(self, lane: _Lane, ack: Control) -> None:
         while lane.unacked and lane.unacked[0][0] <= ack.a:
             lane.unacked.popleft()
-            self._progress_at = self._heard_at
+            self._progress_at = self._answered_at
         lane.duplicates, lane.refused = ack.c >> 32, ack.c & 0xFFFFFFFF
 
     def _take_welcome(self, lane: _Lane, welcome: Control) -> None:
@@ -349,7 +366,7 @@ class Publisher:
             self._socket.poll(int(min(POLL_S, limit_s - (now - since)) * 1000) + 1)
 
     def _complaint(self, waited_s: float) -> str:
-        if time.monotonic() - self._heard_at < waited_s and self._heard:
+        if self._answered_at and time.monotonic() - self._answered_at < waited_s:
             return (
                 f"the engine at {self.endpoint} answers but has not acked {self.unacked} events in {waited_s:g} s; "
                 "look at `riskwire status`"

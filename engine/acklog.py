@@ -101,7 +101,7 @@ class AckLog:
         self.acked = AckedSet()
         self.dead: set[int] = set()  # in the sink; marked like done, so that they are not handed out
         self.revived: set[int] = set()  # were dead, marked like done, and are to be handed out all the same
-        self._pending: list[bytes] = []
+        self._pending: list[tuple[int, int, int]] = []
         self._fd = -1
         self._bytes = 0
         if path is not None:
@@ -181,14 +181,20 @@ class AckLog:
 
     def _note(self, first: int, last: int, kind: int) -> None:
         self._apply(first, last, kind)
-        if self._fd >= 0:
-            self._pending.append(_entry(first, last, kind))
+        if self._fd < 0:
+            return
+        if self._pending and kind == DONE:
+            before_first, before_last, before_kind = self._pending[-1]
+            if before_kind == DONE and before_last + 1 == first:
+                self._pending[-1] = (before_first, last, DONE)
+                return
+        self._pending.append((first, last, kind))
 
     def flush(self) -> None:
         """Hand what was noted to the system: from here on it survives this process."""
         if not self._pending:
             return
-        data = b"".join(self._pending)
+        data = b"".join(_entry(*noted) for noted in self._pending)
         try:
             done = os.write(self._fd, data)
             if done != len(data):  # a disk that is nearly full took a part: cut it, or the rest cannot be read

@@ -336,6 +336,9 @@ class QueueService:
             self._handle(identity, message, now)
         except RiskwireError as problem:
             self._reply(identity, Refused(str(problem)))
+        except Exception as problem:  # one message, whatever is in it, ends no queue
+            log.exception("a message of worker %s could not be handled", identity.hex())
+            self._reply(identity, Refused(f"the message could not be handled: {type(problem).__name__}: {problem}"))
 
     def _handle(self, identity: bytes, message: FromWorker, now: int) -> None:
         if isinstance(message, Hello):

@@ -63,6 +63,11 @@ class JobContext:
         self._processed = processed
 
     @property
+    def deadline(self) -> int:
+        """The same as deadline_ns."""
+        return self.deadline_ns
+
+    @property
     def processed(self) -> Processed:
         """The table of jobs that took effect; `context.processed.db` is the connection to its file."""
         return self._processed

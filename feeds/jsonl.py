@@ -6,22 +6,17 @@ that the event does not have are ignored, as other columns of a CSV are; `null` 
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ext.decimals import parse_number, parse_timestamp
-from ext.feedwriter import FIELD_NAMES, FeedWriter, RowRules
+from ext.feedwriter import FIELD_NAMES
 from ext.records import EVENT_NAMES, FLAGS, NAME_KIND_NAMES, REASONS
-from feeds.inputs import Input
-from feeds.lines import LINE_BYTES_MAX, LONG_LINE_RAW_BYTES, Lines
+from feeds.linesource import INVALID, UNDECODABLE, LineSource, Refused
 
-FRAME_BYTES_ENOUGH = 1_048_576
 TEXT_BYTES_MAX = 64
 SYMBOL, ACCOUNT = NAME_KIND_NAMES.index("symbol"), NAME_KIND_NAMES.index("account")
 EVENT_CODES = {name: code for code, name in EVENT_NAMES.items() if name != "Rejected"}
-UNDECODABLE, INVALID = REASONS.index("undecodable"), REASONS.index("invalid")
 PRECISION, OVERFLOW = REASONS.index("precision"), REASONS.index("overflow")
 
 NUMBERS = ("price", "volume", "fee", "executed_at", "trade_id", "ref_trade_id")
@@ -59,14 +54,6 @@ class Line(msgspec.Struct):
     who: Value = UNSET
     engaged: Value = UNSET
     caused_by_seq: Value = UNSET
-
-
-class Refused(Exception):
-    """A line that cannot become a record; ``reason`` is a number of ext.records.REASONS."""
-
-    def __init__(self, reason: int, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 decode_line = msgspec.json.Decoder(Line).decode
@@ -175,62 +162,10 @@ def decode(raw: bytes) -> Line:
         raise Refused(UNDECODABLE, f"broken JSON: {error}; expected one object a line") from None
 
 
-class JsonSource:
+class JsonSource(LineSource):
     """One JSON Lines file as a source of records."""
 
-    unit = 0
-
-    def __init__(
-        self,
-        source: Input,
-        writer: FeedWriter,
-        name: str,
-        *,
-        side: str | None = None,
-        account: str | None = None,
-    ) -> None:
-        self.name = name
-        self.records_read = 0
-        self._input = source
-        self._lines = Lines(source)
-        self._writer = writer
-        self._account = "default" if account is None else account
-        self._rules = RowRules(account=self._account)
-        self._sided = RowRules(account=self._account, side=side) if side else self._rules
-        self._pending: bytes | None = None
-        self._prefix = b""
-        self._finished = False
-
-    @property
-    def bytes_read(self) -> int:
-        return self._input.position
-
-    @property
-    def bytes_total(self) -> int | None:
-        return self._input.total
-
-    def close(self) -> None:
-        self._input.close()
-
-    def _peek(self) -> bytes | None:
-        """The next line that is not blank, not taken; None at the end."""
-        while self._pending is None:
-            line = self._lines.next()
-            if line is None:
-                return None
-            if line:
-                self._pending = line
-                if not self._prefix:
-                    self._prefix = hashlib.sha256(line).hexdigest()[:16].encode()
-        return self._pending
-
-    def head(self) -> tuple[bool, int | None]:
-        raw = self._peek()
-        if raw is None:
-            return self._lines.damage is not None and not self._finished, None
-        return True, self._time_of(raw)
-
-    def _time_of(self, raw: bytes) -> int | None:
+    def time_of(self, raw: bytes) -> int | None:
         try:
             line = decode(raw)
             time, flags = time_field(line, "executed_at" if bytes_of(line.at) is None else "at")
@@ -238,45 +173,8 @@ class JsonSource:
             return None
         return None if flags else time
 
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        builder = self._writer.builder
-        while len(builder) < records_max and builder.size_bytes < FRAME_BYTES_ENOUGH:
-            if self._pending is None and len(builder) and self._lines.would_wait:
-                return True
-            raw = self._peek()
-            if raw is None:
-                self._finish()
-                return False
-            if limit is not None:
-                time = self._time_of(raw)
-                if time is not None and time > limit:
-                    return True
-            self._pending = None
-            self.records_read += 1
-            self._add(raw)
-            builder.origin(self._lines.number, raw)
-        return True
-
-    def _finish(self) -> None:
-        if self._finished:
-            return
-        self._finished = True
-        if self._lines.damage is not None:
-            self.records_read += 1
-            self._writer.add_rejected(UNDECODABLE, self._lines.damage)
-            self._writer.builder.origin(self._lines.number + 1, self._lines.rest)
-
-    def _add(self, raw: bytes) -> None:
-        try:
-            if self._lines.cut:
-                raise Refused(
-                    UNDECODABLE,
-                    f"found a line above {LINE_BYTES_MAX} bytes, expected a shorter one"
-                    f" (its first {LONG_LINE_RAW_BYTES} are kept)",
-                )
-            self._add_event(decode(raw))
-        except Refused as refused:
-            self._writer.add_rejected(refused.reason, str(refused))
+    def add_line(self, raw: bytes) -> None:
+        self._add_event(decode(raw))
 
     def _add_event(self, line: Line) -> None:
         kind = None if line.type is UNSET else bytes_of(line.type)
@@ -288,30 +186,27 @@ class JsonSource:
         else:
             ADDERS[name](self, line)
 
-    def _made_id(self) -> bytes:
-        return self._prefix + b"#%d" % self.records_read
-
     def _add_trade(self, line: Line) -> None:
-        rules = self._rules
-        if self._sided is not rules and bytes_of(line.side) is None:
-            rules = self._sided
-        if self._writer.add_json_trade(rules, line, self._made_id(), self.records_read):
+        rules = self.rules
+        if self.sided is not rules and bytes_of(line.side) is None:
+            rules = self.sided
+        if self.writer.add_json_trade(rules, line, self.made_id(), self.records_read):
             return
         fields: list[bytes | None] = []
         for field in FIELD_NAMES:
             raw = bytes_of(getattr(line, field))
             if raw is None:
-                fields.append(self._made_id() if field == "trade_id" else None)
+                fields.append(self.made_id() if field == "trade_id" else None)
             elif field in NUMBERS:
                 fields.append(scalar(field, raw, "a string or a number"))
             else:
                 fields.append(unquoted(field, raw, "a string"))
-        self._writer.add_trade(rules, tuple(fields), self.records_read)
+        self.writer.add_trade(rules, tuple(fields), self.records_read)
 
     def _event_id(self, line: Line) -> bytes:
         raw = bytes_of(line.event_id)
         if raw is None:
-            return self._made_id()
+            return self.made_id()
         expected = "1 to 64 bytes"
         text = scalar("event_id", raw, expected)
         if not 0 < len(text) <= TEXT_BYTES_MAX:
@@ -325,10 +220,10 @@ class JsonSource:
         event_id, symbol = self._event_id(line), self._symbol(line)
         price, exponent, wide = number_field(line, "price")
         at, flags = time_field(line, "at")
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["MarkPrice"],
             flags=flags | (FLAGS["price_wide"] if wide else 0),
-            symbol=self._writer.name(SYMBOL, symbol),
+            symbol=self.writer.name(SYMBOL, symbol),
             id=event_id,
             price=price,
             price_exponent=exponent,
@@ -337,18 +232,18 @@ class JsonSource:
 
     def _add_adjustment(self, line: Line) -> None:
         event_id, symbol = self._event_id(line), self._symbol(line)
-        account = text_field(line, "account", default=self._account.encode())
+        account = text_field(line, "account", default=self.account.encode())
         quantity, quantity_exponent, quantity_wide = number_field(line, "quantity")
         price, price_exponent, price_wide = number_field(line, "price")
         at, flags = time_field(line, "at")
         flags |= FLAGS["price_wide"] if price_wide else 0
         flags |= FLAGS["volume_wide"] if quantity_wide else 0
         note = text_field(line, "note")
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["PositionAdjusted"],
             flags=flags,
-            symbol=self._writer.name(SYMBOL, symbol),
-            account=self._writer.name(ACCOUNT, account),
+            symbol=self.writer.name(SYMBOL, symbol),
+            account=self.writer.name(ACCOUNT, account),
             id=event_id,
             ref=note,
             price=price,
@@ -361,7 +256,7 @@ class JsonSource:
     def _add_session(self, line: Line) -> None:
         event_id, name = self._event_id(line), text_field(line, "name", required=True)
         at, flags = time_field(line, "at")
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["SessionStarted"], flags=flags, id=event_id, ref=name, executed_at=at
         )
 
@@ -372,11 +267,11 @@ class JsonSource:
             raise invalid("multiplier", bytes_of(line.multiplier), "a decimal number above 0")
         if wide:
             raise Refused(OVERFLOW, f"multiplier: found {shown(bytes_of(line.multiplier))}, expected at most 18 digits")
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["InstrumentDefined"],
             price_exponent=integer_field(line, "price_exponent", -9, -18, 0),
             volume_exponent=integer_field(line, "quantity_exponent", -8, -18, 0),
-            symbol=self._writer.name(SYMBOL, symbol),
+            symbol=self.writer.name(SYMBOL, symbol),
             id=event_id,
             ref=text_field(line, "currency"),
             price=multiplier,
@@ -393,7 +288,7 @@ class JsonSource:
             raise invalid("limit", limit, "an array of objects as in the limits file")
         at, flags = time_field(line, "at")
         blob = b'{"settings":%b,"limit":%b,"who":%b}' % (settings, limit, msgspec.json.encode(who.decode()))
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["LimitsChanged"], flags=flags, id=event_id, ref=blob, executed_at=at
         )
 
@@ -405,11 +300,11 @@ class JsonSource:
         at, flags = time_field(line, "at")
         who = text_field(line, "who")
         cause = integer_field(line, "caused_by_seq", 0, 0, 2**63 - 1)
-        self._writer.builder.add_record(
+        self.writer.builder.add_record(
             type=EVENT_CODES["KillSwitch"],
             exec_type=1 if engaged == b"true" else 0,
             flags=flags,
-            account=0 if account == b"*" else self._writer.name(ACCOUNT, account),
+            account=0 if account == b"*" else self.writer.name(ACCOUNT, account),
             id=event_id,
             ref=who,
             volume=cause,

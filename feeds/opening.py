@@ -9,15 +9,18 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfoNotFoundError
 
 from ext.feedwriter import FeedWriter
+from feeds.capture import CAPTURE_LINE, CaptureSource
 from feeds.columns import ColumnMap, parse_map
 from feeds.csvfile import CsvSource
 from feeds.errors import FeedError, JournalFeed
 from feeds.feed import Feed, Source
 from feeds.inputs import Input, open_inputs, peek
 from feeds.jsonl import JsonSource
+from feeds.linesource import LineSource
 from feeds.presets import PRESETS, fit_to_name, preset_of_header
 
-FORMATS = ("csv", "jsonl", "journal", *PRESETS)
+LINE_FORMATS: dict[str, type[LineSource]] = {"jsonl": JsonSource, "capture": CaptureSource}
+FORMATS = ("csv", "jsonl", "journal", "capture", *PRESETS)
 SIDES = ("buy", "sell", "tick")
 FOREIGN = {
     b"PAR1": "Parquet",
@@ -80,7 +83,7 @@ def check_options(files: list[str], options: Options) -> None:
         raise FeedError(f"unknown side {options.side!r}: expected buy, sell or tick")
     if options.account is not None and not 0 < len(options.account.encode("utf-8", "replace")) <= 64:
         raise FeedError(f"account {options.account[:80]!r}: expected 1 to 64 bytes")
-    if options.format in ("jsonl", "journal") and (options.map.columns or options.map.constants):
+    if options.format in ("jsonl", "journal", "capture") and (options.map.columns or options.map.constants):
         raise FeedError(f"map is for CSV: a {options.format} feed names its fields itself")
 
 
@@ -114,8 +117,8 @@ def open_source(opened: Input, name: str, writer: FeedWriter, options: Options) 
         reason = str(peeked.damage) if peeked.damage else f"{name} is empty"
         raise FeedError(f"{reason}: expected a CSV with a header, or JSON Lines")
     found = options.format or guess_format(peeked.head, name, options.map)
-    if found == "jsonl":
-        return JsonSource(peeked.input, writer, name, side=options.side, account=options.account)
+    if found in LINE_FORMATS:
+        return LINE_FORMATS[found](peeked.input, writer, name, side=options.side, account=options.account)
     columns = options.map
     preset = PRESETS.get(found)
     if preset is not None:
@@ -147,6 +150,8 @@ def guess_format(head: bytes, name: str, columns: ColumnMap) -> str:
             raise FeedError(f"{name} is {kind}: this riskwire reads CSV, JSON Lines and journals")
     if text.startswith(b"{"):
         return "jsonl"
+    if CAPTURE_LINE.match(text):
+        return "capture"
     if not columns.columns:
         try:
             header = next(csv.reader([text.partition(b"\n")[0].rstrip(b"\r").decode()]), [])

@@ -271,3 +271,33 @@ def test_binance_trades_say_the_side_by_the_maker(tmp_path: Path) -> None:
     path.write_text("1,42283.58,0.5,21141.79,1704067200000,True,True\n2,42283.59,0.25,1,1704067200001,False,True\n")
     rows = read_rows(path, format="binance-trades")
     assert [(row.id, row.symbol, row.side) for row in rows] == [("1", "BTCUSDT", "sell"), ("2", "BTCUSDT", "buy")]
+
+
+def test_recorded_websocket_messages(tmp_path: Path) -> None:
+    path = tmp_path / "btc.txt"
+    trade = '{"e":"trade","E":1,"s":"BTCUSDT","t":%d,"p":"61837.63","q":"0.02","T":%d,"m":%s,"M":true}'
+    prints = (
+        '{"channel":"trades","data":[{"coin":"BTC","px":"1.5","side":"B","sz":"2","tid":7,"time":1700000000100,'
+        '"users":["0xa","0xb"]},{"coin":"BTC","px":"1.5","side":"A","sz":"0","tid":8,"time":1700000000100,'
+        '"users":["0xa","0xb"]}]}'
+    )
+    lines = [
+        '1723161254036052868 {"stream":"btcusdt@bookTicker","data":{"u":1}}',
+        '1723161254036052868 {"stream":"btcusdt@trade","data":' + trade % (1, 1700000000001, "true") + "}",
+        "1723161254036052868 " + trade % (2, 1700000000002, "false"),
+        "1723161254036052868 " + prints,
+        '1723161254036052868 {"stream":"btcusdt@trade","data":{"e":"tra',
+        '1723161254036052868 {"stream":"x","data":{"e":"trade","s":"B"}}',
+        "junk",
+    ]
+    path.write_text("\n".join(lines))
+    rows = read_rows(path)
+    assert [row.side or row.reason for row in rows] == [
+        "sell", "buy", "buy", "sell", "invalid", "invalid", "undecodable", "undecodable", "undecodable",
+    ]  # fmt: skip
+    assert [row.line for row in rows] == [2, 3, 4, 4, 4, 4, 5, 6, 7]
+    assert [row.account for row in rows[:4]] == ["default", "default", "0xa", "0xb"]
+    assert rows[4].raw == lines[3].encode()
+    assert read_rows(path, max_records=1) == rows
+    (tmp_path / "b.csv").write_text(lines_of(1))
+    assert ids([path, tmp_path / "b.csv"])[:5] == ["T0", "1", "2", "7", "7"]

@@ -81,3 +81,29 @@ def test_lean_futures_are_one_file_a_contract_and_zero_quantities_are_refused() 
     assert len(rows) == 40192
     assert Counter(row.reason for row in rows) == {"": 40045, "invalid": 147}
     assert Counter(row.symbol for row in rows)["GC201312"] > 39_000
+
+
+@pytest.mark.parametrize(
+    ("file", "symbol", "buys", "sells"),
+    [
+        ("spot_btcusdt_20240808.gz", "BTCUSDT", 4103, 5654),
+        ("spot_ethusdt_20240808.gz", "ETHUSDT", 3231, 2875),
+        ("usdm_btcusdt_20240808.gz", "BTCUSDT", 9616, 11697),
+        ("cm_btcusd_perp_20240808.gz", "BTCUSD_PERP", 981, 1305),
+    ],
+)
+def test_recorded_binance_messages(file: str, symbol: str, buys: int, sells: int) -> None:
+    rows = read_rows(DATA / "hftbacktest-feeds" / file)
+    assert Counter(row.side for row in rows) == {"buy": buys, "sell": sells}
+    assert {(row.type, row.symbol, row.venue) for row in rows} == {("TradeExecuted", symbol, "binance")}
+    assert len({row.id for row in rows}) == len(rows)
+    assert [row.executed_at for row in rows] == sorted(row.executed_at for row in rows)
+
+
+def test_recorded_hyperliquid_prints_are_two_trades_each() -> None:
+    rows = read_rows(DATA / "hftbacktest-feeds" / "hyperliquid_btc_20250126.gz")
+    assert Counter(row.side for row in rows) == {"buy": 64, "sell": 64}
+    assert len({row.account for row in rows}) == 31
+    assert len({row.id for row in rows}) == 64
+    one = read_rows(DATA / "hftbacktest-feeds" / "hyperliquid_btc_20250126.gz", max_records=1)
+    assert one == rows

@@ -1,0 +1,115 @@
+"""Recorded websocket messages, as hftbacktest's collector writes them: ``<local ns> <JSON>`` a line.
+
+Read are the trades in them: Binance ``trade`` and ``aggTrade`` (spot and futures; where the buyer is the maker, a sell
+took), and Hyperliquid ``trades``, whose prints name both accounts: each becomes a buy of the buyer and a sell of the
+seller. Every other message is passed over: it is no record of this feed.
+https://developers.binance.com (market streams), https://hyperliquid.gitbook.io (websocket subscriptions)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from ext.feedwriter import FIELD_NAMES
+from feeds.linesource import UNDECODABLE, LineSource, Refused
+
+CAPTURE_LINE = re.compile(rb"[0-9]{16,19} [{\[]")
+TRADE_MARKS = (b'"e":"trade"', b'"e":"aggTrade"', b'"channel":"trades"')
+Fields = tuple[bytes | None, ...]
+
+
+class BinanceEvent(msgspec.Struct):
+    """``t`` is a trade's id, ``a`` an aggregate trade's (in other events it is something else)."""
+
+    e: str
+    s: str
+    T: int
+    p: str
+    q: str
+    m: bool
+    t: int | None = None
+    a: int | None = None
+
+
+class HyperliquidTrade(msgspec.Struct):
+    coin: str
+    px: str
+    sz: str
+    side: str
+    time: int
+    tid: int
+    users: tuple[str, str]
+
+
+class Message(msgspec.Struct):
+    """The envelope of either venue; ``data`` is a trade, or a list of them."""
+
+    data: BinanceEvent | list[HyperliquidTrade]
+
+
+decode_message = msgspec.json.Decoder(Message).decode
+decode_bare = msgspec.json.Decoder(BinanceEvent).decode
+
+
+def decode(raw: bytes) -> BinanceEvent | list[HyperliquidTrade]:
+    """The trades of a line. Raises Refused where it is not of the form."""
+    stamp, _, text = raw.partition(b" ")
+    try:
+        if not stamp.isdigit():
+            raise Refused(UNDECODABLE, "found no local time in front, expected `<ns> <JSON>`")
+        return decode_bare(text) if text.startswith(b'{"e":') else decode_message(text).data
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(UNDECODABLE, f"broken message: {error}; expected a trade of Binance or Hyperliquid") from None
+
+
+def fields_of(**values: str | int) -> Fields:
+    return tuple(str(values[name]).encode() if name in values else None for name in FIELD_NAMES)
+
+
+def binance_fields(event: BinanceEvent) -> Fields:
+    number = event.a if event.e == "aggTrade" else event.t
+    if number is None:
+        raise Refused(UNDECODABLE, "found a trade without an id, expected t or a")
+    return fields_of(
+        trade_id=number, symbol=event.s, price=event.p, volume=event.q, side="sell" if event.m else "buy",
+        executed_at=event.T, venue="binance",
+    )  # fmt: skip
+
+
+def hyperliquid_fields(trade: HyperliquidTrade, side: str) -> Fields:
+    return fields_of(
+        trade_id=trade.tid, symbol=trade.coin, price=trade.px, volume=trade.sz, side=side, executed_at=trade.time,
+        account=trade.users[0 if side == "buy" else 1], venue="hyperliquid",
+    )  # fmt: skip
+
+
+class CaptureSource(LineSource):
+    """One recording as a source of records."""
+
+    def is_record(self, raw: bytes) -> bool:
+        return any(mark in raw for mark in TRADE_MARKS) or not CAPTURE_LINE.match(raw) or raw[-1:] not in b"}]"
+
+    def time_of(self, raw: bytes) -> int | None:
+        try:
+            found = decode(raw)
+        except Refused:
+            return None
+        if isinstance(found, BinanceEvent):
+            return found.T * 10**6
+        return found[0].time * 10**6 if found else None
+
+    def add_line(self, raw: bytes) -> Iterator[None] | None:
+        found = decode(raw)
+        if not isinstance(found, BinanceEvent):
+            return self._add_prints(found)
+        self.writer.add_trade(self.rules, binance_fields(found), 0)
+        return None
+
+    def _add_prints(self, trades: list[HyperliquidTrade]) -> Iterator[None]:
+        for trade in trades:
+            for side in ("buy", "sell"):
+                self.writer.add_trade(self.rules, hyperliquid_fields(trade, side), 0)
+                yield

@@ -127,6 +127,12 @@ class Oracle:
         except Refused as refused:
             self.refusals.append((seq, str(refused)))
 
+    def preset_limits(self, limits: LimitSet) -> None:
+        """Put limits in force before the first event, without an event of their own."""
+        if self.seq:
+            raise ValueError(f"limits can be preset before the first event; seq {self.seq} is applied")
+        self._change_limits(limits)
+
     def _dispatch(self, event: Event) -> None:
         match event:
             case TradeExecuted(exec_type="new"):
@@ -345,7 +351,9 @@ class Oracle:
         return found
 
     def _apply_limits(self, event: LimitsChanged) -> None:
-        limits = parse_limits({"settings": event.settings, "limit": event.limit})
+        self._change_limits(parse_limits({"settings": event.settings, "limit": event.limit}))
+
+    def _change_limits(self, limits: LimitSet) -> None:
         old = self._rules
         self.limits, self._money = limits, Money(limits.settings)
         self._rules = [Rule(limit) for limit in limits.limit]

@@ -61,8 +61,8 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@touch $@
 
 $(VENV)/.built: $(CORE) $(VENV)/.created
-	@echo "riskwire: building the core (once; only what changed afterwards)"
-	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@echo "riskwire: building the core (about a minute, once; afterwards only what changed)"
+	@$(BIN)/python setup.py build_ext --inplace >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.created

@@ -134,7 +134,7 @@ def test_bad_row_is_a_dead_letter_with_its_line(row: bytes, reason: str | None, 
     assert (summary["trades_read"], summary["accepted"], summary["dead_letters"]) == (3, 2, 1)
     listed = riskwire("dlq", "list", "dead.db", "--json", cwd=tmp_path)
     assert listed.code == 0
-    (letter,) = json.loads(listed.out)["letters"]
+    (letter,) = json.loads(listed.out)
     assert letter["position"] == 3
     assert letter["source"].endswith("trades.csv")
     assert letter["reason"] in ({reason} if reason else {"undecodable", "invalid"})

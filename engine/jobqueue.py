@@ -80,7 +80,6 @@ class JobQueue:
         self._revive_later: set[int] = set(log.revived)
         self._keys_unknown: set[int] = set(log.dead | log.revived) if config.order_by else set()
         self._batch_no = random.getrandbits(40) << 20  # acks of an earlier life match nothing
-        self._batch_max = max(1, min(BATCH_JOBS_MAX, config.in_hands_max // 2))
 
     # --- reading the sequence
 
@@ -118,7 +117,8 @@ class JobQueue:
 
     def take(self, hands: Hands, now: int, share: int = BATCH_JOBS_MAX) -> Batch | None:
         """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now."""
-        room = min(self.config.in_hands_max - hands.in_hands, self._batch_max, share)
+        quota = min(hands.quota, self.config.in_hands_max)
+        room = min(quota - hands.in_hands, max(1, min(quota // 2, BATCH_JOBS_MAX)), share)
         if room <= 0 or hands.suspended or hands.draining:
             return None
         jobs = self._due(now, room)
@@ -283,6 +283,7 @@ class JobQueue:
             hands.done += batch.left
             self.done += batch.left
             batch.left = 0
+            hands.adapt(now - batch.sent_ns, self.config.in_hands_max)
             return
         for index in batch.remaining() if indexes is None else indexes:
             if not self._go(hands, batch, index):
@@ -291,6 +292,8 @@ class JobQueue:
             job = batch.job(index, self._order)
             if (job.state == LEASED and not batch.expired) or job.state == WAITING:
                 self._finish(job)
+        if not batch.left:
+            hands.adapt(now - batch.sent_ns, self.config.in_hands_max)
 
     def _go(self, hands: Hands, batch: Batch, index: int) -> bool:
         """Take one job out of a worker's hands; False where it was not in them."""

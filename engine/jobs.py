@@ -12,6 +12,8 @@ import numpy as np
 from engine.jobframes import Records, Source
 
 WAITING, LEASED, DONE, DYING = range(4)
+QUOTA_START = 16
+QUICK_NS, SLOW_NS = 50_000_000, 250_000_000  # a batch done in less doubles the quota, one in more halves it
 
 
 class Job:
@@ -102,11 +104,19 @@ class Hands:
         self.worker = worker
         self.batches: dict[int, Batch] = {}
         self.in_hands = 0
+        self.quota = QUOTA_START  # jobs it may hold for now: grows while it is quick, to the queue's in_hands_max
         self.progress_ns = 0
         self.suspended = False  # its lease ended in silence: nothing more until it is heard
         self.draining = False
         self.done = 0
         self.failed = 0
+
+    def adapt(self, took_ns: int, in_hands_max: int) -> None:
+        """Set the quota by how long a batch took: a slow worker must not keep jobs that others could do."""
+        if took_ns < QUICK_NS:
+            self.quota = min(2 * self.quota, in_hands_max)
+        elif took_ns > SLOW_NS:
+            self.quota = max(self.quota // 2, 1)
 
 
 class Chunk:

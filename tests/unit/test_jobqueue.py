@@ -105,6 +105,22 @@ def test_a_worker_gets_no_more_than_its_credit_until_it_acks() -> None:
     assert hands.in_hands == 4
 
 
+def test_a_quick_worker_gets_more_at_a_time_and_a_slow_one_less() -> None:
+    bench = Bench(in_hands_max=100)
+    bench.feed(1, 2000)
+    quick, slow = Hands(), Hands()
+    sizes = []
+    for now in range(8):
+        sizes.append(len(bench.take(quick, now)))
+        bench.queue.ack(quick, bench.batch.no, None, now)
+    assert sizes == [8, 16, 32, 50, 50, 50, 50, 50]
+    sizes = []
+    for now in range(5):
+        sizes.append(len(bench.take(slow, now * SECOND)))
+        bench.queue.ack(slow, bench.batch.no, None, (now + 1) * SECOND)
+    assert sizes == [8, 4, 2, 1, 1]
+
+
 def test_what_is_not_a_job_is_not_handed_out_but_counts_as_done() -> None:
     bench = Bench()
     bench.feed(1, 6, marks=(1, 4, 6))

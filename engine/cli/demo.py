@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.replay import Summary
     from feeds.synthetic import SyntheticSession
 
-POSITIONS_SHOWN = 15
+POSITIONS_SHOWN = 12
 
 
 @click.command()

@@ -14,7 +14,7 @@ from engine.cli.progress import Progress
 if TYPE_CHECKING:
     from engine.replay import Summary
 
-POSITIONS_SHOWN = 20
+POSITIONS_SHOWN = 10
 EXIT_INTERRUPTED = 130
 
 

@@ -74,10 +74,10 @@ def print_demo(session: SyntheticSession, summary: Summary, stays: bool) -> None
         print_summary,
     )
 
-    headline("Profit and loss by account (a sum over currencies; limits convert them)")
+    headline("Profit and loss by account")
     print_accounts(summary.positions)
     headline("Positions")
-    print_positions(summary.positions, POSITIONS_SHOWN)
+    print_positions(summary.positions, POSITIONS_SHOWN, currencies=True)
     headline("Alerts")
     print_alert_frames(summary.alert_frames, summary.alerts)
     headline("Refused")

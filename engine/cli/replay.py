@@ -44,7 +44,7 @@ def replay(as_json: bool, **options: Any) -> int:
     if as_json:
         print_json(summary.to_json())
     else:
-        print_report(summary)
+        print_report(summary, currencies=options["instruments"] is not None)
     return end(summary)
 
 
@@ -58,12 +58,15 @@ def end(summary: Summary) -> int:
     return EXIT_INTERRUPTED
 
 
-def print_report(summary: Summary) -> None:
-    """Print what a replay found, for people: positions, alerts, what was refused, the summary."""
+def print_report(summary: Summary, currencies: bool) -> None:
+    """Print what a replay found, for people: positions, alerts, what was refused, the summary.
+
+    currencies: instruments were given, so money may be in several currencies.
+    """
     from engine.cli.report import print_alert_frames, print_positions, print_refused, print_summary
 
     if summary.positions:
-        print_positions(summary.positions, POSITIONS_SHOWN)
+        print_positions(summary.positions, POSITIONS_SHOWN, currencies)
         print_line()
     if summary.alerts:
         print_alert_frames(summary.alert_frames, summary.alerts)

@@ -23,10 +23,11 @@ EXAMPLE_MAX = 100
 NS_PER_S = 1_000_000_000
 
 
-def print_positions(rows: Sequence[Row], rows_max: int | None = None) -> None:
-    """Print position rows with a total of each currency-free money column.
+def print_positions(rows: Sequence[Row], rows_max: int | None = None, currencies: bool = False) -> None:
+    """Print position rows with totals.
 
-    rows_max: show only the largest so many by absolute P&L, and say how many there are.
+    rows_max: show only the largest so many by absolute P&L, and say how many there are. currencies: say that each
+    row's money is in its instrument's currency, so that the totals are only a sum of numbers.
     """
     shown = list(rows)
     if rows_max is not None and len(rows) > rows_max:
@@ -54,6 +55,8 @@ def print_positions(rows: Sequence[Row], rows_max: int | None = None) -> None:
     table.print()
     if len(shown) < len(rows):
         print_line(f"(the {len(shown)} of {len(rows):,} with the largest P&L; the total is of all)")
+    if currencies:
+        print_line("(money is in each instrument's currency; totals add it as it stands)")
 
 
 def pnl_size(row: Row) -> Decimal:

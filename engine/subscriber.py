@@ -32,6 +32,7 @@ STALE_AFTER_S: Final = 2.0
 HELD_FRAMES_MAX: Final = 256
 DRAIN_MAX: Final = 256
 FOREVER_S: Final = 3600.0
+IDLE_CHECK_S: Final = 0.01
 
 
 class _Stream:
@@ -307,6 +308,7 @@ class AlertSubscriber(_Stream):
         self._wait_s = wait_s
         self._ready: deque[RiskAlert] = deque()
         self._last_no = 0  # the engine's last alert_no as far as it is known
+        self._judging = False  # the engine has accepted what it has not judged yet
         self._request_id = 0
         self._asking = False
         now = time.monotonic()
@@ -350,8 +352,10 @@ class AlertSubscriber(_Stream):
         if self._idle_s is None or self._ready or not self.next_no:
             return False
         now = time.monotonic()
-        behind = self.next_no <= self._last_no and now - self._heard_at < self._idle_s
-        return not behind and now - self._alert_at >= self._idle_s
+        coming = self._judging or self.next_no <= self._last_no
+        if coming and now - self._heard_at < STALE_AFTER_S:
+            return False
+        return now - self._alert_at >= self._idle_s
 
     def _wait_seconds(self) -> float:
         now = time.monotonic()
@@ -361,7 +365,7 @@ class AlertSubscriber(_Stream):
         if not self.next_no:
             until = min(until, self._opened_at + self._wait_s)
         if self._idle_s is not None:
-            until = min(until, max(self._alert_at + self._idle_s, now + 0.001))
+            until = min(until, max(self._alert_at + self._idle_s, now + IDLE_CHECK_S))
         return max(0.0, until - now)
 
     def _pump(self) -> None:
@@ -433,7 +437,10 @@ class AlertSubscriber(_Stream):
         if parts[0] == b"heartbeat":
             self._take_heartbeat(decode_control(parts[1]))
             return
-        alerts = decode_alerts(parts[1])
+        try:
+            alerts = decode_alerts(parts[1])
+        except ValueError:
+            return  # damaged on its way: the next alert or heartbeat shows that it is missing
         self._last_no = max(self._last_no, alerts[-1].alert_no)
         if alerts[0].alert_no <= self.next_no:
             self._take_alerts(alerts)
@@ -445,6 +452,7 @@ class AlertSubscriber(_Stream):
         if beat is None:
             return
         self.judged_through = beat.b
+        self._judging = beat.b < beat.a
         if beat.c < self.next_no - 1 and beat.a == beat.b:
             self.next_no = 1  # another history: an engine that started without the journal of the one before
         self._last_no = beat.c

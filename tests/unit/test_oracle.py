@@ -732,3 +732,75 @@ def test_seqs_must_rise() -> None:
     desk.buy("1", "1")
     with pytest.raises(ValueError, match="in order"):
         desk.oracle.apply(1, make("buy", "1", "1"))
+
+
+# --- readings that are easy to get wrong ----------------------------------------------------------------------
+
+
+def test_a_trade_values_all_cells_of_its_account_and_symbol() -> None:
+    desk = Desk(limit("max_notional", "100", per=["symbol", "strategy"], warn_at=1))
+    desk.buy("5", "10", strategy="s")
+    assert said(desk.buy("1", "25", strategy="t", at=1), "strategy", "value") == [("s", "125")]
+
+
+def test_another_accounts_trade_does_not_judge_a_holder_before_the_clock() -> None:
+    desk = Desk(limit("max_notional", "100", per=["symbol", "account"], warn_at=1))
+    desk.buy("5", "10", account="A", at=0)
+    assert desk.buy("1", "25", account="B", at=99) == []
+    assert said(desk.buy("1", "25", account="B", at=100), "account", "value") == [("A", "125")]
+
+
+def test_a_correct_moves_what_it_names_between_cells() -> None:
+    desk = Desk(limit("max_position", "4", per=["symbol", "strategy"], warn_at=1))
+    desk.buy("5", "1", trade_id="1", strategy="s")
+    alerts = desk.buy("6", "1", trade_id="2", exec_type="correct", ref_trade_id="1", strategy="t")
+    assert said(alerts, "strategy", "severity", "value") == [("s", "clear", "0"), ("t", "breach", "6")]
+
+
+def test_peaks_stay_when_a_trade_is_busted() -> None:
+    desk = Desk(limit("max_drawdown", "50", warn_at=1))
+    desk.buy("1", "100", trade_id="1")
+    desk.mark("160")
+    alerts = desk.buy("1", "100", trade_id="b", exec_type="bust", ref_trade_id="1")
+    assert said(alerts) == [("breach", "60")]
+
+
+def test_a_bust_of_yesterdays_trade_counts_against_todays_pnl() -> None:
+    desk = Desk(limit("max_loss", "5", warn_at=1))
+    desk.buy("1", "100", trade_id="1")
+    desk.mark("110")
+    desk.session()
+    alerts = desk.buy("1", "100", trade_id="b", exec_type="bust", ref_trade_id="1")
+    assert said(alerts) == [("breach", "10")]
+
+
+def test_releasing_everybody_releases_each_account_but_not_the_other_way_round() -> None:
+    desk = Desk()
+    for account in ("A", "*"):
+        desk.apply(KillSwitch(f"k{account}", account, engaged=True, at=0))
+    desk.apply(KillSwitch("r1", "A", engaged=False, at=0))
+    assert said(desk.buy("1", "1"), "kind") == [("trade_after_kill",)]
+    desk.apply(KillSwitch("k2", "A", engaged=True, at=0))
+    desk.apply(KillSwitch("r2", "*", engaged=False, at=0))
+    assert desk.oracle.kills == set()
+
+
+def test_a_level_kept_over_a_change_engages_no_kill() -> None:
+    desk = Desk(POSITION)
+    desk.buy("11", "1")
+    desk.limits({**POSITION, "action": "kill"})
+    assert desk.oracle.kills == set()
+    desk.sell("11", "1")
+    desk.buy("11", "1")
+    assert desk.oracle.kills == {"A"}
+
+
+def test_a_session_empties_tails_and_windows() -> None:
+    rows = [
+        limit("repeated_trade", "1", window="1m", warn_at=1),
+        limit("trade_rate", "1", window="1m", warn_at=1),
+    ]
+    desk = Desk(*rows)
+    desk.buy("1", "1")
+    assert said(desk.session(), "kind", "severity", "value") == [("trade_rate", "clear", "0")]
+    assert said(desk.buy("1", "1"), "kind", "value") == [("repeated_trade", "1"), ("trade_rate", "1")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
+import heapq
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -90,8 +91,10 @@ class KeyState:
     total: int = 0
     peak: int = 0
     latest_ns: int | None = None  # t of the window (t - window, t]
-    window: deque[tuple[int, int]] = field(default_factory=deque)  # (executed_at, amount), in order of arrival
-    tail: list[int] = field(default_factory=list)  # executed_at of consecutive trades that are alike
+    window: list[tuple[int, int]] = field(default_factory=list)  # a heap of (executed_at, amount)
+    tail: list[tuple[int, int]] = field(default_factory=list)  # (executed_at, place in the tail) of trades alike,
+    # those that are later than all before them
+    tail_length: int = 0
     tail_of: tuple[int, int] | None = None  # their price and signed quantity
 
     def start_again(self) -> None:
@@ -100,6 +103,7 @@ class KeyState:
         self.latest_ns = None
         self.window.clear()
         self.tail.clear()
+        self.tail_length = 0
         self.tail_of = None
 
 
@@ -195,13 +199,12 @@ class Rule:
         amount = VALUE_ONE if self.kind == "trade_rate" else abs(trade.quantity) * quantity_factor(trade.symbol)
         if state.latest_ns is None or trade.executed_at > state.latest_ns:
             state.latest_ns = trade.executed_at
-            left = [entry for entry in state.window if entry[0] <= state.latest_ns - self.limit.window_ns]
-            if left:
-                state.total -= sum(entry[1] for entry in left)
-                state.window = deque(e for e in state.window if e[0] > state.latest_ns - self.limit.window_ns)
-        if trade.executed_at > state.latest_ns - self.limit.window_ns:
-            state.window.append((trade.executed_at, amount))
+        left_ns = state.latest_ns - self.limit.window_ns  # what was executed up to here has left
+        if trade.executed_at > left_ns:
+            heapq.heappush(state.window, (trade.executed_at, amount))
             state.total += amount
+        while state.window[0][0] <= left_ns:
+            state.total -= heapq.heappop(state.window)[1]
 
     # --- values -------------------------------------------------------------------------------------------------
 
@@ -245,13 +248,15 @@ class Rule:
         assert self.limit.window_ns is not None
         alike = (trade.price, trade.quantity)
         if state.tail_of != alike:
-            state.tail_of = alike
+            state.tail_of, state.tail_length = alike, 0
             state.tail.clear()
-        state.tail.append(trade.executed_at)
-        for at, first_ns in enumerate(state.tail):
-            if trade.executed_at - first_ns < self.limit.window_ns:
-                return len(state.tail) - at
-        raise AssertionError("a trade is always within the window of itself")
+        if not state.tail or trade.executed_at > state.tail[-1][0]:
+            state.tail.append((trade.executed_at, state.tail_length))
+        state.tail_length += 1
+        # The earliest trade above a time is later than all before it, so it is one of those kept; they are in order.
+        after_ns = trade.executed_at - self.limit.window_ns
+        first = bisect.bisect_right(state.tail, after_ns, key=lambda entry: entry[0])
+        return state.tail_length - state.tail[first][1]
 
     # --- levels -------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ext.risk import RiskCore
-
 from engine.config import LimitSet, check_currencies, load_instruments, load_limits, load_opening
 from engine.deadletters import DeadLetterStore
 from engine.errors import RiskwireError, UsageError
@@ -29,9 +27,11 @@ from engine.journal import open_journal
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
 from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
+from engine.verify import verify_core
 from ext.consumer import preset_limits
 from ext.journal import Journal
 from ext.records import MAX_FRAME_RECORDS, Frame
+from ext.risk import RiskCore
 
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
@@ -159,6 +159,8 @@ def run_replay(options: ReplayOptions) -> Summary:
             write_positions(files.positions, summary.core)
         if files.alerts is not None:
             write_alerts(files.alerts, summary.alert_frames)
+        if options.verify:
+            run.verify()
         return summary
 
 
@@ -272,6 +274,16 @@ class _Run:
         finally:
             self.pipeline.stop()
         return self._summary(feeding, interrupted, first_seq, last_seq, elapsed_s)
+
+    def verify(self) -> None:
+        """Compare the core with the exact, slow reference over the whole sequence. Raises VerifyError."""
+        progress, last_seq = self.options.progress, self.journal.last_seq
+
+        def report(seq: int) -> None:
+            if progress is not None:
+                progress(seq, last_seq, seq)
+
+        verify_core(self.journal, self.pipeline.consumer.core, self.source.preset_limits, report)
 
     def _report(self) -> None:
         if self.options.progress is not None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engine_rig import HEADER, LIMITS, alert_lines, read_json, replay, rows, write_session
 
-from engine.errors import OutputError, UsageError
+from engine.errors import OutputError, UsageError, VerifyError
+from engine.events import Event
+from engine.oracle import Oracle
 from engine.replay import JSON_KEYS
 
 
@@ -200,3 +203,24 @@ def test_dead_letters_without_a_place_go_to_a_temporary_file(tmp_path: Path) -> 
     summary = replay(trades, dead_letters=None)
     assert os.path.exists(summary.dead_letters_path)
     os.unlink(summary.dead_letters_path)
+
+
+def test_verify_agrees_with_the_reference_also_on_a_continued_and_on_a_replayed_journal(tmp_path: Path) -> None:
+    trades, limits = write_session(tmp_path)
+    files = {"limits": limits, "verify": True}
+    replay(trades, journal=tmp_path / "journal", **files)
+    trades.write_text(HEADER + rows(500))
+    assert replay(trades, journal=tmp_path / "journal", **files).accepted == 200
+    assert replay(tmp_path / "journal", dead_letters=tmp_path / "again.db", **files).alerts > 0
+
+
+def test_verify_names_seq_and_field_of_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trades, limits = write_session(tmp_path)
+    monkeypatch.setattr(Oracle, "_dispatch", without_seq_9(Oracle._dispatch))
+    with pytest.raises(VerifyError, match=r"^seq \d+: "):
+        replay(trades, limits=limits, verify=True)
+
+
+def without_seq_9(dispatch: Callable[[Oracle, Event], None]) -> Callable[[Oracle, Event], None]:
+    """Return a reference with an error in it: it overlooks one event."""
+    return lambda oracle, event: None if oracle.seq == 9 else dispatch(oracle, event)

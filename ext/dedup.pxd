@@ -1,4 +1,4 @@
-"""Which events have been accepted: a keyed fingerprint and a seq per event; the journal holds what to compare with."""
+"""Which events have been accepted: 8 bytes of fingerprint and seq per event; the journal holds what to compare with."""
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -14,9 +14,11 @@ cdef enum:
     DEDUP_SLOTS_FIRST = 4096
     DEDUP_MOVES = 16                # slots of the smaller table that move at each insert while the table grows
 
-cdef struct DedupSlot:
-    uint64_t fingerprint
-    uint64_t seq                    # 0: free; UINT64_MAX: gone (in the table that is being left)
+# A slot is tag << 36 | code: the top 28 bits of the fingerprint, and the seq modulo SEQ_PERIOD, plus 1.
+# Code 0 (with tag 0): free; the highest code: gone (in the table that is being left).
+cdef enum:
+    TAG_BITS = 28
+    CODE_BITS = 36
 
 cdef struct TimedSeq:
     int64_t executed_at             # ns
@@ -26,17 +28,20 @@ cdef struct TimedSeq:
 cdef class Dedup:
     cdef Journal journal
     cdef uint64_t key[5]
-    cdef DedupSlot* slots
+    cdef uint64_t* slots
     cdef uint64_t mask
+    cdef int shift                  # of a fingerprint to its home in `slots`
     cdef uint64_t used              # slots taken in `slots`
-    cdef DedupSlot* old             # the smaller table while it is emptied, else NULL
+    cdef uint64_t* old              # the smaller table while it is emptied, else NULL
     cdef uint64_t old_mask
+    cdef int old_shift
     cdef uint64_t old_at            # slots below are moved
     # Records of the frame that is being built: seqs from pending_first on.
     cdef const Record* pending_records
     cdef Bytes* pending_heap
     cdef uint64_t pending_first
     cdef uint64_t pending_count
+    cdef uint64_t newest            # the highest seq remembered: what codes are relative to
     cdef uint64_t hint              # index of the journal frame read last
     # Forgetting. Trades that came in order of executed_at need no entry: a cursor over the journal finds them again.
     cdef readonly uint64_t trades_max
@@ -59,9 +64,10 @@ cdef class Dedup:
 
     cdef const Record* fetch(self, uint64_t seq, const uint8_t** heap) noexcept nogil
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
-    cdef int probe(self, DedupSlot* slots, uint64_t mask, uint64_t fingerprint, const Record* record,
+    cdef int probe(self, const uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, const Record* record,
                    const uint8_t* id, const uint8_t* ref) noexcept nogil
-    cdef void insert(self, uint64_t fingerprint, uint64_t seq) noexcept nogil
+    cdef void insert(self, uint64_t slot) noexcept nogil
+    cdef uint64_t seq_of(self, uint64_t slot) noexcept nogil
     cdef int grow(self) noexcept nogil
     cdef void move_some(self, uint64_t count) noexcept nogil
     cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil

@@ -1,12 +1,13 @@
-"""Exact duplicates: a fingerprint finds the candidate, the journal's own record decides.
+"""Exact duplicates: a fingerprint finds the candidates, the journal's own record decides.
 
-The fingerprint is keyed with random bits of this process, so that nobody can construct collisions, and a collision
-costs a comparison, never a trade. Beyond `trades_max` the trade executed longest ago is forgotten, by
+The fingerprint is keyed with random bits of this process, so that nobody can construct collisions; 28 bits of it are
+kept, and where they collide that costs a comparison, never a trade. A seq is kept modulo 2^36 - 2, so an identity is
+known as long as fewer events than that (5 TB of journal) came after it. Beyond `trades_max` the trade executed longest ago is forgotten, by
 (executed_at, seq); everything executed no later than what was forgotten is too old from then on.
 """
 
 cimport cython
-from libc.stdint cimport INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 import secrets
@@ -62,7 +63,18 @@ cdef extern from *:
     uint64_t rw_identity(const uint64_t* key, uint64_t w0, uint64_t w1, const uint8_t* p, size_t n) noexcept nogil
     void rw_prefetch(const void* p) noexcept nogil
 
-cdef uint64_t GONE = UINT64_MAX
+cdef uint64_t CODE_MASK = (<uint64_t>1 << CODE_BITS) - 1
+cdef uint64_t SEQ_PERIOD = (<uint64_t>1 << CODE_BITS) - 2
+cdef uint64_t GONE = (<uint64_t>1 << CODE_BITS) - 1       # as a code
+
+
+cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq) noexcept nogil:
+    return (fingerprint & ~CODE_MASK) | ((seq if seq < SEQ_PERIOD else seq % SEQ_PERIOD) + 1)
+
+
+cdef inline uint64_t home_of(uint64_t slot, int shift) noexcept nogil:
+    """Where a fingerprint (or a slot, which begins with its tag) belongs: by its top bits, so tables grow in order."""
+    return (slot & ~CODE_MASK) >> shift
 
 
 cdef inline bint is_before(TimedSeq a, TimedSeq b) noexcept nogil:
@@ -118,22 +130,23 @@ cdef class Dedup:
         for i in range(5):
             self.key[i] = secrets.randbits(64)
         self.mask = DEDUP_SLOTS_FIRST - 1
-        self.slots = <DedupSlot*>rw_map(-1, DEDUP_SLOTS_FIRST * sizeof(DedupSlot), True)
+        self.shift = 64 - 12
+        self.slots = <uint64_t*>rw_map(-1, DEDUP_SLOTS_FIRST * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         if self.slots != NULL:
-            munmap(self.slots, (self.mask + 1) * sizeof(DedupSlot))
+            munmap(self.slots, (self.mask + 1) * sizeof(uint64_t))
         if self.old != NULL:
-            munmap(self.old, (self.old_mask + 1) * sizeof(DedupSlot))
+            munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
         bytes_free(&self.late)
 
     @property
     def slot_bytes(self):
         """Bytes of the tables, for memory accounts."""
         cdef uint64_t slots = self.mask + 1 + (self.old_mask + 1 if self.old != NULL else 0)
-        return slots * sizeof(DedupSlot) + self.late.capacity
+        return slots * sizeof(uint64_t) + self.late.capacity
 
     cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil:
         cdef uint64_t w0 = 0, w1 = <uint64_t>record.type << 32
@@ -143,27 +156,32 @@ cdef class Dedup:
         return rw_identity(self.key, w0, w1, id, record.id_length)
 
     cdef void prefetch(self, uint64_t fingerprint) noexcept nogil:
-        rw_prefetch(&self.slots[fingerprint & self.mask])
+        rw_prefetch(&self.slots[home_of(fingerprint, self.shift)])
         if self.old != NULL:
-            rw_prefetch(&self.old[fingerprint & self.old_mask])
+            rw_prefetch(&self.old[home_of(fingerprint, self.old_shift)])
 
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
-        cdef int verdict = self.probe(self.slots, self.mask, fingerprint, record, id, ref)
+        cdef int verdict = self.probe(self.slots, self.mask, home_of(fingerprint, self.shift), fingerprint, record, id, ref)
         if verdict == DEDUP_NEW and self.old != NULL:
-            verdict = self.probe(self.old, self.old_mask, fingerprint, record, id, ref)
+            verdict = self.probe(self.old, self.old_mask, home_of(fingerprint, self.old_shift), fingerprint, record, id, ref)
         return verdict
 
-    cdef int probe(self, DedupSlot* slots, uint64_t mask, uint64_t fingerprint, const Record* record,
+    cdef int probe(self, const uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, const Record* record,
                    const uint8_t* id, const uint8_t* ref) noexcept nogil:
-        cdef uint64_t at = fingerprint & mask
         cdef int verdict
-        while slots[at].seq != 0:
-            if slots[at].fingerprint == fingerprint and slots[at].seq != GONE:
-                verdict = self.compare(slots[at].seq, record, id, ref)
+        while slots[at] != 0:
+            if (slots[at] ^ fingerprint) <= CODE_MASK and slots[at] & CODE_MASK != GONE:
+                verdict = self.compare(self.seq_of(slots[at]), record, id, ref)
                 if verdict != DEDUP_NEW:
                     return verdict
             at = (at + 1) & mask
         return DEDUP_NEW
+
+    cdef uint64_t seq_of(self, uint64_t slot) noexcept nogil:
+        """The latest seq that has this slot's code."""
+        cdef uint64_t code = (slot & CODE_MASK) - 1
+        cdef uint64_t newest = self.newest % SEQ_PERIOD
+        return self.newest - (newest - code if newest >= code else newest + SEQ_PERIOD - code)
 
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
         cdef const uint8_t* heap
@@ -221,7 +239,8 @@ cdef class Dedup:
             self.move_some(DEDUP_MOVES)
         elif self.used * 4 >= (self.mask + 1) * 3 and self.grow() < 0:
             return -1
-        self.insert(fingerprint, seq)
+        self.newest = seq
+        self.insert(slot_of(fingerprint, seq))
         if record.type != EVENT_TRADE:
             return 0
         self.trades += 1
@@ -253,67 +272,68 @@ cdef class Dedup:
             at = end
         return 0
 
-    cdef void insert(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:
-        cdef uint64_t at = fingerprint & self.mask
-        while self.slots[at].seq != 0:
+    cdef void insert(self, uint64_t slot) noexcept nogil:
+        cdef uint64_t at = home_of(slot, self.shift)
+        while self.slots[at] != 0:
             at = (at + 1) & self.mask
-        self.slots[at].fingerprint = fingerprint
-        self.slots[at].seq = seq
+        self.slots[at] = slot
         self.used += 1
 
     cdef int grow(self) noexcept nogil:
         """Begin to move into a table of twice the size; a few slots go along with each insert, so nothing stalls."""
         cdef uint64_t size = (self.mask + 1) * 2
-        cdef DedupSlot* slots = <DedupSlot*>rw_map(-1, size * sizeof(DedupSlot), True)
+        cdef uint64_t* slots = <uint64_t*>rw_map(-1, size * sizeof(uint64_t), True)
         if slots == NULL:
             return -1
         self.old = self.slots
         self.old_mask = self.mask
+        self.old_shift = self.shift
         self.old_at = 0
         self.slots = slots
         self.mask = size - 1
+        self.shift -= 1
         self.used = 0
         self.move_some(DEDUP_MOVES)
         return 0
 
     cdef void move_some(self, uint64_t count) noexcept nogil:
         cdef uint64_t end = self.old_at + count
-        cdef DedupSlot* slot
+        cdef uint64_t slot
         if end > self.old_mask + 1:
             end = self.old_mask + 1
         while self.old_at < end:
-            slot = &self.old[self.old_at]
-            if slot.seq != 0 and slot.seq != GONE:
-                self.insert(slot.fingerprint, slot.seq)
+            slot = self.old[self.old_at]
+            if slot != 0 and slot & CODE_MASK != GONE:
+                self.insert(slot)
             self.old_at += 1
         if self.old_at > self.old_mask:
-            munmap(self.old, (self.old_mask + 1) * sizeof(DedupSlot))
+            munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
             self.old = NULL
 
     cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:
-        cdef uint64_t at, hole, home
+        cdef uint64_t slot = slot_of(fingerprint, seq), at, hole, home
         if self.old != NULL:
-            at = fingerprint & self.old_mask
-            while self.old[at].seq != 0 and self.old[at].seq != seq:
+            at = home_of(slot, self.old_shift)
+            while self.old[at] != 0 and self.old[at] != slot:
                 at = (at + 1) & self.old_mask
-            if self.old[at].seq == seq:
-                self.old[at].seq = GONE
-        at = fingerprint & self.mask
-        while self.slots[at].seq != 0 and self.slots[at].seq != seq:
+            if self.old[at] == slot:
+                self.old[at] |= GONE
+        at = home_of(slot, self.shift)
+        while self.slots[at] != 0 and self.slots[at] != slot:
             at = (at + 1) & self.mask
-        if self.slots[at].seq == 0:
+        if self.slots[at] == 0:
             return
         # Entries behind the hole that may not stay beyond a free slot move up into it.
         hole = at
         while True:
             at = (at + 1) & self.mask
-            if self.slots[at].seq == 0:
+            if self.slots[at] == 0:
                 break
-            home = self.slots[at].fingerprint & self.mask
+            home = home_of(self.slots[at], self.shift)
             if ((at - home) & self.mask) >= ((at - hole) & self.mask):
                 self.slots[hole] = self.slots[at]
                 hole = at
-        self.slots[hole].seq = 0
+        self.slots[hole] = 0
         self.used -= 1
 
     # --- forgetting ------------------------------------------------------------------------------------------------

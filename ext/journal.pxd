@@ -92,6 +92,7 @@ cdef class Journal:
     # Send frame `index` without copying. 0, or minus the error number.
     cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil
 
+    cdef FrameEntry* entry(self, uint64_t index) noexcept nogil
     cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil

@@ -193,24 +193,26 @@ cdef class Journal:
         return rw_load_acquire(&self.committed)
 
     cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil:
+        return self.entry(index).data
+
+    cdef FrameEntry* entry(self, uint64_t index) noexcept nogil:
         cdef uint64_t at = index + INDEX_CHUNK
         cdef int chunk = rw_log2(at) - rw_log2(INDEX_CHUNK)
-        return self.chunks[chunk][at - (<uint64_t>INDEX_CHUNK << chunk)].data
+        return &self.chunks[chunk][at - (<uint64_t>INDEX_CHUNK << chunk)]
 
     cdef uint64_t index_of(self, uint64_t seq) noexcept nogil:
         cdef uint64_t count = self.frames(), low = 0, high = count, middle
-        cdef const FrameHeader* header
+        cdef const FrameEntry* found
         while low < high:               # the first frame that starts above seq
             middle = (low + high) >> 1
-            header = <const FrameHeader*>self.frame_at(middle)
-            if header.first_seq > seq:
+            if self.entry(middle).first_seq > seq:
                 high = middle
             else:
                 low = middle + 1
         if low == 0:
             return count
-        header = <const FrameHeader*>self.frame_at(low - 1)
-        return low - 1 if seq < header.first_seq + header.record_count else count
+        found = self.entry(low - 1)
+        return low - 1 if seq < found.first_seq + (<const FrameHeader*>found.data).record_count else count
 
     cdef const uint8_t* find(self, uint64_t seq) noexcept nogil:
         cdef uint64_t index = self.index_of(seq)

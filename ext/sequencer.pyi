@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from ext.dedup import Dedup
 from ext.definitions import Instruments, NameTable
 from ext.journal import Journal
 
@@ -19,6 +20,7 @@ class Source:
 
 class Sequencer:
     journal: Journal
+    dedup: Dedup
     instruments: Instruments
     names: tuple[NameTable, ...]
     names_max: int

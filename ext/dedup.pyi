@@ -1,0 +1,9 @@
+from ext.journal import Journal
+
+class Dedup:
+    trades_max: int
+    trades: int
+    forgotten: int
+    def __init__(self, journal: Journal, trades_max: int = ...) -> None: ...
+    @property
+    def slot_bytes(self) -> int: ...

@@ -1,0 +1,106 @@
+"""Duplicates at scale: through growing tables, colliding fingerprints, forgetting and restarts, none is missed."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from ext.journal import Journal
+from ext.records import RECORD_DTYPE, FrameBuilder, stamp_frame
+from ext.sequencer import Sequencer, Source
+
+RECORDS = 1000
+ID_BYTES = 8
+TOO_OLD = 8
+
+
+class Trades:
+    """Frames of plain trades, made by filling in a template."""
+
+    def __init__(self) -> None:
+        builder = FrameBuilder()
+        for _ in range(RECORDS):
+            builder.add_record(type=1, side=1, symbol=1, account=1, id=b"0" * ID_BYTES, volume=1)
+        builder.define_name(0, 1, b"BTC")
+        builder.define_name(1, 1, b"default")
+        self.template = builder.finish()
+        self.source = Source("test", 1)
+        self.next_seq = 1
+
+    def frame(self, numbers: list[int], times: list[int] | None = None) -> bytearray:
+        """Return a frame of RECORDS trades with these numbers as ids (the last one repeated where they are fewer)."""
+        padded = (numbers + [numbers[-1]] * RECORDS)[:RECORDS]
+        frame = bytearray(self.template)
+        rows = np.frombuffer(frame, dtype=RECORD_DTYPE, count=RECORDS, offset=64)
+        at = times if times is not None else numbers
+        rows["executed_at"] = (list(at) + [at[-1]] * RECORDS)[:RECORDS]
+        ids = np.char.zfill(np.array(padded).astype(f"S{ID_BYTES}"), ID_BYTES)
+        frame[len(frame) - ID_BYTES * RECORDS :] = ids.tobytes()
+        stamp_frame(frame, self.next_seq, 1)
+        self.next_seq += RECORDS
+        return frame
+
+
+def test_every_duplicate_is_found_while_the_table_grows():
+    """300,000 trades: 28 bits of fingerprint collide some 150 times, and each collision must be compared away."""
+    journal, trades = Journal(None), Trades()
+    sequencer = Sequencer(journal)
+    order = random.Random(5)
+    for first in range(0, 300_000, RECORDS):
+        accepted, duplicates, refused = sequencer.process_frame(
+            trades.frame(list(range(first, first + RECORDS))), trades.source
+        )
+        assert (accepted, duplicates, refused) == (RECORDS, 0, [])
+        if first % 20_000 == 0:
+            seen = [order.randrange(first + RECORDS) for _ in range(RECORDS)]
+            assert sequencer.process_frame(trades.frame(seen), trades.source) == (0, RECORDS, [])
+    again = Sequencer(journal)
+    for first in range(0, 300_000, RECORDS):
+        numbers = list(range(first, first + RECORDS))
+        assert again.process_frame(trades.frame(numbers), trades.source) == (0, RECORDS, [])
+    assert again.dedup.slot_bytes <= 32 * 300_000
+    assert again.last_seq == 300_000
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_forgotten_is_what_was_executed_first(seed):
+    """Against a heap, with times that come late, early and equal; restarts in between change nothing."""
+    bound = 2500
+    order = random.Random(seed)
+    journal, trades = Journal(None), Trades()
+    sequencer = Sequencer(journal, dedup_max_trades=bound)
+    heap: list[tuple[int, int, int]] = []
+    known: dict[int, int] = {}
+    horizon = None
+    times: list[int] = []
+    arrivals = itertools.count()
+    for turn in range(25):
+        numbers = [len(times) + i for i in range(600)]
+        times += [turn * 600 + i + order.choice((0, 0, 0, -700, -3000, 2500, i % 3)) for i in range(600)]
+        numbers += [order.randrange(len(times)) for _ in range(400)]
+        expected = [0, 0, 0]
+        for number in numbers:
+            if number in known:
+                expected[1] += 1
+            elif horizon is not None and (times[number] <= horizon or times[number] < heap[0][0]):
+                expected[2] += 1
+            else:
+                expected[0] += 1
+                known[number] = 1
+                heapq.heappush(heap, (times[number], next(arrivals), number))
+                if len(heap) > bound:
+                    horizon, _, gone = heapq.heappop(heap)
+                    del known[gone]
+        if turn % 7 == 6:
+            sequencer = Sequencer(journal, dedup_max_trades=bound)
+        accepted, duplicates, refused = sequencer.process_frame(
+            trades.frame(numbers, [times[number] for number in numbers]), trades.source
+        )
+        assert [accepted, duplicates, len(refused)] == expected, turn
+        assert {reason for _, reason, _ in refused} <= {TOO_OLD}
+        assert sequencer.dedup.trades <= bound
+    assert sequencer.dedup.forgotten > 0

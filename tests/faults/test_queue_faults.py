@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from engine.deadletters import DeadLetterStore
 from engine.endpoints import endpoint
+from engine.events import TradeExecuted
+from engine.publisher import Publisher
 from engine.sink import Sink
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+from cli_process import start
 from queue_rig import ACCOUNTS, Rig, config, read_lines, wait_for
 
+ROOT = Path(__file__).resolve().parents[2]
 CREDIT = 16
 
 
@@ -146,3 +153,50 @@ def test_dead_letters_wait_for_a_sink_that_is_away_and_no_job_is_forgotten(rig: 
     rig.wait_idle()
     assert sorted(letter.seq for letter in rig.letters()) == [10, 20, 30, 40, 50]
     assert Counter(row["seq"] for row in effects(rig)) == {seq: 1 for seq in range(1, 51) if seq % 10}
+
+
+def test_an_engine_killed_in_the_middle_hands_out_what_was_not_acked_and_effects_happen_once(tmp_path: Path) -> None:
+    base = f"ipc://{tmp_path}/run"
+    path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'integration'}"}
+
+    def serve() -> subprocess.Popen[str]:
+        engine = start("serve", "--base", base, "--journal", "journal", cwd=tmp_path)
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == f"ready {base}\n"
+        return engine
+
+    def effects_done() -> list[int]:
+        if not (tmp_path / "effects.db").exists():
+            return []
+        db = sqlite3.connect(tmp_path / "effects.db", timeout=10)
+        try:
+            return [seq for (seq,) in db.execute("SELECT seq FROM effects ORDER BY seq")]
+        except sqlite3.OperationalError:  # no table yet
+            return []
+        finally:
+            db.close()
+
+    handler = ("--queue", "q", "--handler", "queue_handlers:effect_once", "--processed", "effects.db")
+    processes = [serve()]
+    try:
+        with Publisher(base, "desk") as publisher:
+            for n in range(1, 1501):
+                event = TradeExecuted(f"T{n}", "BTC", Decimal(100), Decimal(1), "buy", 1_700_000_000 * 10**9)
+                publisher.publish(event)
+        processes += [start("worker", *handler, "--connect", base, cwd=tmp_path, **path) for _ in range(2)]
+        for kill_after in (100, 600):
+            wait_for(lambda after=kill_after: len(effects_done()) > after)
+            processes[0].kill()
+            processes[0].communicate()
+            processes[0] = serve()
+        wait_for(lambda: len(effects_done()) == 1500)
+        with DeadLetterStore(tmp_path / "journal" / "dead-letters.db", read_only=True) as store:
+            wait_for(lambda: store.count() == 15)
+            assert sorted(letter.seq for letter in store.iterate()) == list(range(100, 1501, 100))
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.communicate(timeout=20)
+    assert effects_done() == list(range(1, 1501))
+    assert [process.returncode for process in processes] == [0, 0, 0]

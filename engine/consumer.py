@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import zmq
-from ext.risk import RiskCore
 
 from engine.alertframes import alert_topics
 from engine.codec import EventDecoder
@@ -22,6 +21,7 @@ from engine.events import KillSwitch
 from engine.sink import SinkClient
 from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
+from ext.risk import RiskCore
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class RiskConsumer:
     """Keeps positions, limits and alerts up to date behind the sequence of one engine.
 
     context: the ZeroMQ context. base: the address of the engine whose events it follows.
+    announce_base: the address to publish alerts under, where it is another one.
     sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
     on_kills: called in the consumer's thread with (seq, account or `*`, limit_id) of those that limits have stopped.
@@ -68,6 +69,7 @@ class RiskConsumer:
         core: RiskCore | None = None,
         sink: str | None = None,
         announce: bool = True,
+        announce_base: str | None = None,
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
         count_after: int = 0,
         events_hwm: int = EVENTS_HWM,
@@ -79,6 +81,7 @@ class RiskConsumer:
         self.refused_seqs = array("Q")  # in the sequence, above count_after
         self.failure: BaseException | None = None
         self._context, self._base, self._announce = context, base, announce
+        self._announce_base = announce_base or base
         self._sink_endpoint = sink
         self._sink: SinkClient | None = None
         self._count_after = count_after
@@ -178,7 +181,7 @@ class RiskConsumer:
             alerts = socket(zmq.PUB)
             alerts.sndhwm = self._alerts_hwm
             alerts.linger = 1000  # the last alerts may leave
-            alerts.bind(endpoint(self._base, "alerts"))
+            alerts.bind(endpoint(self._announce_base, "alerts"))
         events = socket(zmq.SUB)
         events.rcvhwm = self._events_hwm
         events.setsockopt(zmq.SUBSCRIBE, b"RW")

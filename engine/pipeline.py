@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmq
-from ext.risk import RiskCore
 
 from engine.broker import Broker, BrokerSettings
 from engine.config import EngineConfig
@@ -23,6 +22,7 @@ from engine.sink import Sink
 from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
 from ext.records import REASONS
+from ext.risk import RiskCore
 from ext.sequencer import Source
 
 OWN_SOURCE: Final = "riskwire"
@@ -43,7 +43,8 @@ def default_dead_letters(journal: str | Path | None) -> Path:
 class Pipeline:
     """Sink, broker and risk consumer under one base: what turns published frames into positions and alerts.
 
-    base: where they meet. journal: open for writing; it stays the caller's. dead_letters: the sink's file.
+    base: where others reach them; among themselves they meet over inproc, unless `shortcut` is off.
+    journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
     consumers of this process). count_after: refusals in the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already. on_kills: see RiskConsumer.
@@ -59,6 +60,7 @@ class Pipeline:
         config: EngineConfig | None = None,
         announce: bool = True,
         nodrop: bool = False,
+        shortcut: bool = True,
         count_after: int = 0,
         context: zmq.Context[Any] | None = None,
         core: RiskCore | None = None,
@@ -69,15 +71,18 @@ class Pipeline:
         self.dead_letters = Path(dead_letters)
         self.context: zmq.Context[Any] = context or zmq.Context()
         self._own_context = context is None
-        own = f"inproc://{uuid.uuid4().hex}-sink"
-        self.sink = Sink(self.context, [endpoint(base, "sink"), own], self.dead_letters)
+        self.own_base = f"inproc://{uuid.uuid4().hex}" if shortcut else base
+        bases = (base,) if base == self.own_base else (base, self.own_base)
+        roles = {role: [endpoint(at, role) for at in bases] for role in ("publish", "events", "replay", "sink")}
+        own_sink = endpoint(self.own_base, "sink")
+        self.sink = Sink(self.context, roles["sink"], self.dead_letters)
         self.broker = Broker(
             journal,
             BrokerSettings(
-                publish=endpoint(base, "publish"),
-                events=endpoint(base, "events"),
-                replay=endpoint(base, "replay"),
-                sink=own,
+                publish=roles["publish"],
+                events=roles["events"],
+                replay=roles["replay"],
+                sink=own_sink,
                 names_max=config.max_names,
                 dedup_max_trades=config.dedup_max_trades,
                 window_frames=config.publisher_window_frames,
@@ -89,10 +94,11 @@ class Pipeline:
         )
         self.consumer = RiskConsumer(
             self.context,
-            base,
+            self.own_base,
             core=core,
-            sink=own,
+            sink=own_sink,
             announce=announce,
+            announce_base=base,
             on_kills=on_kills,
             count_after=count_after,
             events_hwm=config.events_hwm,

@@ -245,6 +245,7 @@ class _Run:
             dead_letters=self.dead_letters,
             announce=False,
             nodrop=True,
+            shortcut=False,
             count_after=self.start_seq,
             core=core,
         )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-from ext.risk import RiskCore
 
 from engine import control
 from engine.config import (
@@ -37,6 +36,7 @@ from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
 from ext.records import Frame
+from ext.risk import RiskCore
 
 __all__ = [
     "ROLES",
@@ -131,6 +131,9 @@ class Engine:
             queues=config.queue,
             folder=self.journal.directory,
             last_seq=self.journal.last_seq,
+            events=endpoint(self.pipeline.own_base, "events"),
+            replay=endpoint(self.pipeline.own_base, "replay"),
+            sink=endpoint(self.pipeline.own_base, "sink"),
         )
         self._stack.callback(self.queue.stop)
         self.queue.start()
@@ -334,7 +337,10 @@ class _Steering:
     def _publish(self, event: Event) -> int:
         if self._publisher is None:
             self._publisher = Publisher(
-                self._engine.base, OWN_SOURCE, context=self._engine.pipeline.context, wait_s=STEER_TIMEOUT_S
+                self._engine.pipeline.own_base,
+                OWN_SOURCE,
+                context=self._engine.pipeline.context,
+                wait_s=STEER_TIMEOUT_S,
             )
         before, refused = self._engine.journal.last_seq, self._publisher.stats.refused
         self._publisher.publish(event)

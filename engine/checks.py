@@ -57,8 +57,7 @@ def parse_duration(text: str) -> int:
     found = DURATION.fullmatch(text) if len(text) <= 24 else None
     if found is None:
         raise ValueError(
-            'expected a duration such as "100ms" (a whole number and ns, us, ms, s, m or h), '
-            f"found {show(text)}"
+            f'expected a duration such as "100ms" (a whole number and ns, us, ms, s, m or h), found {show(text)}'
         )
     duration_ns = int(found[1]) * DURATION_NS[found[2]]
     if not 0 < duration_ns <= DURATION_NS_MAX:

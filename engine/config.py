@@ -142,9 +142,7 @@ def load_config(path: str | Path) -> EngineConfig:
     return parse_config(read_toml(path, ConfigError), where=str(path), folder=Path(path).parent)
 
 
-def parse_config(
-    obj: dict[str, Any], where: str = "riskwire.toml", folder: Path | None = None
-) -> EngineConfig:
+def parse_config(obj: dict[str, Any], where: str = "riskwire.toml", folder: Path | None = None) -> EngineConfig:
     """Check the settings of an engine given as a mapping.
 
     where: what errors name first. folder: what relative paths are relative to (default: left as they are).

@@ -32,9 +32,7 @@ KINDS = (
 NEED_SYMBOL = frozenset({"max_position", "max_notional", "price_collar"})
 NEED_ACCOUNT_AND_SYMBOL = frozenset({"concentration", "repeated_trade"})
 NEED_WINDOW = frozenset({"trade_rate", "volume_rate", "repeated_trade"})
-JUDGE_ONE_TRADE = frozenset(
-    {"max_trade_volume", "max_trade_notional", "price_collar", "restricted", "repeated_trade"}
-)
+JUDGE_ONE_TRADE = frozenset({"max_trade_volume", "max_trade_notional", "price_collar", "restricted", "repeated_trade"})
 ACTIONS = ("alert", "kill")
 KILL_SCOPES = ("account", "firm")
 KILL_LIMIT_ID = "kill"  # the limit_id of a trade_after_kill alert
@@ -244,9 +242,7 @@ def _parse_levels(table: Table) -> tuple[Decimal, Decimal | None]:
     warn_at = table.ratio("warn_at") or Decimal("0.8")
     clear_at = table.ratio("clear_at")
     if clear_at is not None and clear_at > warn_at:
-        table.fail(
-            "clear_at", f"expected at most warn_at ({plain_text(warn_at)}), found {plain_text(clear_at)}"
-        )
+        table.fail("clear_at", f"expected at most warn_at ({plain_text(warn_at)}), found {plain_text(clear_at)}")
     return warn_at, clear_at
 
 

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, settings
 HERE = Path(__file__).parent
 SHRINKING_S = 900  # a failing example of a whole session takes minutes to shrink; cut short, it would not be shown
 
-settings.register_profile(
-    "riskwire", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("riskwire", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("riskwire")
 
 

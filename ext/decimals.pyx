@@ -28,7 +28,7 @@ cdef inline bint is_digit(uint8_t c) noexcept nogil:
 
 
 cdef int parse_decimal(const uint8_t* text, size_t length, Decimal64* out) noexcept nogil:
-    """Parse ``[+-]digits[.digits][e±digits]``: at least one digit before or after the point."""
+    """Parse ``[+-]digits[.digits][e±digits]``: at least one digit before a point, and one behind it."""
     cdef const uint8_t* p = text
     cdef const uint8_t* end = text + length
     cdef bint negative = False, negative_exponent = False, wide = False
@@ -67,7 +67,10 @@ cdef int parse_decimal(const uint8_t* text, size_t length, Decimal64* out) noexc
                 if fraction:
                     exponent -= 1
         elif p[0] == 46 and not fraction:
+            if digits == 0:
+                return DECIMAL_INVALID
             fraction = True
+            digits = 0
         else:
             break
         p += 1

@@ -25,7 +25,7 @@ FIELDS = (
     "trade_id", "symbol", "price", "volume", "side", "executed_at",
     "account", "venue", "strategy", "fee", "exec_type", "ref_trade_id",
 )  # fmt: skip
-NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(rb"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 SIDE_WORDS = {b"buy": "buy", b"BUY": "buy", b"B": "buy", b"1": "buy"} | {
     b"sell": "sell", b"SELL": "sell", b"S": "sell", b"2": "sell",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, localcontext
 
@@ -27,8 +28,7 @@ number_texts = st.builds(
 
 
 def expected_number(text: str) -> tuple[int, int, bool] | None:
-    whole = text.lstrip("+-").split("e")[0].split("E")[0]
-    if not any(c.isdigit() for c in whole):
+    if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", text):
         return None
     sign, figures, exponent = Decimal(text).as_tuple()
     assert isinstance(exponent, int)

@@ -6,26 +6,37 @@ by a hash and then compared, so a collision makes two letters and never one wron
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 
 from engine.errors import SinkError, UsageError
 from engine.events import DeadLetter
+from engine.letters import STATUSES, Batch, LetterFilter, Status, StoredLetter, event_identity, letter_key
+
+__all__ = [
+    "STATUSES",
+    "Batch",
+    "DeadLetterFileError",
+    "DeadLetterStore",
+    "LetterFilter",
+    "StoredLetter",
+    "event_identity",
+    "export_letters",
+    "list_letters",
+    "purge_letters",
+    "show_letter",
+]
 
 APPLICATION_ID = 0x5257444C  # "RWDL": tells our file from any other SQLite file
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 10_000
 INTEGER_MAX = 2**63 - 1  # SQLite's integers are signed
 PAGE_LETTERS = 200
-STATUSES = ("dead", "requeued", "resolved", "skipped")
-Status = Literal["dead", "requeued", "resolved", "skipped"]
 
 SCHEMA = """
 CREATE TABLE dead_letters (
@@ -75,124 +86,18 @@ COLUMNS = (
     " trade_id, attempts, count, first_at, last_at, history, traceback, status, first_failure"
 )
 
+INSERT = (
+    "INSERT INTO dead_letters (key, clash, reason, stage, error, payload, event, source, position, unit, seq, last_seq,"
+    " source_seq, account, symbol, trade_id, attempts, count, first_at, last_at, history, traceback, first_failure)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+KEYS_AT_ONCE = 500  # parameters of one statement (SQLite allows 999 everywhere)
+
 _json = msgspec.json.Encoder(decimal_format="string")
 
 
 class DeadLetterFileError(SinkError, UsageError):
     """A path that cannot be used as a dead-letter file."""
-
-
-class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter as it lies in the store; times in ns since 1970 UTC, seq 0 where it never got one."""
-
-    id: int
-    reason: str
-    stage: str
-    error: str
-    payload: bytes
-    event: str
-    source: str
-    position: int
-    unit: str
-    seq: int
-    source_seq: int
-    account: str
-    symbol: str
-    trade_id: str
-    attempts: int
-    count: int
-    first_at: int
-    last_at: int
-    history: list[Any]
-    traceback: str
-    status: str
-    first_failure: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the letter as plain JSON values: `payload` as text to read, `payload_base64` exactly."""
-        fields = msgspec.structs.asdict(self)
-        fields["event"] = msgspec.json.decode(self.event) if self.event else None
-        fields["payload"] = self.payload.decode("utf-8", "backslashreplace")
-        fields["payload_base64"] = base64.b64encode(self.payload).decode()
-        return fields
-
-
-class Batch(NamedTuple):
-    """One message to the sink: letters, or jobs of a queue that were dead letters and are now done.
-
-    sender, batch_no: stored in the same transaction, so that a batch sent again is known even after a crash.
-    """
-
-    letters: Iterable[DeadLetter] = ()
-    resolved_stage: str = ""
-    resolved_seqs: Iterable[int] = ()
-    sender: str = ""
-    batch_no: int = 0
-
-
-class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters to take; an empty field takes all.
-
-    stage: `queue` takes every `queue:<name>`.
-    account, symbol: case-sensitive globs. since: ns since 1970 UTC, compared with the last refusal.
-    """
-
-    reason: str = ""
-    stage: str = ""
-    account: str = ""
-    symbol: str = ""
-    status: str = ""
-    source: str = ""
-    since: int = 0
-
-    @property
-    def takes_all(self) -> bool:
-        """Tell whether nothing is filtered out."""
-        return self == LetterFilter()
-
-    def where(self) -> tuple[str, list[Any]]:
-        """Return the SQL condition and its parameters."""
-        terms: list[str] = ["1"]
-        values: list[Any] = []
-        for field in ("reason", "status", "source"):
-            if value := getattr(self, field):
-                terms.append(f"{field} = ?")
-                values.append(value)
-        if self.stage:
-            terms.append("(stage = ? OR substr(stage, 1, ?) = ?)")
-            values += [self.stage, len(self.stage) + 1, self.stage + ":"]
-        for field in ("account", "symbol"):
-            if value := getattr(self, field):
-                terms.append(f"{field} GLOB ?")
-                values.append(value)
-        if self.since:
-            terms.append("last_at >= ?")
-            values.append(self.since)
-        return " AND ".join(terms), values
-
-
-def letter_key(reason: str, stage: str, payload: bytes) -> bytes:
-    """Return the hash that finds a letter again; equal keys are compared, never trusted."""
-    head = f"{reason}\0{stage}\0".encode()
-    return hashlib.blake2b(head + payload, digest_size=16).digest()
-
-
-def event_identity(event_json: str) -> str:
-    """Return what identifies an event (JSON text) when it comes again, or an empty text."""
-    try:
-        event = msgspec.json.decode(event_json)
-    except msgspec.DecodeError:
-        return ""
-    if not isinstance(event, dict):
-        return ""
-    kind = str(event.get("type") or "TradeExecuted")
-    if kind != "TradeExecuted":
-        event_id = event.get("event_id")
-        return f"{kind}\0{event_id}" if event_id else ""
-    parts = [kind]
-    for field in ("venue", "account", "symbol", "side", "exec_type", "trade_id"):
-        parts.append(str(event.get(field) or ""))
-    return "\0".join(parts) if parts[-1] else ""
 
 
 class DeadLetterStore:
@@ -301,8 +206,7 @@ class DeadLetterStore:
         """Store several senders' batches in one transaction; see `record`."""
         with self._transaction():
             for batch in batches:
-                for letter in batch.letters:
-                    self._record(letter)
+                self._record_all(list(batch.letters))
                 self._resolve(batch.resolved_stage, batch.resolved_seqs)
                 if batch.sender:
                     self._db.execute(
@@ -321,8 +225,34 @@ class DeadLetterStore:
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db, self._unusable)
 
-    def _record(self, letter: DeadLetter) -> None:
-        key = letter_key(letter.reason, letter.stage, letter.payload)
+    def _record_all(self, letters: Sequence[DeadLetter]) -> None:
+        """Store letters: those whose key is new in one go, the others one by one."""
+        keys = [letter_key(letter.reason, letter.stage, letter.payload) for letter in letters]
+        known = self._known_keys(keys)
+        again: list[tuple[DeadLetter, bytes]] = []
+        rows: list[tuple[Any, ...]] = []
+        sent_again = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM requeues)").fetchone()[0])
+        for letter, key in zip(letters, keys, strict=True):
+            if key in known:
+                again.append((letter, key))
+            else:
+                known.add(key)
+                rows.append(self._row(letter, key, 0, sent_again))
+        self._db.executemany(INSERT, rows)
+        for letter, key in again:
+            self._record(letter, key, sent_again)
+
+    def _known_keys(self, keys: Sequence[bytes]) -> set[bytes]:
+        known: set[bytes] = set()
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            part = keys[start : start + KEYS_AT_ONCE]
+            marks = ",".join("?" * len(part))
+            known.update(
+                row[0] for row in self._db.execute(f"SELECT key FROM dead_letters WHERE key IN ({marks})", part)
+            )
+        return known
+
+    def _record(self, letter: DeadLetter, key: bytes, sent_again: bool) -> None:
         found = self._db.execute(
             "SELECT id, reason, stage, payload, last_seq, status FROM dead_letters WHERE key = ?", (key,)
         ).fetchall()
@@ -330,7 +260,7 @@ class DeadLetterStore:
             if (reason, stage, payload) == (letter.reason, letter.stage, letter.payload):
                 self._count_again(letter, id_, last_seq, status)
                 return
-        self._insert(letter, key, clash=len(found))
+        self._db.execute(INSERT, self._row(letter, key, len(found), sent_again))
 
     def _count_again(self, letter: DeadLetter, id_: int, last_seq: int, status: str) -> None:
         # What has a seq is refused once per seq: seeing it again is a restart reading the sequence, unless
@@ -352,40 +282,37 @@ class DeadLetterStore:
             ),
         )
 
-    def _insert(self, letter: DeadLetter, key: bytes, clash: int) -> None:
+    def _row(self, letter: DeadLetter, key: bytes, clash: int, sent_again: bool) -> tuple[Any, ...]:
+        """Return a new letter's row; sent_again: whether anything was, which it could be a failure of."""
         first_failure = None
-        if identity := event_identity(letter.event):
+        if sent_again and (identity := event_identity(letter.event)):
             row = self._db.execute("SELECT letter_id FROM requeues WHERE identity = ?", (identity,)).fetchone()
             first_failure = row and row[0]
-        self._db.execute(
-            "INSERT INTO dead_letters (key, clash, reason, stage, error, payload, event, source, position,"
-            " unit, seq, last_seq, source_seq, account, symbol, trade_id, attempts, count, first_at, last_at,"
-            " history, traceback, first_failure) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                key,
-                clash,
-                letter.reason,
-                letter.stage,
-                _clean(letter.error),
-                letter.payload,
-                _clean(letter.event),
-                _clean(letter.source),
-                _clamped(letter.position),
-                letter.unit,
-                _clamped(letter.seq),
-                _clamped(letter.seq),
-                _clamped(letter.source_seq),
-                _clean(letter.account),
-                _clean(letter.symbol),
-                _clean(letter.trade_id),
-                letter.attempts,
-                1,
-                letter.at,
-                letter.at,
-                _json_text(letter.history),
-                _clean(letter.traceback),
-                first_failure,
-            ),
+        seq = _clamped(letter.seq)
+        return (
+            key,
+            clash,
+            letter.reason,
+            letter.stage,
+            _clean(letter.error),
+            letter.payload,
+            _clean(letter.event),
+            _clean(letter.source),
+            _clamped(letter.position),
+            letter.unit,
+            seq,
+            seq,
+            _clamped(letter.source_seq),
+            _clean(letter.account),
+            _clean(letter.symbol),
+            _clean(letter.trade_id),
+            letter.attempts,
+            1,
+            letter.at,
+            letter.at,
+            _json_text(letter.history),
+            _clean(letter.traceback),
+            first_failure,
         )
 
     def mark(self, ids: Iterable[int], status: Status) -> int:
@@ -494,15 +421,17 @@ class _Transaction:
 
 
 def _clamped(number: int) -> int:
-    return min(max(number, 0), INTEGER_MAX)
+    return number if 0 <= number <= INTEGER_MAX else min(max(number, 0), INTEGER_MAX)
 
 
 def _clean(text: str) -> str:
     """Return text that SQLite takes: lone surrogates (from file names that are not UTF-8) are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _json_text(value: object) -> str:
+    if value == []:
+        return "[]"
     try:
         return _json.encode(value).decode()
     except (

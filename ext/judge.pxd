@@ -53,7 +53,6 @@ cdef class Judge:
     cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
     cdef int judge_touched(self, LimitBook limits) noexcept nogil
     cdef int judge_key(self, LimitBook limits, uint32_t index) noexcept nogil
-    cdef int keep_value(self, LimitBook limits, Key* key) noexcept nogil
     cdef int send_gone(self, LimitBook limits, uint32_t limit) noexcept nogil
     cdef int add(self, LimitBook limits, uint32_t limit, uint32_t cell, uint8_t severity, Wide* value, Wide* divisor,
                  int exponent) noexcept nogil

@@ -10,7 +10,7 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, KILL_FIRM, KILL_NONE, LE
                          MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
                          NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
                          REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
-                         VOLUME_RATE, add_absolute)
+                         VOLUME_RATE, Last, notional_of, part_of_gross, sum_value)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
@@ -62,13 +62,6 @@ cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit*
     return level_of(wide_cmp(&left, &above) > 0, wide_cmp(&left, &warn) >= 0, wide_cmp(&left, &clear) >= 0, before)
 
 
-cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
-    """|quantity| x |mark of its last judgement| in the base currency at money_scale."""
-    cdef uint32_t symbol = (<const Rule*>limits.rules.data)[key.rule].symbol
-    wide_zero(out)
-    add_absolute(out, key.quantity, key.mark, False, &(<SymbolFactors*>limits.factors.data)[symbol].money)
-
-
 cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
     cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[rule.symbol]
@@ -108,32 +101,6 @@ cdef uint8_t level_of_concentration(LimitBook limits, const Key* key) noexcept n
     return level_of_ratio(&part, gross, limit, key.level)
 
 
-cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
-    """100 x the notional of a concentration key, as last valued."""
-    cdef const Node* node
-    cdef const Position* p
-    cdef int64_t mark
-    wide_zero(out)
-    if key.node == 0:               # no cell of it matches any more
-        return
-    node = &(<const Node*>limits.nodes.data)[key.node]
-    p = &(<const Position*>limits.book.store.positions.data)[node.position]
-    if limits.book.valued_at(p, &mark):
-        add_absolute(out, node.quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
-    wide_mul_u64(out, 100)
-
-
-cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil:
-    out[0] = sums.sum
-    if kind == NET_NOTIONAL:
-        wide_abs(out)
-    elif kind == MAX_LOSS:
-        wide_neg(out)
-    elif kind == MAX_DRAWDOWN:
-        out[0] = sums.peak
-        wide_sub(out, &sums.sum)
-
-
 cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     cdef const Limit* limit = &(<const Limit*>limits.limits.data)[key.limit]
     cdef const Rule* rule
@@ -156,32 +123,6 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
         sums.peak = sums.sum
     sum_value(sums, key.kind, &value)
     return level_of_sum(&value, limit, key.level)
-
-
-cdef int value_of_key(LimitBook limits, const Key* key, Wide* value, Wide* divisor) noexcept nogil:
-    """The value as of the key's last judgement: value / divisor x 10**(what is returned)."""
-    cdef const Rule* rule
-    wide_set_u128(divisor, 1)
-    if key.kind == MAX_POSITION:
-        rule = &(<const Rule*>limits.rules.data)[key.rule]
-        wide_set_u128(value, abs_i128(key.quantity))
-        return (<const Symbol*>limits.book.store.symbols.data)[rule.symbol].instrument.quantity_exponent
-    if key.kind == MAX_NOTIONAL:
-        notional_of(limits, key, value)
-        return limits.money_scale
-    if key.kind == TRADE_RATE:
-        wide_set_u128(value, (<const Window*>limits.windows.data)[key.state].trades)
-        return 0
-    if key.kind == VOLUME_RATE:
-        value[0] = (<const Sums*>limits.sums.data)[key.node].sum
-        return limits.quantity_scale
-    if key.kind == CONCENTRATION:
-        part_of_gross(limits, key, value)
-        if not wide_is_zero(&(<const Sums*>limits.sums.data)[key.state].sum):
-            divisor[0] = (<const Sums*>limits.sums.data)[key.state].sum
-        return 0
-    sum_value(&(<const Sums*>limits.sums.data)[key.state], key.kind, value)
-    return limits.money_scale
 
 
 cdef int compare_texts(const uint8_t* a, size_t a_length, const uint8_t* b, size_t b_length) noexcept nogil:
@@ -336,44 +277,36 @@ cdef class Judge:
         cdef uint8_t level = level_of_key(limits, key)
         cdef Wide value, divisor
         cdef int exponent
-        if key.kind == CONCENTRATION and level != LEVEL_OK and self.keep_value(limits, key) < 0:
-            return -1
-        if level == key.level:
+        key.frozen = 0
+        if level == key.level and key.kind != CONCENTRATION:
             return 0
-        key.level = level
-        exponent = value_of_key(limits, key, &value, &divisor)
-        return self.add(limits, key.limit, key.cell, level, &value, &divisor, exponent)
-
-    cdef int keep_value(self, LimitBook limits, Key* key) noexcept nogil:
-        """Keep what a concentration was judged at: trades in other symbols move its gross without judging it."""
-        cdef Sums* last
-        if key.next_in_rule == 0:
-            key.next_in_rule = array_add(&limits.sums, sizeof(Sums))
-            if key.next_in_rule == 0:
+        if key.kind == CONCENTRATION:
+            # Trades in other symbols move its gross without judging it.
+            if level != LEVEL_OK and limits.freeze_key(index) < 0:
                 return -1
-        last = &(<Sums*>limits.sums.data)[key.next_in_rule]
-        value_of_key(limits, key, &last.sum, &last.peak)
-        return 0
+            if level == key.level:
+                return 0
+        key.level = level
+        exponent = limits.value_of_key(key, &value, &divisor)
+        return self.add(limits, key.limit, key.cell, level, &value, &divisor, exponent)
 
     cdef int send_gone(self, LimitBook limits, uint32_t limit) noexcept nogil:
         """Clear every key of a limit that is no more, with its last value."""
         cdef uint32_t i
-        cdef Key* key
-        cdef const Symbol* s
+        cdef const Key* key
+        cdef const Last* last
         cdef Wide value, divisor
         cdef int exponent
         for i in range(1, limits.keys.count):
-            key = &(<Key*>limits.keys.data)[i]
+            key = &(<const Key*>limits.keys.data)[i]
             if key.limit != limit or key.level == LEVEL_OK:
                 continue
-            if key.kind == MAX_NOTIONAL:
-                s = &(<const Symbol*>limits.book.store.symbols.data)[(<const Rule*>limits.rules.data)[key.rule].symbol]
-                if s.valuation > key.valuation:
-                    key.mark = s.valued_mark if s.valued else 0
-            exponent = value_of_key(limits, key, &value, &divisor)
-            if key.kind == CONCENTRATION and key.next_in_rule:
-                value = (<const Sums*>limits.sums.data)[key.next_in_rule].sum
-                divisor = (<const Sums*>limits.sums.data)[key.next_in_rule].peak
+            if limits.freeze_key(i) < 0:
+                return -1
+            last = &(<const Last*>limits.lasts.data)[key.last]
+            value = last.value
+            divisor = last.divisor
+            exponent = last.exponent
             if self.add(limits, limit, key.cell, SEVERITY_CLEAR, &value, &divisor, exponent) < 0:
                 return -1
         return 0

@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
-from ext.definitions cimport Instruments, NameTable
+from ext.definitions cimport Instrument, Instruments, NameTable
 from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport Factor, Wide
@@ -93,11 +93,12 @@ cdef struct Key:                    # what a limit is kept for
     uint32_t cell                   # one of its cells: its names
     uint32_t state                  # sums, windows or runs
     uint32_t node                   # concentration: its node; volume_rate: sums
-    uint32_t next_in_rule           # concentration: sums that hold its last value and divisor while it is not ok
+    uint32_t next_in_rule
+    uint32_t last                   # Last; 0: none yet
     uint8_t kind
     uint8_t level                   # Level
     uint8_t per                     # Dimension bits
-    uint8_t unused[5]
+    uint8_t frozen                  # `last` holds what it was last judged at; else that is what it comes to now
 
 cdef struct Node:                   # one (account, symbol) inside a key that sums over symbols
     i128 quantity                   # of the cells that match
@@ -121,6 +122,11 @@ cdef struct Slot:                   # one limit of one cell
 cdef struct Sums:
     Wide sum                        # at money_scale (quantity_scale: volume_rate)
     Wide peak                       # max_drawdown
+
+cdef struct Last:                   # value / divisor x 10**exponent
+    Wide value
+    Wide divisor
+    int exponent
 
 cdef struct SymbolFactors:
     Factor money                    # raw money to base currency at money_scale
@@ -152,6 +158,7 @@ cdef class LimitBook:
     cdef Array sums
     cdef Array windows
     cdef Array runs
+    cdef Array lasts
     cdef Array factors                      # SymbolFactors by symbol
     cdef Array rates                        # Rate by currency
     cdef Array touched                      # uint32_t keys
@@ -181,11 +188,24 @@ cdef class LimitBook:
     cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
     cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil
     cdef void load_cell(self, uint32_t cell) noexcept nogil
-    cdef void load_pnl(self, uint32_t cell, Wide* sum) noexcept nogil
+    cdef void load_pnl(self, uint32_t cell, Wide* sum, bint subtract) noexcept nogil
+    # Take what a symbol's cells come to into its sums, or out of them.
+    cdef void load_symbol(self, uint32_t symbol, bint subtract) noexcept nogil
+    # Give a used symbol the multiplier and currency that it resolves to now; 0, or -1 without memory.
+    cdef int redefine_symbol(self, uint32_t symbol) noexcept nogil
+    cdef int define(self, uint32_t symbol, const Instrument* instrument) noexcept nogil
+    # Keep what the keys of a symbol that are not ok were judged at, before what they come to changes unjudged.
+    cdef int freeze_symbol(self, uint32_t symbol) noexcept nogil
+    cdef int freeze_key(self, uint32_t key) noexcept nogil
+    cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil
 
     cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
     cdef int touch(self, uint32_t key) noexcept nogil
 
+cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil
+cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil
+# 100 x the notional of a concentration key, as last valued.
+cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept nogil
 # sum += or -= |quantity| x |mark| x factor
 cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil
 # t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.

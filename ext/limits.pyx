@@ -3,14 +3,15 @@
 import json
 from decimal import Decimal
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_put, table_reserve)
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, cell_quantity
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
 from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
-                       wide_mul_u64, wide_quotient, wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
+                       wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
+                       wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 cdef enum:
@@ -93,6 +94,39 @@ cdef bint is_sum(uint8_t kind) noexcept nogil:
     return kind in (GROSS_NOTIONAL, NET_NOTIONAL, MAX_LOSS, MAX_DRAWDOWN, CONCENTRATION)
 
 
+cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
+    """|quantity| x |mark of its last judgement| in the base currency at money_scale."""
+    cdef uint32_t symbol = (<const Rule*>limits.rules.data)[key.rule].symbol
+    wide_zero(out)
+    add_absolute(out, key.quantity, key.mark, False, &(<SymbolFactors*>limits.factors.data)[symbol].money)
+
+
+cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
+    """100 x the notional of a concentration key, as last valued."""
+    cdef const Node* node
+    cdef const Position* p
+    cdef int64_t mark
+    wide_zero(out)
+    if key.node == 0:               # no cell of it matches any more
+        return
+    node = &(<const Node*>limits.nodes.data)[key.node]
+    p = &(<const Position*>limits.book.store.positions.data)[node.position]
+    if limits.book.valued_at(p, &mark):
+        add_absolute(out, node.quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
+    wide_mul_u64(out, 100)
+
+
+cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil:
+    out[0] = sums.sum
+    if kind == NET_NOTIONAL:
+        wide_abs(out)
+    elif kind == MAX_LOSS:
+        wide_neg(out)
+    elif kind == MAX_DRAWDOWN:
+        out[0] = sums.peak
+        wide_sub(out, &sums.sum)
+
+
 cdef class LimitBook:
     """One set of limits over a book of positions; a LimitsChanged makes a new one."""
 
@@ -124,6 +158,7 @@ cdef class LimitBook:
         array_free(&self.sums)
         array_free(&self.windows)
         array_free(&self.runs)
+        array_free(&self.lasts)
         array_free(&self.factors)
         array_free(&self.rates)
         array_free(&self.touched)
@@ -544,20 +579,158 @@ cdef class LimitBook:
                 if marked:
                     wide_addmul2(sum, cell_quantity(c), mark, money)
             else:
-                self.load_pnl(cell, sum)
+                self.load_pnl(cell, sum, False)
             node.quantity += cell_quantity(c)
 
-    cdef void load_pnl(self, uint32_t cell, Wide* sum) noexcept nogil:
+    cdef void load_pnl(self, uint32_t cell, Wide* sum, bint subtract) noexcept nogil:
         cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
         cdef const Position* p = &(<const Position*>self.book.store.positions.data)[c.position]
         cdef const SymbolFactors* f = &(<SymbolFactors*>self.factors.data)[p.symbol]
         cdef Baseline now
         cdef const Baseline* then
         self.book.take_baseline(cell, &now)
-        add_baseline(sum, &now, f, False)
+        add_baseline(sum, &now, f, subtract)
         if cell < self.book.store.baselines.count:
             then = &(<const Baseline*>self.book.store.baselines.data)[cell]
-            add_baseline(sum, then, f, True)
+            add_baseline(sum, then, f, not subtract)
+
+    cdef void load_symbol(self, uint32_t symbol, bint subtract) noexcept nogil:
+        cdef const Position* p
+        cdef const Cell* c
+        cdef const Slot* slot
+        cdef uint32_t position = (<Symbol*>self.book.store.symbols.data)[symbol].first_position, cell, i, index
+        cdef const Node* node
+        cdef Wide* sum
+        cdef int64_t mark
+        cdef const Factor* money = &(<SymbolFactors*>self.factors.data)[symbol].money
+        while position:
+            p = &(<const Position*>self.book.store.positions.data)[position]
+            cell = p.first_cell
+            while cell:
+                c = &(<const Cell*>self.book.store.cells.data)[cell]
+                for i in range(c.slots, c.slots + c.slot_count):
+                    slot = &(<const Slot*>self.slots.data)[i]
+                    if slot.kind == MAX_LOSS or slot.kind == MAX_DRAWDOWN:
+                        self.load_pnl(cell, &(<Sums*>self.sums.data)[(<Node*>self.nodes.data)[slot.node].sum].sum, subtract)
+                cell = c.next_in_position
+            index = p.first_node if self.book.valued_at(p, &mark) else 0
+            while index:
+                node = &(<const Node*>self.nodes.data)[index]
+                sum = &(<Sums*>self.sums.data)[node.sum].sum
+                if node.kind == NET_NOTIONAL:
+                    wide_addmul2(sum, -node.quantity if subtract else node.quantity, mark, money)
+                elif node.kind == GROSS_NOTIONAL or node.kind == CONCENTRATION:
+                    add_absolute(sum, node.quantity, mark, subtract, money)
+                index = node.next_in_position
+            position = p.next_in_symbol
+
+    # --- instruments that change ---------------------------------------------------------------------------------
+
+    cdef int define(self, uint32_t symbol, const Instrument* instrument) noexcept nogil:
+        """Take in a definition; what is held is worth more or less from now on, and nobody is judged for it."""
+        cdef size_t length
+        cdef const uint8_t* text = self.symbols.text(symbol, &length)
+        cdef uint32_t i
+        if self.instruments.define(text, length, instrument) < 0:
+            return -1
+        if memchr(text, 42, length) == NULL and memchr(text, 63, length) == NULL and memchr(text, 91, length) == NULL:
+            return self.redefine_symbol(symbol)
+        for i in range(1, self.book.store.symbols.count):
+            if self.redefine_symbol(i) < 0:
+                return -1
+        return 0
+
+    cdef int redefine_symbol(self, uint32_t symbol) noexcept nogil:
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
+        cdef Instrument now
+        cdef size_t length
+        cdef const uint8_t* text
+        cdef uint32_t rule
+        if not s.used:
+            return 0
+        text = self.symbols.text(symbol, &length)
+        self.instruments.resolve(text, length, &now)
+        if (now.multiplier == s.instrument.multiplier and now.currency == s.instrument.currency
+                and now.multiplier_exponent == s.instrument.multiplier_exponent):
+            return 0
+        if self.freeze_symbol(symbol) < 0:
+            return -1
+        self.load_symbol(symbol, True)
+        s.instrument.multiplier = now.multiplier
+        s.instrument.multiplier_exponent = now.multiplier_exponent
+        s.instrument.currency = now.currency
+        if self.set_factors(symbol) < 0:
+            return -1
+        self.load_symbol(symbol, False)
+        rule = s.first_rule
+        while rule:
+            self.set_rule_levels(&(<Rule*>self.rules.data)[rule])
+            # The next revaluation judges each key, moved or not: what is frozen is then its value no more.
+            (<Rule*>self.rules.data)[rule].ok_max = ~<uint64_t>0
+            rule = (<Rule*>self.rules.data)[rule].next_in_symbol
+        return 0
+
+    cdef int freeze_symbol(self, uint32_t symbol) noexcept nogil:
+        cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[symbol]
+        cdef uint32_t index = s.first_node, key
+        while index:
+            if self.freeze_key((<Node*>self.nodes.data)[index].key) < 0:
+                return -1
+            index = (<Node*>self.nodes.data)[index].next_in_symbol
+        index = s.first_rule
+        while index:
+            key = (<Rule*>self.rules.data)[index].first_key
+            while key:
+                if self.freeze_key(key) < 0:
+                    return -1
+                key = (<Key*>self.keys.data)[key].next_in_rule
+            index = (<Rule*>self.rules.data)[index].next_in_symbol
+        return 0
+
+    cdef int freeze_key(self, uint32_t index) noexcept nogil:
+        cdef Key* key = &(<Key*>self.keys.data)[index]
+        cdef const Symbol* s
+        cdef Last* last
+        if key.frozen:
+            return 0
+        if key.last == 0:
+            key.last = array_add(&self.lasts, sizeof(Last))
+            if key.last == 0:
+                return -1
+        if key.kind == MAX_NOTIONAL:
+            # Judged where it was last valued, by itself or with every holder.
+            s = &(<const Symbol*>self.book.store.symbols.data)[(<const Rule*>self.rules.data)[key.rule].symbol]
+            if s.valuation > key.valuation:
+                key.mark = s.valued_mark if s.valued else 0
+        last = &(<Last*>self.lasts.data)[key.last]
+        last.exponent = self.value_of_key(key, &last.value, &last.divisor)
+        key.frozen = 1
+        return 0
+
+    cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil:
+        """The value as of the key's last judgement: value / divisor x 10**(what is returned)."""
+        cdef const Rule* rule
+        wide_set_u128(divisor, 1)
+        if key.kind == MAX_POSITION:
+            rule = &(<const Rule*>self.rules.data)[key.rule]
+            wide_set_u128(value, abs_i128(key.quantity))
+            return (<const Symbol*>self.book.store.symbols.data)[rule.symbol].instrument.quantity_exponent
+        if key.kind == MAX_NOTIONAL:
+            notional_of(self, key, value)
+            return self.money_scale
+        if key.kind == TRADE_RATE:
+            wide_set_u128(value, (<const Window*>self.windows.data)[key.state].trades)
+            return 0
+        if key.kind == VOLUME_RATE:
+            value[0] = (<const Sums*>self.sums.data)[key.node].sum
+            return self.quantity_scale
+        if key.kind == CONCENTRATION:
+            part_of_gross(self, key, value)
+            if not wide_is_zero(&(<const Sums*>self.sums.data)[key.state].sum):
+                divisor[0] = (<const Sums*>self.sums.data)[key.state].sum
+            return 0
+        sum_value(&(<const Sums*>self.sums.data)[key.state], key.kind, value)
+        return self.money_scale
 
     # --- one event -----------------------------------------------------------------------------------------------
 

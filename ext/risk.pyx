@@ -392,8 +392,6 @@ cdef class RiskCore:
 
     cdef int apply_instrument(self, const Record* r) noexcept nogil:
         cdef Instrument instrument
-        cdef size_t length
-        cdef const uint8_t* text = self.symbols.text(r.symbol, &length)
         memset(&instrument, 0, sizeof(instrument))
         instrument.multiplier = r.price
         instrument.multiplier_exponent = <signed char>r.volume
@@ -402,7 +400,7 @@ cdef class RiskCore:
         instrument.currency = self.instruments.currencies.intern(self.heap + r.ref_offset, r.ref_length)
         if instrument.currency == <uint32_t>NO_NAME:
             return CORE_NO_MEMORY
-        return self.instruments.define(text, length, &instrument)
+        return self.limits.define(r.symbol, &instrument)
 
     cdef int apply_kill(self, const Record* r) noexcept nogil:
         return self.judge.set_killed(r.account, r.exec_type != 0)

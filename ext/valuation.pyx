@@ -27,16 +27,29 @@ cdef void add_value(Wide* sum, const Node* node, const Valuation* at, bint subtr
         wide_addmul(sum, -at.cost if subtract else at.cost, money)
 
 
+cdef bint same_value(const Valuation* a, const Valuation* b) noexcept nogil:
+    return a.marked == b.marked and (a.mark == b.mark if a.marked else a.cost == b.cost)
+
+
+cdef bint is_flat(LimitBook limits, const Position* p) noexcept nogil:
+    """Whether no cell of it holds anything, so that no mark can move it."""
+    cdef uint32_t cell = p.first_cell
+    cdef const Cell* c
+    while cell:
+        c = &(<const Cell*>limits.book.store.cells.data)[cell]
+        if c.quantity or c.quantity_carry:
+            return False
+        cell = c.next_in_position
+    return True
+
+
 cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* before, const Valuation* after,
                       const Factor* money) noexcept nogil:
     cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
-    add_value(sum, node, before, True, money)
-    add_value(sum, node, after, False, money)
+    if not same_value(before, after):
+        add_value(sum, node, before, True, money)
+        add_value(sum, node, after, False, money)
     return limits.touch(node.key)
-
-
-cdef bint same_value(const Valuation* a, const Valuation* b) noexcept nogil:
-    return a.marked == b.marked and (a.mark == b.mark if a.marked else a.cost == b.cost)
 
 
 cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil:
@@ -51,7 +64,7 @@ cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before,
         after.marked = s.source != MARK_NONE
         after.mark = s.mark
         after.cost = cost_after
-        index = 0 if same_value(&before, &after) else p.first_node
+        index = p.first_node
         while index:
             node = &(<const Node*>limits.nodes.data)[index]
             if revalue_node(limits, node, &before, &after, &(<SymbolFactors*>limits.factors.data)[p.symbol].money) < 0:
@@ -127,7 +140,7 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
         p = &(<const Position*>limits.book.store.positions.data)[node.position]
         before.marked = limits.book.valued_at(p, &before.mark)
         before.cost = after.cost = p.cost
-        if not same_value(&before, &after) and revalue_node(limits, node, &before, &after, money) < 0:
+        if not is_flat(limits, p) and revalue_node(limits, node, &before, &after, money) < 0:
             return -1
         index = node.next_in_symbol
     s.valuation += 1

@@ -81,9 +81,18 @@ class EngineClient:
                 return _checked(answer)
 
     def positions(self, account: str = "*", symbol: str = "*") -> list[dict[str, Any]]:
-        """Return position rows (DESIGN section 9) of accounts and symbols that match the globs."""
-        rows: list[dict[str, Any]] = self.request("positions", account=account, symbol=symbol)["positions"]
-        return rows
+        """Return position rows (DESIGN section 9) of accounts and symbols that match the globs.
+
+        They hold everything that was accepted before the call: an engine that is behind is waited for as long as it
+        makes progress.
+        """
+        judged_through = -1
+        while True:
+            answer = self.request("positions", account=account, symbol=symbol)
+            rows: list[dict[str, Any]] = answer["positions"]
+            if answer["current"] or answer["judged_through"] <= judged_through:
+                return rows
+            judged_through = answer["judged_through"]
 
     def status(self) -> dict[str, Any]:
         """Return what the engine says about itself."""

@@ -52,7 +52,7 @@ __all__ = [
 log = logging.getLogger("riskwire.engine")
 
 WATCH_EVERY_S: Final = 0.2
-CATCH_UP_S: Final = 5.0  # how long an answer waits for what was accepted before it was asked for
+CATCH_UP_S: Final = 2.0  # how long an answer waits for what was accepted before it was asked for
 STEER_TIMEOUT_S: Final = 10.0
 ALERTS_MAX: Final = 8_192
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
@@ -195,14 +195,17 @@ class Engine:
     async def _ask(self, function: Callable[[RiskCore], T]) -> T:
         return await asyncio.wrap_future(self.pipeline.consumer.call(function))
 
-    async def _caught_up(self) -> None:
-        """Wait (not for ever) until what is accepted now is judged: who publishes and then asks sees its own trades."""
-        seq = self.journal.last_seq
-        waiting = asyncio.wrap_future(self.pipeline.consumer.applied(seq))
+    async def _caught_up(self) -> bool:
+        """Wait until what is accepted now is judged, so that who publishes and then asks sees its own trades.
+
+        Not for ever: False where the engine is further behind than that; the answer then says so.
+        """
+        waiting = asyncio.wrap_future(self.pipeline.consumer.applied(self.journal.last_seq))
         try:
             await asyncio.wait_for(waiting, CATCH_UP_S)
         except TimeoutError:
-            return  # the answer says how far it was judged
+            return False
+        return True
 
     async def _ping(self, _: control.NoFields) -> Answer:
         return {"engine": "riskwire", "pid": os.getpid(), "base": self.base}
@@ -230,9 +233,9 @@ class Engine:
         }
 
     async def _positions(self, request: control.PositionsRequest) -> Answer:
-        await self._caught_up()
+        current = await self._caught_up()
         rows, judged = await self._ask(lambda core: (core.positions(request.account, request.symbol), core.applied_seq))
-        return {"positions": rows, "judged_through": judged}
+        return {"positions": rows, "judged_through": judged, "current": current}
 
     async def _alerts(self, request: control.AlertsRequest) -> Answer:
         if request.from_no is not None and request.since_seq is not None:

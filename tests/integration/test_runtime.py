@@ -329,6 +329,38 @@ def test_a_subscriber_lives_through_a_restart(tmp_path: Path, limits: str) -> No
     assert got == ["T0", "T1"]
 
 
+def test_a_subscriber_follows_an_engine_that_has_forgotten_everything(tmp_path: Path, limits: str) -> None:
+    """Without a journal a restart begins at 1 again: another history, of which nothing may be missed either."""
+    Path(limits).write_text('[[limit]]\nid = "size"\nkind = "max_trade_volume"\nthreshold = "9"\n')
+    settings = config(tmp_path, limits=limits)
+    engine = Engine(settings)
+    engine.start()
+    got: list[str] = []
+    some = threading.Event()
+
+    def follow() -> None:
+        with AlertSubscriber(settings.base, since=0, count=4) as alerts:
+            for alert in alerts:
+                got.append(alert.trade_id)
+                if len(got) == 3:
+                    some.set()
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    try:
+        publish(engine, *(trade(n, **BREACH) for n in range(3)))
+        assert some.wait(10)
+        engine.stop()
+        engine = Engine(settings)
+        engine.start()
+        publish(engine, trade(7, **BREACH))
+        follower.join(10)
+        assert not follower.is_alive()
+    finally:
+        engine.stop()
+    assert got == ["T0", "T1", "T2", "T7"]
+
+
 def test_tcp_works_like_ipc(tmp_path: Path, limits: str, free_ports: int) -> None:
     settings = msgspec.structs.replace(config(tmp_path, limits=limits), base=f"tcp://127.0.0.1:{free_ports}")
     with Engine(settings) as engine:

@@ -12,7 +12,7 @@ from engine.events import Event
 from engine.oracle import Door
 from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
-from ext.records import REASONS, Frame
+from ext.records import REASONS, Frame, FrameDecodeError, stamp_frame
 from ext.sequencer import Sequencer, Source
 
 SIZES = st.lists(st.integers(1, 70), min_size=1, max_size=6)
@@ -100,3 +100,27 @@ def test_it_does_so_where_trades_are_forgotten_and_names_run_out(events, sizes, 
 @given(sessions(events_max=40, extreme=True), SIZES)
 def test_it_does_so_at_the_edges_of_int64(events, sizes):
     agree(events, sizes, trades_max=1000, names_max=1000, restarts=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sessions(events_max=12), st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=12))
+def test_whatever_the_bytes_say_the_door_stays_upright_and_the_journal_readable(events, changes):
+    """Bytes spoilt at random under a valid CRC, as a broken publisher would send them."""
+    encoder = EventEncoder()
+    for event in encodable(events):
+        encoder.add(event)
+    frame = encoder.finish()
+    for at, value in changes:
+        frame[at % len(frame)] = value
+    stamp_frame(frame, 1, 1)
+    journal = Journal(None)
+    sequencer = Sequencer(journal, names_max=50, check_limits=check_limits)
+    try:
+        accepted, duplicates, refused = sequencer.process_frame(frame, Source("test", 1))
+    except (FrameDecodeError, ValueError):
+        assert len(journal) == 0
+        return
+    assert accepted + duplicates + len(refused) == len(Frame(frame))
+    decoder = EventDecoder()
+    assert sum(len(decoder.decode_all(Frame(data))) for data in journal) == accepted
+    assert Sequencer(journal).last_seq == accepted

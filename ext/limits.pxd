@@ -199,6 +199,8 @@ cdef class LimitBook:
     cdef int freeze_key(self, uint32_t key) noexcept nogil
     cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil
 
+    cdef void fetch_slots(self, const Cell* cell) noexcept nogil        # into the cache, for an event to come
+    cdef void fetch_keys(self, const Cell* cell) noexcept nogil
     cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
     cdef int touch(self, uint32_t key) noexcept nogil
 

@@ -9,7 +9,7 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, tab
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, cell_quantity
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
-from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
+from ext.wide cimport (abs_i128, factor_set, mix, prefetch, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
                        wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
                        wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
@@ -733,6 +733,20 @@ cdef class LimitBook:
         return self.money_scale
 
     # --- one event -----------------------------------------------------------------------------------------------
+
+    cdef void fetch_slots(self, const Cell* cell) noexcept nogil:
+        if cell.slot_count:
+            prefetch(&(<const Slot*>self.slots.data)[cell.slots])
+            prefetch(&(<const Slot*>self.slots.data)[cell.slots + cell.slot_count - 1])
+
+    cdef void fetch_keys(self, const Cell* cell) noexcept nogil:
+        cdef const Slot* slot = &(<const Slot*>self.slots.data)[cell.slots]
+        cdef uint32_t i
+        for i in range(cell.slot_count):
+            if slot[i].key:
+                prefetch(&(<const Key*>self.keys.data)[slot[i].key])
+            if slot[i].node:
+                prefetch(&(<const Node*>self.nodes.data)[slot[i].node])
 
     cdef void begin(self) noexcept nogil:
         self.stamp += 1

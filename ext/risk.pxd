@@ -34,6 +34,7 @@ cdef class RiskCore:
     cdef NameTable strategies
     cdef uint64_t seq                       # of the event at hand
     cdef const uint8_t* heap
+    cdef uint32_t likely_cell               # of the event at hand, found ahead; 0: none
 
     # Apply the records of a sequenced frame whose seq is above applied_seq (the frame must not start above applied_seq + 1).
     # 0, or a CoreError.
@@ -41,16 +42,17 @@ cdef class RiskCore:
     cdef int take_names(self, const FrameView* view) noexcept nogil
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil
     cdef int apply_record(self, const Record* r) noexcept nogil
+    cdef void look_ahead(self, const Record* records, size_t count, uint32_t* cells) noexcept nogil
     cdef bint is_sound(self, const Record* r) noexcept nogil
 
     cdef int refuse(self, uint8_t reason) noexcept nogil
     cdef int ensure_used(self, uint32_t symbol) noexcept nogil
-    cdef uint32_t ensure_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil
     cdef int apply_trade(self, const Record* r) noexcept nogil
-    cdef bint would_overflow(self, const Record* r, int64_t quantity) noexcept nogil
-    cdef void holding_of(self, uint32_t position, Holding* out) noexcept nogil
+    cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil
     cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
-    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state) noexcept nogil
+    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after) noexcept nogil
     cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil
     cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil
     cdef int finish(self) noexcept nogil

@@ -4,13 +4,13 @@ import json
 
 from libc.string cimport memcpy, memset
 
-from ext.arrays cimport array_extend
+from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
 from ext.judge cimport Kill
 from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
                          VOLUME_RATE)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
-                            MARK_TRADE, Position, cell_add, fold_fill)
+                            MARK_TRADE, Position, cell_add, cell_hash, fold_fill)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
@@ -18,10 +18,14 @@ from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL
                           SIDE_SELL, bytes_append, bytes_free, frame_open)
 from ext.report cimport position_rows, positions_as
 from ext.valuation cimport fill_cell, revalue_position, revalue_symbol, touch_all
+from ext.wide cimport prefetch
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
 from ext.records import FrameDecodeError
+
+cdef enum:
+    AHEAD = 32                      # records whose memory is fetched together
 
 
 cdef class RiskCore:
@@ -87,16 +91,53 @@ cdef class RiskCore:
         return array_extend(&self.book.store.symbols, self.symbols.count, sizeof(Symbol))
 
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
-        cdef size_t i
+        cdef size_t i, end = view.header.record_count
         cdef int status
+        cdef uint32_t cells[AHEAD]
         self.heap = view.heap
-        for i in range(first, view.header.record_count):
+        for i in range(first, end):
+            if (i - first) % AHEAD == 0:
+                self.look_ahead(&view.records[i], min(end - i, <size_t>AHEAD), cells)
             self.seq = view.header.first_seq + i
+            self.likely_cell = cells[(i - first) % AHEAD]
             status = self.apply_record(&view.records[i])
             if status < 0:
                 return status
             self.applied_seq = self.seq
         return 0
+
+    cdef void look_ahead(self, const Record* records, size_t count, uint32_t* cells) noexcept nogil:
+        """Find the likely cells of the next records and fetch what they lead to, level by level, so that misses overlap."""
+        cdef const Table* table = &self.book.store.cell_table
+        cdef const Cell* all_cells = <const Cell*>self.book.store.cells.data
+        cdef const Position* positions = <const Position*>self.book.store.positions.data
+        cdef const Cell* c
+        cdef const Record* r
+        cdef uint64_t hashes[AHEAD]
+        cdef uint64_t at
+        cdef size_t i
+        if table.slots == NULL:
+            memset(cells, 0, count * sizeof(uint32_t))
+            return
+        for i in range(count):
+            r = &records[i]
+            hashes[i] = cell_hash(r.account, r.symbol, r.venue, r.strategy)
+            prefetch(&table.slots[hashes[i] & table.mask])
+        for i in range(count):
+            at = hashes[i] & table.mask
+            while table.slots[at] and (table.slots[at] ^ hashes[i]) >> 32:
+                at = (at + 1) & table.mask
+            cells[i] = <uint32_t>table.slots[at]
+            prefetch(&all_cells[cells[i]])
+        for i in range(count):
+            if cells[i]:
+                c = &all_cells[cells[i]]
+                prefetch(&positions[c.position])
+                prefetch(<const char*>&positions[c.position] + 64)
+                self.limits.fetch_slots(c)
+        for i in range(count):
+            if cells[i]:
+                self.limits.fetch_keys(&all_cells[cells[i]])
 
     cdef bint is_sound(self, const Record* r) noexcept nogil:
         return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count
@@ -139,11 +180,19 @@ cdef class RiskCore:
             return 0
         return self.limits.use_symbol(symbol)
 
-    cdef uint32_t ensure_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
-        cdef uint32_t cell = self.book.find_cell(account, symbol, venue, strategy)
-        if cell:
-            return cell
-        cell = self.book.add_cell(account, symbol, venue, strategy)
+    cdef uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
+        """The cell of a record, 0 if there is none yet; nearly always the one found ahead."""
+        cdef const Cell* c
+        cdef const Position* p
+        if self.likely_cell:
+            c = &(<const Cell*>self.book.store.cells.data)[self.likely_cell]
+            p = &(<const Position*>self.book.store.positions.data)[c.position]
+            if c.venue == venue and c.strategy == strategy and p.account == r.account and p.symbol == r.symbol:
+                return self.likely_cell
+        return self.book.find_cell(r.account, r.symbol, venue, strategy)
+
+    cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
+        cdef uint32_t cell = self.book.add_cell(r.account, r.symbol, venue, strategy)
         if cell == 0 or self.limits.attach_cell(cell) < 0:
             return 0
         return cell
@@ -153,6 +202,7 @@ cdef class RiskCore:
     cdef int apply_trade(self, const Record* r) noexcept nogil:
         cdef Symbol* s
         cdef TradeFacts facts
+        cdef Holding after
         cdef uint32_t cell
         cdef int status
         if self.ensure_used(r.symbol) < 0:
@@ -160,11 +210,13 @@ cdef class RiskCore:
         facts.price = r.price
         facts.quantity = r.volume if r.side == SIDE_BUY else -r.volume
         facts.counts = True
-        if self.would_overflow(r, facts.quantity):
+        cell = self.find_cell(r, r.venue, r.strategy)
+        if self.fold(r, cell, facts.quantity, &after):
             return self.refuse(REASON_OVERFLOW)
-        cell = self.ensure_cell(r.account, r.symbol, r.venue, r.strategy)
         if cell == 0:
-            return CORE_NO_MEMORY
+            cell = self.add_cell(r, r.venue, r.strategy)
+            if cell == 0:
+                return CORE_NO_MEMORY
         facts.cell = cell
         s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
         facts.mark = s.mark
@@ -172,7 +224,7 @@ cdef class RiskCore:
         if s.source != MARK_EVENT:
             s.mark = r.price
             s.source = MARK_TRADE
-        status = self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE)
+        status = self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE, &after)
         if status < 0:
             return status
         (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
@@ -180,19 +232,21 @@ cdef class RiskCore:
             return CORE_NO_MEMORY
         return self.finish_trade(r, &facts)
 
-    cdef bint would_overflow(self, const Record* r, int64_t quantity) noexcept nogil:
-        cdef uint32_t position = self.book.find_position(r.account, r.symbol)
-        cdef Holding after
-        if position == 0:
-            return False        # the first fill of a position always fits
-        self.holding_of(position, &after)
-        return fold_fill(&after, r.price, quantity) != 0
-
-    cdef void holding_of(self, uint32_t position, Holding* out) noexcept nogil:
-        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[position]
-        out.cost = p.cost
-        out.realized = p.realized
-        out.quantity = p.quantity
+    cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil:
+        """What a fill makes of its position; 1 where it would overflow. Nothing is changed."""
+        cdef uint32_t position
+        cdef const Position* p
+        if cell:
+            position = (<const Cell*>self.book.store.cells.data)[cell].position
+        else:
+            position = self.book.find_position(r.account, r.symbol)
+        memset(after, 0, sizeof(Holding))
+        if position:
+            p = &(<const Position*>self.book.store.positions.data)[position]
+            after.cost = p.cost
+            after.realized = p.realized
+            after.quantity = p.quantity
+        return fold_fill(after, r.price, quantity)
 
     cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
@@ -200,16 +254,12 @@ cdef class RiskCore:
         p.realized = h.realized
         p.quantity = h.quantity
 
-    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state) noexcept nogil:
+    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after) noexcept nogil:
         """Put a fill that fits into its position, cell and limits."""
         cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
         cdef uint32_t position = c.position
-        cdef Holding after
         cdef Entry entry
-        cdef i128 cost
-        self.holding_of(position, &after)
-        cost = after.cost
-        fold_fill(&after, r.price, quantity)
+        cdef i128 cost = (<Position*>self.book.store.positions.data)[position].cost
         memset(&entry, 0, sizeof(entry))
         entry.seq = self.seq
         entry.price = r.price
@@ -223,7 +273,7 @@ cdef class RiskCore:
             return CORE_NO_MEMORY
         if revalue_position(self.limits, position, cost, cost) < 0:
             return CORE_NO_MEMORY
-        self.set_holding(position, &after)
+        self.set_holding(position, after)
         cell_add(c, r.price, quantity, r.fee, False)
         return fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
 
@@ -252,13 +302,16 @@ cdef class RiskCore:
         return 0
 
     cdef int apply_adjust(self, const Record* r) noexcept nogil:
+        cdef Holding after
         cdef uint32_t cell
         if self.ensure_used(r.symbol) < 0:
             return CORE_NO_MEMORY
-        if self.would_overflow(r, r.volume):
+        cell = self.find_cell(r, 0, 0)
+        if self.fold(r, cell, r.volume, &after):
             return self.refuse(REASON_OVERFLOW)
-        cell = self.ensure_cell(r.account, r.symbol, 0, 0)
-        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST) < 0:
+        if cell == 0:
+            cell = self.add_cell(r, 0, 0)
+        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST, &after) < 0:
             return CORE_NO_MEMORY
         return self.finish()
 
@@ -307,7 +360,9 @@ cdef class RiskCore:
             (<Position*>self.book.store.positions.data)[position].trades -= 1
         else:
             new = revised[0]
-            new.cell = self.ensure_cell(r.account, r.symbol, r.venue, r.strategy)
+            new.cell = self.find_cell(r, r.venue, r.strategy)
+            if new.cell == 0:
+                new.cell = self.add_cell(r, r.venue, r.strategy)
             if new.cell == 0 or self.book.replace_entry(position, found, &new) == 0:
                 return CORE_NO_MEMORY
             if fill_cell(self.limits, new.cell, new.price, <i128>new.quantity, <i128>new.fee, 0) < 0:

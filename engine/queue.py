@@ -167,7 +167,7 @@ class QueueService:
         self._workers: dict[bytes, tuple[_Queue, _Worker]] = {}
         self._burying: deque[tuple[int, JobQueue, Job]] = deque()  # batch number at the sink
         self._status: list[QueueStatus] = []
-        self._status_ns = self._ping_ns = self._expire_ns = 0
+        self._status_ns = self._ping_ns = self._handed_ns = 0
         self._stop_endpoint = f"inproc://queue-stop-{id(self):x}-{time.monotonic_ns():x}"
         self._stop_socket: Socket | None = None
         self._thread: threading.Thread | None = None
@@ -313,7 +313,8 @@ class QueueService:
         for queue in self._queues.values():
             if queue.reader.is_due(queue.jobs.wants_frames):
                 return 0
-            if queue.workers and (due := queue.jobs.next_due()) is not None:
+            due = queue.jobs.next_due()
+            if queue.workers and due is not None and due > self._handed_ns:  # what was due then found nobody free
                 until = min(until, due)
         return max(0, min(200, -(-(until - now) // 1_000_000)))
 
@@ -479,6 +480,7 @@ class QueueService:
                 jobs.resume_revived(time.monotonic_ns())
 
     def _hand_out(self, now: int) -> None:
+        self._handed_ns = now
         if self._sink.full:
             return  # nothing may die before there is room for its letter
         for queue in self._queues.values():

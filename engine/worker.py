@@ -172,13 +172,14 @@ class Worker:
 
         Raises EngineUnreachable where no engine is there, UsageError where the queue refuses this worker.
         """
-        self._link.start()
         try:
             if self._async:
-                self._run_async()
+                self._run_async()  # starts the link once there is a loop to deliver to
             elif self._threaded:
+                self._link.start()
                 self._run_threads()
             else:
+                self._link.start()
                 self._run_here()
         finally:
             self._leave()
@@ -281,6 +282,7 @@ class Worker:
                 self._link.release(hand, list(range(index, count)))
                 return
             if hand.flags[index] and not self._announce_and_wait(hand, index):
+                self._link.release(hand, list(range(index, count)))
                 return
             self._call(hand, index)
         self._link.wake()
@@ -346,9 +348,9 @@ class Worker:
         if item is None or item[0].dropped:
             return
         hand, index = item
-        if self._stopping:
+        if self._stopping or (hand.flags[index] and not self._announce_and_wait(hand, index)):
             self._link.release(hand, [index])
-        elif not hand.flags[index] or self._announce_and_wait(hand, index):
+        else:
             self._call(hand, index)
             if hand.settled:
                 self._link.wake()
@@ -370,13 +372,7 @@ class Worker:
     async def _main(self) -> None:
         self._jobs = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        while True:  # what came before there was a loop
-            try:
-                hand = self._inbox.get_nowait()
-            except queues.Empty:
-                break
-            if hand is not None:
-                self._enqueue(hand)
+        self._link.start()
         if self._stopping:
             self._stop_tasks()
         tasks = [asyncio.create_task(self._task()) for _ in range(self._concurrency)]
@@ -406,9 +402,9 @@ class Worker:
             hand, index = item
             if hand.dropped:
                 continue
-            if self._stopping:
+            if self._stopping or (hand.flags[index] and not await self._announce(hand, index)):
                 self._link.release(hand, [index])
-            elif not hand.flags[index] or await self._announce(hand, index):
+            else:
                 await self._call_async(hand, index)
                 if hand.settled:
                     self._link.wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,27 @@ def test_a_dead_job_sent_again_is_done_and_its_letter_resolved(base: str, tmp_pa
         assert rig.revive([3]).seqs == [], "again changes nothing"
         crew.dismiss()
         assert [seq for seq, _, _ in crew.seen if seq % ACCOUNTS == 3] == [3, 3, 3, 10, 17, 24, 31, 38]
+
+
+def test_a_job_that_is_due_while_nobody_is_free_costs_no_time(base: str, tmp_path: Path) -> None:
+    with Rig(base, tmp_path, [config(in_hands_max=1, lease_ns=60 * 10**9)]) as rig:
+        crew = Crew(rig)
+        gate = threading.Event()
+
+        def handle(event: TradeExecuted, context: JobContext) -> None:
+            if context.seq == 1 and context.attempt == 1:
+                raise RuntimeError("again")
+            gate.wait(30)
+
+        crew.add(handle)
+        rig.publish(2)
+        wait_for(lambda: len(crew.seen) == 2)
+        before = time.process_time()
+        time.sleep(0.5)  # what is measured is time in which nothing happens
+        assert time.process_time() - before < 0.2
+        gate.set()
+        rig.wait_idle()
+        crew.dismiss()
 
 
 def test_junk_and_strangers_are_answered_and_end_nothing(rig: Rig, crew: Crew) -> None:

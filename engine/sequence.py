@@ -5,6 +5,7 @@ The queue reads no faster than its workers work: what it has not read lies in th
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from typing import Any
@@ -82,7 +83,8 @@ class SequenceReader:
         self._asked = True
         self._heard_at = now
         self.fetches += 1
-        self.replay.send(Control(FETCH, a=self.next_seq, b=0, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
+        with contextlib.suppress(zmq.Again):  # the broker has been away for long: asked again in a moment
+            self.replay.send(Control(FETCH, a=self.next_seq, b=0, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
 
     def _read_replay(self, frames: list[Frame]) -> None:
         for message in _drain(self.replay):

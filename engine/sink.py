@@ -9,6 +9,7 @@ sink, so that what it resends is not counted twice.
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import threading
@@ -33,6 +34,9 @@ MESSAGE_BYTES_MAX = 32 << 20
 COMMIT_MESSAGES_MAX = 1_000  # messages in one transaction
 RETRY_S = 0.2  # between tries while the file cannot be written
 RESEND_AFTER_S = 2.0
+RESEND_WAIT_MAX_S = 30.0  # the wait doubles while no answer comes
+MISSING_AFTER_S = 0.05
+FLUSH_POLL_S = 0.02
 PENDING_LETTERS_MAX = 100_000
 SENDER_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 AUTO_IDENTITY = b"\0"  # libzmq's own identities start with a zero and mean nothing after a reconnect
@@ -266,14 +270,16 @@ class SinkClient:
         self._endpoint = endpoint
         self._resend_after_s = resend_after_s
         self._pending: deque[tuple[int, bytes, int]] = deque()  # batch_no, message without its head, letters
+        self._wire_next = 1  # the next batch to put on the wire
         self._base = 0  # batch numbers on the wire start after it
+        self._resend_wait_s = resend_after_s
         self._heard_at = time.monotonic()
         self.socket = self._connect()
 
     def _connect(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
-        socket.sndhwm = 0  # bounded by letters_max
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing piles up for a sink that is not there
         socket.setsockopt(zmq.ROUTING_ID, b"S" + os.urandom(15))
         socket.connect(self._endpoint)
         return socket
@@ -302,12 +308,19 @@ class SinkClient:
         self.sent += 1
         self.pending_letters += letters
         self._pending.append((self.sent, kind + body, letters))
-        self._send_pending(self._pending[-1])
+        self._push()
         return self.sent
 
-    def _send_pending(self, pending: tuple[int, bytes, int]) -> None:
-        batch_no, tagged, _ = pending
-        self.socket.send(HEAD.pack(tagged[:4], batch_no - self._base) + tagged[4:])
+    def _push(self) -> None:
+        """Put on the wire what is not there yet, as far as the socket takes it."""
+        if not self._pending:
+            return
+        for batch_no, tagged, _ in itertools.islice(self._pending, self._wire_next - self._pending[0][0], None):
+            try:
+                self.socket.send(HEAD.pack(tagged[:4], batch_no - self._base) + tagged[4:], zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            self._wire_next = batch_no + 1
 
     def poll(self) -> int:
         """Take confirmations and resend what has gone unanswered, without waiting; return `confirmed`."""
@@ -318,21 +331,29 @@ class SinkClient:
                 break
             if len(message) == HEAD.size and message[:4] == LETTERS:
                 self._take_confirmation(HEAD.unpack(message)[1] + self._base)
-        if self._pending and time.monotonic() - self._heard_at > self._resend_after_s:
+        if self._pending and time.monotonic() - self._heard_at > self._resend_wait_s:
+            self._resend_wait_s = min(2 * self._resend_wait_s, RESEND_WAIT_MAX_S)
             self._resend()
+        elif self._pending and self._wire_next <= self.sent:
+            self._push()
         return self.confirmed
 
     def _take_confirmation(self, batch_no: int) -> None:
-        self._heard_at = time.monotonic()
         if batch_no < self.confirmed:
             self._start_again()
             return
-        if batch_no == self.confirmed and self._pending:
-            self._resend()  # the sink misses the one after it
+        if batch_no == self.confirmed:
+            # The sink misses the next one, or has only answered a batch that it got twice.
+            if self._pending and time.monotonic() - self._heard_at > MISSING_AFTER_S:
+                self._resend()
+            return
+        self._heard_at = time.monotonic()
+        self._resend_wait_s = self._resend_after_s
         while self._pending and self._pending[0][0] <= batch_no:
             _, _, letters = self._pending.popleft()
             self.pending_letters -= letters
         self.confirmed = min(batch_no, self.sent)
+        self._wire_next = max(self._wire_next, self.confirmed + 1)
 
     def _start_again(self) -> None:
         """Begin a new numbering: the sink has another file now and knows nothing of ours."""
@@ -343,8 +364,9 @@ class SinkClient:
 
     def _resend(self) -> None:
         self._heard_at = time.monotonic()
-        for pending in self._pending:
-            self._send_pending(pending)
+        if self._pending:
+            self._wire_next = self._pending[0][0]
+        self._push()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is confirmed; return whether it is."""
@@ -354,7 +376,7 @@ class SinkClient:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return False
-            self.socket.poll(int(min(left_s, self._resend_after_s) * 1000) + 1)
+            self.socket.poll(int(min(left_s, FLUSH_POLL_S) * 1000) + 1)
             self.poll()
         return True
 

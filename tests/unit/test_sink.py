@@ -374,3 +374,21 @@ def test_a_job_done_after_all_marks_its_letter_resolved(context: zmq.Context, pa
 def test_an_endpoint_in_use_is_raised_to_who_starts_it(context: zmq.Context, path: Path) -> None:
     with Sink(context, "inproc://sink", path), pytest.raises(zmq.ZMQError):
         Sink(context, "inproc://sink", path.with_name("other.db")).start()
+
+
+def test_nothing_piles_up_for_a_sink_that_is_away(context: zmq.Context, tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/sink"
+    client = SinkClient(context, endpoint, resend_after_s=0.005)
+    for i in range(3):
+        client.send([letter(b"%d" % i)])
+    assert not client.flush(0.2)
+    router = context.socket(zmq.ROUTER)
+    router.bind(endpoint)
+    assert not client.flush(0.2)
+    numbers = []
+    while router.poll(50):
+        numbers.append(HEAD.unpack_from(router.recv_multipart()[1])[1])
+    assert numbers[:3] == [1, 2, 3]
+    assert len(numbers) < 60, "resent a few times at most, at doubled pauses"
+    client.close()
+    router.close(0)

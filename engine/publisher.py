@@ -22,7 +22,8 @@ from engine.errors import EngineUnreachable, InvalidEvent, UsageError
 from engine.events import Event
 from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control
 from ext.encoder import EncodeError, EventEncoder
-from ext.records import MAX_FRAME_BYTES, Frame, FrameBuilder, stamp_frame
+from ext.outlet import send_stamped
+from ext.records import MAX_FRAME_BYTES, Frame, FrameBuilder
 
 __all__ = ["Publisher", "PublisherStats"]
 
@@ -237,12 +238,12 @@ class Publisher:
         return waiting == 0
 
     def _send_new(self, lane: _Lane, frame: bytearray, records: int) -> None:
-        stamp_frame(frame, lane.next_seq, lane.incarnation)
+        first = lane.next_seq
         if not lane.unacked:
             self._quiet_since = time.monotonic()  # silence counts from here
         lane.next_seq += records
         lane.unacked.append((lane.next_seq - 1, frame))
-        if not self._send(frame):
+        if not send_stamped(self._socket, frame, first, lane.incarnation):
             lane.welcome = False  # the connection is gone: it goes again after the next welcome
 
     def _send(self, message: bytes | bytearray) -> bool:

@@ -1,0 +1,3 @@
+import zmq
+
+def send_stamped(socket: zmq.Socket[bytes], frame: bytearray, first_seq: int, epoch: int) -> bool: ...

@@ -184,6 +184,7 @@ cdef class LimitBook:
     cdef uint32_t ensure_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil
     # Give a key that has lost its cells the rule it needs to be judged; 0, or -1 without memory.
     cdef int ensure_rule(self, uint32_t key) noexcept nogil
+    cdef int rebuild_key_table(self) noexcept nogil
     cdef int add_state(self, uint32_t key) noexcept nogil
     cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
     cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil

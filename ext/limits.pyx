@@ -460,6 +460,19 @@ cdef class LimitBook:
         self.key_table.count += 1
         return index
 
+    cdef int rebuild_key_table(self) noexcept nogil:
+        cdef KeyContext context
+        cdef uint32_t i
+        context.positions = <const Position*>self.book.store.positions.data
+        context.cells = <const Cell*>self.book.store.cells.data
+        context.keys = <const Key*>self.keys.data
+        for i in range(1, self.keys.count):
+            if table_reserve(&self.key_table, rehash_key, &context) < 0:
+                return -1
+            table_put(self.key_table.slots, self.key_table.mask, rehash_key(&context, i), i)
+            self.key_table.count += 1
+        return 0
+
     cdef int ensure_rule(self, uint32_t index) noexcept nogil:
         cdef const Key* key = &(<const Key*>self.keys.data)[index]
         cdef uint32_t position = (<Cell*>self.book.store.cells.data)[key.cell].position, rule

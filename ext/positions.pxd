@@ -120,6 +120,8 @@ cdef class Book:
     cdef uint32_t block_count
     cdef Array scratch                      # uint32_t entries in order, while rebuilding
 
+    # Find what is in the arrays again, after they were filled at once; 0, or -1 without memory.
+    cdef int rebuild_tables(self) noexcept nogil
     cdef uint32_t find_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
     cdef uint32_t find_position(self, uint32_t account, uint32_t symbol) noexcept nogil
     # Index of the cell and, where needed, its position, made now; 0: no memory.

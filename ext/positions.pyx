@@ -196,6 +196,21 @@ cdef class Book:
         self.store.cell_table.count += 1
         return index
 
+    cdef int rebuild_tables(self) noexcept nogil:
+        cdef uint32_t i
+        for i in range(1, self.store.positions.count):
+            if table_reserve(&self.store.position_table, rehash_position, &self.store) < 0:
+                return -1
+            table_put(self.store.position_table.slots, self.store.position_table.mask,
+                      rehash_position(&self.store, i), i)
+            self.store.position_table.count += 1
+        for i in range(1, self.store.cells.count):
+            if table_reserve(&self.store.cell_table, rehash_cell, &self.store) < 0:
+                return -1
+            table_put(self.store.cell_table.slots, self.store.cell_table.mask, rehash_cell(&self.store, i), i)
+            self.store.cell_table.count += 1
+        return 0
+
     cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil:
         cdef const Symbol* symbol = &(<const Symbol*>self.store.symbols.data)[position.symbol]
         if symbol.valuation > position.valuation:

@@ -568,6 +568,21 @@ cdef class RiskCore:
         """All positions as CSV bytes with a header."""
         return positions_as(self.book, self.accounts, self.symbols, True)
 
+    def snapshot(self):
+        """The whole state as bytes, with version and checksum (``ext.snapshot``)."""
+        from ext.snapshot import dump
+        return dump(self)
+
+    def restore(self, snapshot not None):
+        """Take up the state of a ``snapshot`` of this build; the core must be new. Raises SnapshotError."""
+        from ext.snapshot import load
+        load(self, bytes(snapshot))
+
+    def state_hash(self):
+        """16 bytes that are equal for equal histories, whichever frames they came in."""
+        from ext.snapshot import state_hash
+        return state_hash(self)
+
     def refused(self):
         """Events refused in the sequence: (seq, number of the reason as in ``ext.records.REASONS``)."""
         cdef const Refusal* refusals = <const Refusal*>self.refusals.data

@@ -37,3 +37,8 @@ cdef void window_clear(Window* w) noexcept nogil
 # Take a trade in; the length of the longest tail whose last - first time is below span, or -1 without memory.
 cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil
 cdef void run_clear(Run* r) noexcept nogil
+# Entry i of a window by time; and both kinds as they were in a snapshot (into zeroed ones; 0, or -1 without memory).
+cdef const WindowEntry* window_entry(const Window* w, uint32_t i) noexcept nogil
+cdef int window_restore(Window* w, uint8_t seen, int64_t latest, uint64_t trades, uint32_t size,
+                        const WindowEntry* entries) noexcept nogil
+cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil

@@ -1,7 +1,7 @@
 """Windows in executed_at. A window moves forward only; a run looks back from its last trade, wherever that lies."""
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ext.records cimport i128
 from ext.wide cimport Wide, add_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
@@ -142,3 +142,38 @@ cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_
 cdef void run_clear(Run* r) noexcept nogil:
     free(r.marks)
     memset(r, 0, sizeof(Run))
+
+
+# --- snapshots ---------------------------------------------------------------------------------------------------
+
+cdef const WindowEntry* window_entry(const Window* w, uint32_t i) noexcept nogil:
+    return slot(w, i)
+
+
+cdef int window_restore(Window* w, uint8_t seen, int64_t latest, uint64_t trades, uint32_t size,
+                        const WindowEntry* entries) noexcept nogil:
+    cdef uint32_t capacity = CAPACITY_MIN
+    while capacity < size:
+        capacity *= 2
+    if size and resize(w, capacity) < 0:
+        return -1
+    if size:
+        memcpy(w.entries, entries, size * sizeof(WindowEntry))
+    w.size = size
+    w.seen = seen
+    w.latest = latest
+    w.trades = trades
+    return 0
+
+
+cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil:
+    if size:
+        r.marks = <RunMark*>malloc(size * sizeof(RunMark))
+        if r.marks == NULL:
+            return -1
+        memcpy(r.marks, marks, size * sizeof(RunMark))
+    r.price = price
+    r.quantity = quantity
+    r.length = length
+    r.size = r.capacity = size
+    return 0

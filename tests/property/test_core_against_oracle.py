@@ -72,6 +72,26 @@ def test_frame_boundaries_change_nothing(events: list[Event], sizes: list[int]) 
     assert one.positions_json() == many.positions_json()
     assert alerts_of(one) == alerts_of(many)
     assert refusals_of(one) == refusals_of(many)
+    assert one.state_hash() == many.state_hash()
+
+
+@CHECKED
+@given(sessions(), st.integers(0, 60))
+def test_the_state_survives_a_snapshot_at_any_point(events: list[Event], at: int) -> None:
+    numbered = accepted(events)
+    frames = SequencedFrames().cut(numbered, [1] * len(numbered))
+    core = RiskCore()
+    for frame in frames[:at]:
+        core.apply(frame)
+    restored = RiskCore()
+    restored.restore(core.snapshot())
+    assert restored.state_hash() == core.state_hash()
+    for frame in frames[at:]:
+        core.apply(frame)
+        restored.apply(frame)
+    assert restored.positions_json() == core.positions_json()
+    assert alerts_of(restored) == alerts_of(core)
+    assert restored.state_hash() == core.state_hash()
 
 
 @pytest.mark.nightly

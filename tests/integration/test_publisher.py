@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -248,6 +249,29 @@ def test_an_event_that_cannot_be_one_is_refused_before_it_is_sent(context, base,
 def test_a_source_needs_a_name_of_1_to_64_bytes(context, source):
     with pytest.raises(UsageError, match="expected 1 to 64"):
         Publisher("inproc://x", source, context=context)
+
+
+@pytest.mark.parametrize("sync", ["os", "group"])
+def test_a_full_disk_holds_publishers_up_and_loses_nothing(context, tmp_path, sync):
+    """A limit on file size acts as a full disk does: the next segment cannot be made."""
+    base = new_base()
+    with Rig(context, base, tmp_path / "journal", sync) as rig:
+        publisher = Publisher(base, "test", context=context, wait_s=WAIT_S)
+        publisher.publish(trade(1))
+        publisher.flush()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+        try:
+            for frame in frames(EventEncoder(), 100, 20_000, 500):
+                publisher.publish_frame(frame)
+            wait_for(lambda: publisher.poll() > 0 and "File too large" in rig.broker.stats().trouble, "the trouble")
+            assert rig.broker.is_alive
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        publisher.flush()
+        assert rig.broker.stats().trouble == ""
+        assert rig.trade_ids() == ["T1", *ids(100, 20_000)]
+        publisher.close()
 
 
 # --- against a broker that misbehaves --------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ _EXPORTS = {
     ),
     "engine.publisher": ("Publisher",),
     "engine.replay": ("ReplayOptions", "Summary", "run_replay"),
+    "engine.risk": ("RiskEngine",),
     "engine.runtime": ("Engine",),
     "engine.subscriber": ("AlertSubscriber", "EventStream"),
     "engine.worker": ("JobContext", "Worker"),
@@ -57,6 +58,7 @@ __all__ = [
     "ReplayOptions",
     "RequestRefused",
     "RiskAlert",
+    "RiskEngine",
     "RiskwireError",
     "SessionStarted",
     "Summary",
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     )
     from engine.publisher import Publisher
     from engine.replay import ReplayOptions, Summary, run_replay
+    from engine.risk import RiskEngine
     from engine.runtime import Engine
     from engine.subscriber import AlertSubscriber, EventStream
     from engine.worker import JobContext, Worker

@@ -16,7 +16,7 @@ from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
                           REASON_UNKNOWN_TRADE, SIDE_BUY,
                           SIDE_SELL, bytes_append, bytes_free, frame_open)
-from ext.report cimport position_rows, positions_as
+from ext.report cimport position_rows, positions_as, sorted_positions
 from ext.valuation cimport fill_cell, revalue_position, revalue_symbol, touch_all
 from ext.wide cimport prefetch
 from ext.windows cimport Run, Window, run_clear, window_clear
@@ -588,6 +588,25 @@ cdef class RiskCore:
         cdef const Refusal* refusals = <const Refusal*>self.refusals.data
         cdef size_t i
         return [(refusals[i].seq, refusals[i].reason) for i in range(self.refusals.size // sizeof(Refusal))]
+
+    @property
+    def refused_count(self):
+        """How many events were refused in the sequence."""
+        return self.refusals.size // sizeof(Refusal)
+
+    def position_integers(self):
+        """(account, symbol, quantity, mark, marked, trades, quantity_exponent, price_exponent) of all positions, sorted."""
+        cdef const Position* p
+        cdef const Symbol* s
+        cdef uint32_t i
+        rows = []
+        for i in sorted_positions(self.book, self.accounts, self.symbols, None, None):
+            p = &(<const Position*>self.book.store.positions.data)[i]
+            s = &(<const Symbol*>self.book.store.symbols.data)[p.symbol]
+            rows.append((self.accounts[p.account], self.symbols[p.symbol], p.quantity,
+                         s.mark if s.source != MARK_NONE else 0, s.source != MARK_NONE, p.trades,
+                         s.instrument.quantity_exponent, s.instrument.price_exponent))
+        return rows
 
     def kills(self):
         """What limits have stopped, oldest first: (seq, account or b"*", limit id); for who announces them."""

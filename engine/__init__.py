@@ -29,6 +29,7 @@ _EXPORTS = {
     "engine.publisher": ("Publisher",),
     "engine.replay": ("ReplayOptions", "Summary", "run_replay"),
     "engine.risk": ("RiskEngine",),
+    "engine.risk": ("Applied", "RiskEngine"),
     "engine.runtime": ("Engine",),
     "engine.subscriber": ("AlertSubscriber", "EventStream"),
     "engine.worker": ("JobContext", "Worker"),
@@ -37,6 +38,7 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 
 __all__ = [
     "AlertSubscriber",
+    "Applied",
     "DeadLetter",
     "Engine",
     "EngineClient",
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from engine.publisher import Publisher
     from engine.replay import ReplayOptions, Summary, run_replay
     from engine.risk import RiskEngine
+    from engine.risk import Applied, RiskEngine
     from engine.runtime import Engine
     from engine.subscriber import AlertSubscriber, EventStream
     from engine.worker import JobContext, Worker

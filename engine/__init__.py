@@ -28,7 +28,6 @@ _EXPORTS = {
     ),
     "engine.publisher": ("Publisher",),
     "engine.replay": ("ReplayOptions", "Summary", "run_replay"),
-    "engine.risk": ("RiskEngine",),
     "engine.risk": ("Applied", "RiskEngine"),
     "engine.runtime": ("Engine",),
     "engine.subscriber": ("AlertSubscriber", "EventStream"),
@@ -95,7 +94,6 @@ if TYPE_CHECKING:
     )
     from engine.publisher import Publisher
     from engine.replay import ReplayOptions, Summary, run_replay
-    from engine.risk import RiskEngine
     from engine.risk import Applied, RiskEngine
     from engine.runtime import Engine
     from engine.subscriber import AlertSubscriber, EventStream

@@ -6,6 +6,7 @@ module makes the sockets, decides what a set of limits must look like, and turns
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -249,8 +250,7 @@ class Broker:
             self._failure = problem
             self.trouble = str(problem)
         finally:
-            for socket in sockets:
-                socket.close()
+            self._release(sockets)
             if self._sink is not None:
                 self._sink.close()
             self._ready.set()
@@ -281,6 +281,15 @@ class Broker:
             bound.append(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
         self.bound[role] = tuple(bound)
         return socket
+
+    def _release(self, sockets: list[zmq.Socket[bytes]]) -> None:
+        """Close the sockets, and give the addresses back at once: closing alone would do it some time later."""
+        for socket, role in zip(sockets[1:], ("publish", "events", "replay"), strict=False):
+            for address in self.bound.get(role, ()):
+                with contextlib.suppress(zmq.ZMQError):
+                    socket.unbind(address)
+        for socket in sockets:
+            socket.close()
 
     # --- what is refused -------------------------------------------------------------------------------------------
 

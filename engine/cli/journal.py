@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from engine.cli.groups import CommandGroup
 from engine.cli.options import json_option
-from engine.cli.output import print_json, print_line, print_pairs
+from engine.cli.output import print_json, print_pairs
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -60,7 +61,7 @@ def dump(directory: str, first: int, last: int | None, as_json: bool) -> None:
     encode = msgspec.json.Encoder(decimal_format="string").encode
     for seq, event in events_of(existing(directory), first, last):
         text = encode(event).decode()
-        print_line(f'{{"seq":{seq},{text[1:]}' if as_json else f"{seq:>10}  {text}")
+        sys.stdout.write(f'{{"seq":{seq},{text[1:]}\n' if as_json else f"{seq:>10}  {text}\n")
 
 
 def existing(directory: str) -> str:

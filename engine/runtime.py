@@ -256,6 +256,8 @@ class Engine:
                 "first_no": first_no,
                 "last_no": len(log),
                 "judged_through": core.applied_seq,
+                "last_seq": self.journal.last_seq,
+                "epoch": self.journal.epoch,
                 "alerts": frame,
             }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,11 +21,13 @@ import zmq.asyncio
 from engine.alertframes import decode_alerts
 from engine.client import WAIT_S, control_socket, decode_message, encode_message
 from engine.endpoints import check_base, default_base, endpoint
-from engine.errors import EngineUnreachable, FrameDecodeError, RequestRefused
+from engine.errors import EngineUnreachable, FrameDecodeError, RequestRefused, RiskwireError
 from engine.events import RiskAlert
 from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control
 from ext.records import KIND_SEQUENCED, MAX_FRAME_BYTES, Frame
 
+_EPOCH: Final = struct.Struct("<Q")
+_EPOCH_OFFSET: Final = 24  # of FrameHeader.epoch
 FETCH_BYTES: Final = 4 << 20
 ALERTS_PER_REQUEST: Final = 4_096
 RETRY_S: Final = 0.5
@@ -98,6 +101,7 @@ class EventStream(_Stream):
     base: the engine's address. from_seq: the first seq wanted (1: everything).
     check_crc: verify frames; over inproc they never left the process.
     A frame may begin before the first seq wanted or overlap the one before it: judge records by their seq.
+    Reading raises RiskwireError where the engine came back without what was read before.
     """
 
     def __init__(
@@ -116,6 +120,8 @@ class EventStream(_Stream):
         self.last_seq = 0  # the highest seq the broker is known to have given
         self.gaps = 0
         self.caught_up = False
+        self._base = base
+        self._epoch = 0
         self._check_crc = not base.startswith("inproc://") if check_crc is None else check_crc
         self._held: deque[Frame] = deque()
         self._ready: deque[Frame] = deque()
@@ -190,6 +196,7 @@ class EventStream(_Stream):
     def _take_live(self, message: bytes) -> None:
         if (control := decode_control(message)) is not None:
             if control.type == HEARTBEAT:
+                self._check_epoch(control.epoch, control.a)
                 self._note_last(control.a)
             return
         frame = self._open(message)
@@ -201,6 +208,15 @@ class EventStream(_Stream):
         elif len(self._held) < HELD_FRAMES_MAX:
             self._held.append(frame)
             self._begin_gap()
+
+    def _check_epoch(self, epoch: int, last_seq: int) -> None:
+        """Raise where the broker goes on with less than was given out here: the same seqs would mean other events."""
+        if epoch != self._epoch and self._epoch and last_seq < self.next_seq - 1:
+            raise RiskwireError(
+                f"the engine at {self._base} has another history: its last seq is {last_seq}, "
+                f"seq {self.next_seq - 1} was read before; begin again at from_seq=1"
+            )
+        self._epoch = epoch
 
     def _note_last(self, last_seq: int) -> None:
         self.last_seq = max(self.last_seq, last_seq)
@@ -221,6 +237,7 @@ class EventStream(_Stream):
             return
         if control.type != FETCHED or not self._fetching:
             return
+        self._check_epoch(control.epoch, control.b)
         self.last_seq = max(self.last_seq, control.b)
         while self._held and self._held[0].first_seq <= self.next_seq:
             self._deliver(self._held.popleft())
@@ -309,6 +326,9 @@ class AlertSubscriber(_Stream):
         self._ready: deque[RiskAlert] = deque()
         self._last_no = 0  # the engine's last alert_no as far as it is known
         self._judging = False  # the engine has accepted what it has not judged yet
+        self._epoch = 0
+        self._doubt = False  # another epoch: is its history the one that was followed so far?
+        self._last_alert: RiskAlert | None = None  # alert next_no - 1, where it was seen
         self._request_id = 0
         self._asking = False
         now = time.monotonic()
@@ -401,7 +421,7 @@ class AlertSubscriber(_Stream):
         self._request_id += 1
         request: dict[str, Any] = {"do": "alerts", "id": self._request_id, "max": ALERTS_PER_REQUEST}
         if self.next_no:
-            request["from_no"] = self.next_no
+            request["from_no"] = self.next_no - 1 if self._doubt else self.next_no
         elif self._since is not None:
             request["since_seq"] = self._since
         else:
@@ -420,15 +440,47 @@ class AlertSubscriber(_Stream):
         self._asking = False
         if not answer.get("ok"):
             raise RequestRefused(str(answer.get("error")))
-        self._last_no = int(answer["last_no"])
         self.judged_through = int(answer["judged_through"])
+        alerts = decode_alerts(answer["alerts"]) if answer["alerts"] else []
+        if self._doubt:
+            if not self._settle_doubt(alerts, answer):
+                return
+        elif not self._note_epoch(int(answer["epoch"])):
+            return
+        self._last_no = max(self._last_no, int(answer["last_no"]))
         if not self.next_no:
             self.next_no = int(answer["first_no"])
             self._alert_at = time.monotonic()
-        if answer["alerts"]:
-            self._take_alerts(decode_alerts(answer["alerts"]))
+        self._take_alerts(alerts)
         if self.next_no <= self._last_no:
             self._ask()
+
+    def _note_epoch(self, epoch: int) -> bool:
+        """Note the epoch that a message speaks of; return whether it can be used, or must first be asked about."""
+        if epoch not in (0, self._epoch):
+            self._doubt = self._epoch != 0 and self.next_no > 1
+            self._epoch = epoch
+            self._last_no = 0
+            if self._doubt:
+                self._ask()
+        return not self._doubt
+
+    def _settle_doubt(self, alerts: list[RiskAlert], answer: dict[str, Any]) -> bool:
+        """Decide whether an engine of another epoch goes on with the history followed so far.
+
+        One that does has the last alert seen under the same number; another one (it started without the journal)
+        is followed from its first alert on. Returns False where it is too early to tell.
+        """
+        if self.judged_through < int(answer["last_seq"]):
+            self._asking = True  # it still reads its journal: asked again after RETRY_S
+            return False
+        self._doubt = False
+        known = self._last_alert in (None, alerts[0]) if alerts else False
+        if not known:
+            self.next_no = 1
+            self._last_alert = None
+            self._ask()
+        return known
 
     def _take_live(self, parts: list[bytes]) -> None:
         self._heard()
@@ -441,6 +493,8 @@ class AlertSubscriber(_Stream):
             alerts = decode_alerts(parts[1])
         except ValueError:
             return  # damaged on its way: the next alert or heartbeat shows that it is missing
+        if not self._note_epoch(_EPOCH.unpack_from(parts[1], _EPOCH_OFFSET)[0]):
+            return
         self._last_no = max(self._last_no, alerts[-1].alert_no)
         if alerts[0].alert_no <= self.next_no:
             self._take_alerts(alerts)
@@ -449,13 +503,11 @@ class AlertSubscriber(_Stream):
             self._ask()
 
     def _take_heartbeat(self, beat: Control | None) -> None:
-        if beat is None:
+        if beat is None or not self._note_epoch(beat.epoch):
             return
         self.judged_through = beat.b
         self._judging = beat.b < beat.a
-        if beat.c < self.next_no - 1 and beat.a == beat.b:
-            self.next_no = 1  # another history: an engine that started without the journal of the one before
-        self._last_no = beat.c
+        self._last_no = max(self._last_no, beat.c)
         if beat.c >= self.next_no and not self._asking:
             self.refetched += 1
             self._ask()
@@ -464,5 +516,6 @@ class AlertSubscriber(_Stream):
         for alert in alerts:
             if alert.alert_no == self.next_no:
                 self.next_no += 1
+                self._last_alert = alert
                 if self._filter.takes(alert):
                     self._ready.append(alert)

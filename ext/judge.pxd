@@ -1,5 +1,6 @@
 """Levels and alerts: what one event makes of the keys and limits that it touches (DESIGN section 6)."""
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
@@ -33,6 +34,7 @@ cdef struct TradeFacts:             # what the kinds that judge one trade look a
     bint counts                     # a new trade: enters windows
     uint32_t cell
 
+@cython.final
 cdef class Judge:
     cdef AlertLog alerts
     cdef Array pending

@@ -10,7 +10,7 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, KILL_FIRM, KILL_NONE, LE
                          MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
                          NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
                          REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
-                         VOLUME_RATE, Last, notional_of, part_of_gross, sum_value)
+                         VOLUME_RATE, Last, notional_of, part_of_gross, sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
@@ -44,6 +44,16 @@ cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) 
 
 cdef inline uint8_t level_of_count(u128 value, u128 above, u128 warn, u128 clear, uint8_t before) noexcept nogil:
     return level_of(value > above, value >= warn, value >= clear, before)
+
+
+cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
+    """Whether a trade is below what its own size is warned from: nearly always."""
+    if slot.kind == MAX_TRADE_VOLUME:
+        return <u128>abs_i64(trade.quantity) < (<const Rule*>limits.rules.data)[slot.rule].warn
+    if slot.kind == MAX_TRADE_NOTIONAL:
+        return (<u128>abs_i64(trade.quantity) * <u128>abs_i64(trade.price)
+                < (<const Rule*>limits.rules.data)[slot.rule].warn)
+    return False
 
 
 cdef uint8_t level_of_sum(const Wide* value, const Limit* limit, uint8_t before) noexcept nogil:
@@ -177,8 +187,12 @@ cdef class Judge:
         cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[trade.cell]
         cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
         cdef uint32_t i
+        cdef uint8_t kind
         for i in range(c.slot_count):
-            if slot[i].kind >= MAX_TRADE_VOLUME and self.judge_slot(limits, &slot[i], trade) < 0:
+            kind = slot[i].kind
+            if kind < MAX_TRADE_VOLUME or (MAX_LOSS <= kind <= MAX_DRAWDOWN) or is_small(limits, &slot[i], trade):
+                continue
+            if self.judge_slot(limits, &slot[i], trade) < 0:
                 return -1
         return 0
 
@@ -221,7 +235,7 @@ cdef class Judge:
                           NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[key.node].sum,
                           limits.quantity_scale) < 0:
                 return -1
-            return limits.touch(slot.key)
+            return touch(limits, slot.key)
         elif kind == PRICE_COLLAR:
             return self.judge_collar(limits, slot, trade)
         elif kind == RESTRICTED:
@@ -266,9 +280,16 @@ cdef class Judge:
     # --- keys ----------------------------------------------------------------------------------------------------
 
     cdef int judge_touched(self, LimitBook limits) noexcept nogil:
-        cdef uint32_t i
+        cdef uint32_t i, index
+        cdef Key* key
         for i in range(limits.touched.count):
-            if self.judge_key(limits, (<uint32_t*>limits.touched.data)[i]) < 0:
+            index = (<uint32_t*>limits.touched.data)[i]
+            key = &(<Key*>limits.keys.data)[index]
+            # The most common outcome, a plain quantity far from its limit, is decided here.
+            if key.kind == MAX_POSITION and key.level == LEVEL_OK and (
+                    abs_i128(key.quantity) < (<const Rule*>limits.rules.data)[key.rule].warn):
+                continue
+            if self.judge_key(limits, index) < 0:
                 return -1
         return 0
 

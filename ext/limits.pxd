@@ -1,5 +1,6 @@
 """Limits compiled into slots: what each cell, position and symbol has to keep for them (DESIGN section 6)."""
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
@@ -138,6 +139,7 @@ cdef struct Rate:
     int64_t mantissa                # 0: no rate is known
     int exponent
 
+@cython.final
 cdef class LimitBook:
     cdef readonly Book book
     cdef readonly Instruments instruments
@@ -203,7 +205,7 @@ cdef class LimitBook:
     cdef void fetch_slots(self, const Cell* cell) noexcept nogil        # into the cache, for an event to come
     cdef void fetch_keys(self, const Cell* cell) noexcept nogil
     cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
-    cdef int touch(self, uint32_t key) noexcept nogil
+    cdef int touch_new(self, uint32_t key) noexcept nogil               # where the list has to grow
 
 cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil
 cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil
@@ -213,3 +215,15 @@ cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept no
 cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil
 # t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.
 cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil
+
+cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
+    """Put a key on the list of those that the event at hand touches, once; 0, or -1 without memory."""
+    cdef Key* key = &(<Key*>limits.keys.data)[index]
+    if key.stamp == limits.stamp:
+        return 0
+    if limits.touched.count == limits.touched.capacity:
+        return limits.touch_new(index)
+    key.stamp = limits.stamp
+    (<uint32_t*>limits.touched.data)[limits.touched.count] = index
+    limits.touched.count += 1
+    return 0

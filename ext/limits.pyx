@@ -765,16 +765,10 @@ cdef class LimitBook:
         self.stamp += 1
         self.touched.count = 0
 
-    cdef int touch(self, uint32_t index) noexcept nogil:
-        cdef Key* key = &(<Key*>self.keys.data)[index]
-        if key.stamp == self.stamp:
-            return 0
-        key.stamp = self.stamp
+    cdef int touch_new(self, uint32_t index) noexcept nogil:
         if array_reserve(&self.touched, self.touched.count + 1, sizeof(uint32_t)) < 0:
             return -1
-        (<uint32_t*>self.touched.data)[self.touched.count] = index
-        self.touched.count += 1
-        return 0
+        return touch(self, index)
 
 
 # --- decimals of a limits file, exactly --------------------------------------------------------------------------

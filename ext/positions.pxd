@@ -4,11 +4,13 @@ A raw unit of money is the instrument's price unit times its quantity unit; mult
 something is valued. Indices are 32-bit, 0 is none.
 """
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport i128
+from ext.wide cimport add_i64, add_i128, mix, sub_i64, sub_i128
 
 cdef enum MarkSource:
     MARK_NONE = 0
@@ -21,8 +23,8 @@ cdef enum EntryState:
     ENTRY_ADJUST = 2
 
 cdef enum:
-    ENTRY_CHUNK_BITS = 15
-    ENTRY_CHUNK_MASK = 32767
+    ENTRY_CHUNK_BITS = 16
+    ENTRY_CHUNK_MASK = 65535
 
 cdef struct Symbol:
     int64_t mark                    # price units
@@ -105,10 +107,31 @@ cdef struct Store:
 
 # Apply one fill to a holding: 0, or 1 where an accumulator would overflow (nothing changed). quantity is not 0.
 cdef int fold_fill(Holding* holding, int64_t price, int64_t quantity) noexcept nogil
-cdef void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil
-cdef i128 cell_quantity(const Cell* cell) noexcept nogil
-cdef uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
+cdef inline void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil:
+    """Add a fill to a cell, or take one out. Never refused: what runs over is carried."""
+    cdef i128 paid = <i128>price * <i128>quantity
+    cdef bint down
+    if remove:
+        down = quantity > 0
+        if sub_i64(cell.quantity, quantity, &cell.quantity):
+            cell.quantity_carry += -1 if down else 1
+        if add_i128(cell.cash, paid, &cell.cash):
+            cell.cash_carry += -1 if paid < 0 else 1
+        cell.fees -= fee
+    else:
+        down = quantity < 0
+        if add_i64(cell.quantity, quantity, &cell.quantity):
+            cell.quantity_carry += -1 if down else 1
+        if sub_i128(cell.cash, paid, &cell.cash):
+            cell.cash_carry += -1 if paid > 0 else 1
+        cell.fees += fee
 
+cdef i128 cell_quantity(const Cell* cell) noexcept nogil
+
+cdef inline uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
+    return mix(<uint64_t>account << 32 | symbol, <uint64_t>venue << 32 | strategy)
+
+@cython.final
 cdef class Book:
     cdef Store store
     cdef Entry** chunks
@@ -130,7 +153,7 @@ cdef class Book:
     cdef Entry* entry(self, uint32_t index) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
-    cdef const uint8_t* keep_text(self, const uint8_t* text, size_t length) noexcept nogil   # NULL: no memory
+    cdef int add_block(self) noexcept nogil
     # The live trade that a bust (side: +1 buy, -1 sell) or a correct (side 0) names: 0, or the Reason of its refusal.
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil

@@ -6,11 +6,11 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.arrays cimport (aligned_alloc_lines, array_add, array_extend, array_free, array_reserve, table_free,
                          table_put, table_reserve)
 from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, i128, u128
-from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, hash_text, high_u128, i128_of, low_u128, mix,
+from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_text, hash_text, high_u128, i128_of, low_u128, mix,
                        removed_cost, sub_i128, sub_i64)
 
 cdef enum:
-    ARENA_BYTES = 1048576
+    ARENA_BYTES = 2097152
 
 
 # --- accounting --------------------------------------------------------------------------------------------------
@@ -49,35 +49,11 @@ cdef int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
     return 0
 
 
-cdef void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil:
-    """Add a fill to a cell, or take one out. Never refused: what runs over is carried."""
-    cdef i128 paid = <i128>price * <i128>quantity
-    cdef bint down
-    if remove:
-        down = quantity > 0
-        if sub_i64(cell.quantity, quantity, &cell.quantity):
-            cell.quantity_carry += -1 if down else 1
-        if add_i128(cell.cash, paid, &cell.cash):
-            cell.cash_carry += -1 if paid < 0 else 1
-        cell.fees -= fee
-    else:
-        down = quantity < 0
-        if add_i64(cell.quantity, quantity, &cell.quantity):
-            cell.quantity_carry += -1 if down else 1
-        if sub_i128(cell.cash, paid, &cell.cash):
-            cell.cash_carry += -1 if paid > 0 else 1
-        cell.fees += fee
-
-
 cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
     return <i128>cell.quantity + (<i128>cell.quantity_carry << 64)
 
 
 # --- hashes ------------------------------------------------------------------------------------------------------
-
-cdef uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
-    return mix(<uint64_t>account << 32 | symbol, <uint64_t>venue << 32 | strategy)
-
 
 cdef uint64_t position_hash(uint32_t account, uint32_t symbol) noexcept nogil:
     return mix(<uint64_t>account << 32 | symbol, 0x50)
@@ -101,6 +77,7 @@ cdef class Book:
     def __cinit__(self):
         memset(&self.store, 0, sizeof(Store))
         self.entry_count = 1
+        self.arena_used = ARENA_BYTES        # the first id makes the first block
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -248,38 +225,35 @@ cdef class Book:
         self.chunk_count += 1
         return 0
 
-    cdef const uint8_t* keep_text(self, const uint8_t* text, size_t length) noexcept nogil:
-        cdef void** blocks
-        cdef uint8_t* at
-        if self.arena == NULL or self.arena_used + length > ARENA_BYTES:
-            blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
-            if blocks == NULL:
-                return NULL
-            self.blocks = blocks
-            self.arena = <uint8_t*>malloc(ARENA_BYTES)
-            if self.arena == NULL:
-                return NULL
-            self.arena_used = 0
-            blocks[self.block_count] = self.arena
-            self.block_count += 1
-        at = self.arena + self.arena_used
-        memcpy(at, text, length)
-        self.arena_used += length
-        return at
+    cdef int add_block(self) noexcept nogil:
+        cdef void** blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
+        if blocks == NULL:
+            return -1
+        self.blocks = blocks
+        self.arena = <uint8_t*>aligned_alloc_lines(ARENA_BYTES)
+        if self.arena == NULL:
+            self.arena_used = ARENA_BYTES
+            return -1
+        self.arena_used = 0
+        blocks[self.block_count] = self.arena
+        self.block_count += 1
+        return 0
 
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
         cdef uint32_t index = self.entry_count
+        cdef size_t length = values.id_length
         cdef Entry* e
         if index + 1 == 0:
             return 0
         if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
             return 0
-        e = self.entry(index)
-        e[0] = values[0]
-        e.id = self.keep_text(values.id, values.id_length)
-        if e.id == NULL:
+        if self.arena_used + length > ARENA_BYTES and self.add_block() < 0:
             return 0
-        e.id_hash = <uint32_t>hash_text(values.id, values.id_length)
+        e = &self.chunks[index >> <uint32_t>ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
+        e[0] = values[0]
+        e.id = self.arena + self.arena_used
+        e.id_hash = copy_text(self.arena + self.arena_used, values.id, length)
+        self.arena_used += length
         self.entry_count = index + 1
         return index
 

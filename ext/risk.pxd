@@ -1,5 +1,6 @@
 """RiskCore: the consumer's state machine. Sequenced frames in; positions, levels and alerts out. No sockets."""
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
@@ -19,6 +20,7 @@ cdef enum CoreError:
     CORE_PYTHON = -3                # kept in `error`
     CORE_CORRUPT = -4               # a frame that no broker makes: an id that nothing defined, a wrong kind
 
+@cython.final
 cdef class RiskCore:
     cdef readonly uint64_t applied_seq      # every seq up to here is applied and judged
     cdef readonly AlertLog alerts
@@ -53,6 +55,7 @@ cdef class RiskCore:
     cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil
     cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
     cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after) noexcept nogil
+    cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil
     cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil
     cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil
     cdef int finish(self) noexcept nogil

@@ -271,11 +271,23 @@ cdef class RiskCore:
         entry.id_length = r.id_length if state == ENTRY_TRADE else 0
         if self.book.add_entry(position, &entry) == 0:
             return CORE_NO_MEMORY
-        if revalue_position(self.limits, position, cost, cost) < 0:
+        if self.value_position(position, cost) < 0:
             return CORE_NO_MEMORY
         self.set_holding(position, after)
         cell_add(c, r.price, quantity, r.fee, False)
-        return fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
+        return 0 if c.slot_count == 0 else fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
+
+    cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil:
+        """Value it at the mark of the moment; only where limits sum over it is there more to do."""
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
+        cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[p.symbol]
+        if p.first_node or (self.limits.has_notional
+                            and (<const Cell*>self.book.store.cells.data)[p.first_cell].next_in_position):
+            return revalue_position(self.limits, position, cost, cost)
+        p.mark = s.mark
+        p.valued = s.source != MARK_NONE
+        p.valuation = s.valuation
+        return 0
 
     cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
         """Where trades make the mark, other holders follow it every `revalue_every`."""
@@ -292,12 +304,15 @@ cdef class RiskCore:
     cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil:
         if self.judge.is_killed(r.account) and self.judge.add_after_kill(facts.cell) < 0:
             return CORE_NO_MEMORY
-        if self.judge.judge_trade(self.limits, facts) < 0:
+        if ((<const Cell*>self.book.store.cells.data)[facts.cell].slot_count
+                and self.judge.judge_trade(self.limits, facts) < 0):
             return CORE_NO_MEMORY
         return self.finish()
 
     cdef int finish(self) noexcept nogil:
-        if self.judge.judge_touched(self.limits) < 0 or self.judge.flush(self.limits) < 0:
+        if self.limits.touched.count and self.judge.judge_touched(self.limits) < 0:
+            return CORE_NO_MEMORY
+        if self.judge.pending.count > 1 and self.judge.flush(self.limits) < 0:
             return CORE_NO_MEMORY
         return 0
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from ext.limits cimport (ACCOUNT_GROSS, CONCENTRATION, GROSS_NOTIONAL, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
-                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute)
+                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
 from ext.wide cimport Factor, Wide, abs_i64, wide_addmul, wide_addmul2
@@ -49,7 +49,7 @@ cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* befor
     if not same_value(before, after):
         add_value(sum, node, before, True, money)
         add_value(sum, node, after, False, money)
-    return limits.touch(node.key)
+    return touch(limits, node.key)
 
 
 cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil:
@@ -88,7 +88,7 @@ cdef int touch_notionals(LimitBook limits, uint32_t cell) noexcept nogil:
         c = &(<const Cell*>limits.book.store.cells.data)[cell]
         for i in range(c.slot_count):
             slot = &(<const Slot*>limits.slots.data)[c.slots + i]
-            if slot.kind == MAX_NOTIONAL and limits.touch(slot.key) < 0:
+            if slot.kind == MAX_NOTIONAL and touch(limits, slot.key) < 0:
                 return -1
         cell = c.next_in_position
     return 0
@@ -120,7 +120,7 @@ cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
         rule.warn_min = rule.breach_min = ~<uint64_t>0
         key = rule.first_key
         while key:
-            if limits.touch(key) < 0:
+            if touch(limits, key) < 0:
                 return -1
             key = (<const Key*>limits.keys.data)[key].next_in_rule
     return 0
@@ -151,36 +151,37 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
 
 cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
     cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
-    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[c.position]
-    cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
-    cdef const Slot* slot
-    cdef Node* node
-    cdef Wide* sum
-    cdef int64_t mark
-    cdef bint marked = limits.book.valued_at(p, &mark)
-    cdef uint32_t i
-    for i in range(c.slot_count):
-        slot = &(<const Slot*>limits.slots.data)[c.slots + i]
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
+    cdef const Slot* end = slot + c.slot_count
+    while slot < end:
         if slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL:
             (<Key*>limits.keys.data)[slot.key].quantity += quantity
-            if limits.touch(slot.key) < 0:
+            if touch(limits, slot.key) < 0:
                 return -1
-        elif slot.node:
-            node = &(<Node*>limits.nodes.data)[slot.node]
-            sum = &(<Sums*>limits.sums.data)[node.sum].sum
-            if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
-                if marked:
-                    add_absolute(sum, node.quantity, mark, True, &f.money)
-                    add_absolute(sum, node.quantity + quantity, mark, False, &f.money)
-            else:
-                if marked:
-                    wide_addmul2(sum, quantity, mark, &f.money)
-                if slot.kind != NET_NOTIONAL:
-                    add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
-            node.quantity += quantity
-            if limits.touch(slot.key) < 0:
-                return -1
+        elif slot.node and fill_node(limits, slot, price, quantity, fee, cost_change) < 0:
+            return -1
+        slot += 1
     return 0
+
+
+cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
+    cdef Node* node = &(<Node*>limits.nodes.data)[slot.node]
+    cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
+    cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
+    cdef int64_t mark
+    cdef bint marked = limits.book.valued_at(p, &mark)
+    if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
+        if marked:
+            add_absolute(sum, node.quantity, mark, True, &f.money)
+            add_absolute(sum, node.quantity + quantity, mark, False, &f.money)
+    else:
+        if marked:
+            wide_addmul2(sum, quantity, mark, &f.money)
+        if slot.kind != NET_NOTIONAL:
+            add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
+    node.quantity += quantity
+    return touch(limits, slot.key)
 
 
 cdef void add_pnl(Wide* sum, int64_t price, i128 quantity, i128 fee, i128 cost_change, const SymbolFactors* f) noexcept nogil:
@@ -195,6 +196,6 @@ cdef int touch_all(LimitBook limits) noexcept nogil:
     cdef const Key* key
     for i in range(1, limits.keys.count):
         key = &(<const Key*>limits.keys.data)[i]
-        if key.kind != ACCOUNT_GROSS and key.kind != REPEATED_TRADE and limits.touch(i) < 0:
+        if key.kind != ACCOUNT_GROSS and key.kind != REPEATED_TRADE and touch(limits, i) < 0:
             return -1
     return 0

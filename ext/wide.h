@@ -452,6 +452,25 @@ static inline uint64_t rw_hash_text(const uint8_t *p, size_t n) {
     return rw_mix(h, w ^ 0xA0761D6478BD642FULL);
 }
 
+/* Copy a text and hash it on the way, as rw_hash_text does. */
+static inline uint32_t rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
+    uint64_t h = n, w;
+    while (n >= 8) {
+        memcpy(&w, p, 8);
+        memcpy(to, &w, 8);
+        h = rw_mix(h, w);
+        p += 8;
+        to += 8;
+        n -= 8;
+    }
+    w = 0;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = p[i];
+        w |= (uint64_t)p[i] << (8 * i);
+    }
+    return (uint32_t)rw_mix(h, w ^ 0xA0761D6478BD642FULL);
+}
+
 static inline void rw_prefetch(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 #endif

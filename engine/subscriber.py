@@ -1,6 +1,6 @@
-"""The receiving ends of the stream: frames in order from any seq, and alerts without a hole.
+"""The alerts of a running engine without a hole: history from a seq on, then live.
 
-Both subscribe first, then fetch what came before, and drop the overlap by number: what PUB dropped for a slow
+It subscribes first, then asks for what came before, and drops the overlap by number: what PUB dropped for a slow
 subscriber, and what happened before it came, is asked for again.
 """
 
@@ -16,253 +16,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import zmq
-import zmq.asyncio
 
 from engine.alertframes import decode_alerts
 from engine.client import WAIT_S, control_socket, decode_message, encode_message
 from engine.endpoints import check_base, default_base, endpoint
-from engine.errors import EngineUnreachable, FrameDecodeError, RequestRefused, RiskwireError
+from engine.errors import EngineUnreachable, RequestRefused
 from engine.events import RiskAlert
-from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control
-from ext.records import KIND_SEQUENCED, MAX_FRAME_BYTES, Frame
+from engine.eventstream import RETRY_S, EventStream, Subscription, messages
+from engine.wire import Control, decode_control
 
-_EPOCH: Final = struct.Struct("<Q")
-_EPOCH_OFFSET: Final = 24  # of FrameHeader.epoch
-FETCH_BYTES: Final = 4 << 20
+__all__ = ["AlertFilter", "AlertSubscriber", "EventStream"]
+
 ALERTS_PER_REQUEST: Final = 4_096
-RETRY_S: Final = 0.5
 STALE_AFTER_S: Final = 2.0
-HELD_FRAMES_MAX: Final = 256
-DRAIN_MAX: Final = 256
 FOREVER_S: Final = 3600.0
 IDLE_CHECK_S: Final = 0.01
-
-
-class _Stream:
-    """Two sockets, one that is pushed to and one that is asked, drained without waiting."""
-
-    def __init__(self, context: zmq.Context[Any] | None) -> None:
-        self._context: zmq.Context[Any] = context or zmq.Context.instance()
-        self._sub: zmq.Socket[bytes] | None = None
-        self._asked: zmq.Socket[bytes] | None = None
-        self._poller: zmq.Poller | None = None
-        self._async_poller: zmq.asyncio.Poller | None = None
-
-    def _subscribe(self, address: str, topics: list[bytes], hwm: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
-        socket.linger = 0
-        socket.rcvhwm = hwm
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        for topic in topics:
-            socket.setsockopt(zmq.SUBSCRIBE, topic)
-        socket.connect(address)
-        return socket
-
-    def _wait(self, seconds: float) -> None:
-        if self._poller is None:
-            self._poller = zmq.Poller()
-            self._poller.register(self._sub, zmq.POLLIN)
-            self._poller.register(self._asked, zmq.POLLIN)
-        self._poller.poll(_milliseconds(seconds))
-
-    async def _wait_async(self, seconds: float) -> None:
-        if self._async_poller is None:
-            self._async_poller = zmq.asyncio.Poller()
-            self._async_poller.register(self._sub, zmq.POLLIN)
-            self._async_poller.register(self._asked, zmq.POLLIN)
-        await self._async_poller.poll(_milliseconds(seconds))
-
-    def close(self) -> None:
-        """Close the sockets."""
-        for socket in (self._sub, self._asked):
-            if socket is not None:
-                socket.close(0)
-        self._sub = self._asked = None
-        self._poller = self._async_poller = None
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, int(seconds * 1000) + 1)
-
-
-def _messages(socket: zmq.Socket[bytes] | None) -> Iterator[list[bytes]]:
-    """Yield what has arrived, at most DRAIN_MAX messages."""
-    assert socket is not None, "the stream is closed"
-    for _ in range(DRAIN_MAX):
-        try:
-            yield socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return
-
-
-class EventStream(_Stream):
-    """Sequenced frames in order, from any seq on, each seq once: what the topic drops is fetched.
-
-    base: the engine's address. from_seq: the first seq wanted (1: everything).
-    check_crc: verify frames; over inproc they never left the process.
-    A frame may begin before the first seq wanted or overlap the one before it: judge records by their seq.
-    Reading raises RiskwireError where the engine came back without what was read before.
-    """
-
-    def __init__(
-        self,
-        base: str,
-        from_seq: int = 1,
-        *,
-        context: zmq.Context[Any] | None = None,
-        hwm: int = 1_000,
-        check_crc: bool | None = None,
-        insecure: bool = False,
-    ) -> None:
-        super().__init__(context)
-        check_base(base, insecure)
-        self.next_seq = from_seq
-        self.last_seq = 0  # the highest seq the broker is known to have given
-        self.gaps = 0
-        self.caught_up = False
-        self._base = base
-        self._epoch = 0
-        self._check_crc = not base.startswith("inproc://") if check_crc is None else check_crc
-        self._held: deque[Frame] = deque()
-        self._ready: deque[Frame] = deque()
-        self._fetching = False
-        self._asked_at = 0.0
-        self._sub = self._subscribe(endpoint(base, "events"), [b"RW"], hwm)
-        self._asked = self._context.socket(zmq.DEALER)
-        self._asked.linger = 0
-        self._asked.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._asked.connect(endpoint(base, "replay"))
-        self._fetch()
-
-    def next_frame(self, timeout_s: float | None = None) -> Frame | None:
-        """Return the next frame, or None when nothing came for timeout_s (None: wait for ever)."""
-        deadline = time.monotonic() + (FOREVER_S * 10_000 if timeout_s is None else timeout_s)
-        while not self._ready:
-            self._pump()
-            left_s = deadline - time.monotonic()
-            if self._ready:
-                break
-            if left_s <= 0:
-                return None
-            self._wait(min(left_s, RETRY_S))
-        return self._ready.popleft()
-
-    async def next_frame_async(self, timeout_s: float | None = None) -> Frame | None:
-        """Return the next frame as `next_frame` does, without blocking the event loop."""
-        deadline = time.monotonic() + (FOREVER_S * 10_000 if timeout_s is None else timeout_s)
-        while not self._ready:
-            self._pump()
-            left_s = deadline - time.monotonic()
-            if self._ready:
-                break
-            if left_s <= 0:
-                return None
-            await self._wait_async(min(left_s, RETRY_S))
-        return self._ready.popleft()
-
-    def __iter__(self) -> Iterator[Frame]:
-        while (frame := self.next_frame()) is not None:
-            yield frame
-
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        while (frame := await self.next_frame_async()) is not None:
-            yield frame
-
-    @property
-    def sockets(self) -> tuple[zmq.Socket[bytes], ...]:
-        """The sockets to poll for whoever waits for several things; then call `next_frame(0)` until None."""
-        return tuple(socket for socket in (self._sub, self._asked) if socket is not None)
-
-    def _pump(self) -> None:
-        for parts in _messages(self._asked):
-            self._take_fetched(parts[0])
-        for parts in _messages(self._sub):
-            self._take_live(parts[0])
-            if len(self._ready) >= HELD_FRAMES_MAX:
-                break
-        if self._fetching and time.monotonic() - self._asked_at > RETRY_S:
-            self._fetch()
-
-    def _fetch(self) -> None:
-        self._fetching = True
-        self._asked_at = time.monotonic()
-        upto = self._held[0].first_seq - 1 if self._held else 0
-        assert self._asked is not None
-        try:
-            self._asked.send(Control(FETCH, a=self.next_seq, b=upto, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
-        except zmq.Again:
-            return  # no broker for long: asked again after RETRY_S
-
-    def _take_live(self, message: bytes) -> None:
-        if (control := decode_control(message)) is not None:
-            if control.type == HEARTBEAT:
-                self._check_epoch(control.epoch, control.a)
-                self._note_last(control.a)
-            return
-        frame = self._open(message)
-        if frame is None or _last(frame) < self.next_seq:
-            return
-        self.last_seq = max(self.last_seq, _last(frame))
-        if not self._fetching and frame.first_seq <= self.next_seq:
-            self._deliver(frame)
-        elif len(self._held) < HELD_FRAMES_MAX:
-            self._held.append(frame)
-            self._begin_gap()
-
-    def _check_epoch(self, epoch: int, last_seq: int) -> None:
-        """Raise where the broker goes on with less than was given out here: the same seqs would mean other events."""
-        if epoch != self._epoch and self._epoch and last_seq < self.next_seq - 1:
-            raise RiskwireError(
-                f"the engine at {self._base} has another history: its last seq is {last_seq}, "
-                f"seq {self.next_seq - 1} was read before; begin again at from_seq=1"
-            )
-        self._epoch = epoch
-
-    def _note_last(self, last_seq: int) -> None:
-        self.last_seq = max(self.last_seq, last_seq)
-        if last_seq >= self.next_seq:
-            self._begin_gap()
-
-    def _begin_gap(self) -> None:
-        if not self._fetching:
-            self.gaps += 1
-            self._fetch()
-
-    def _take_fetched(self, message: bytes) -> None:
-        if (control := decode_control(message)) is None:
-            frame = self._open(message)
-            if frame is not None and frame.first_seq <= self.next_seq <= _last(frame):
-                self._asked_at = time.monotonic()
-                self._deliver(frame)
-            return
-        if control.type != FETCHED or not self._fetching:
-            return
-        self._check_epoch(control.epoch, control.b)
-        self.last_seq = max(self.last_seq, control.b)
-        while self._held and self._held[0].first_seq <= self.next_seq:
-            self._deliver(self._held.popleft())
-        wanted = self._held[0].first_seq if self._held else self.last_seq + 1
-        if self.next_seq >= wanted:
-            self._fetching = False
-            self.caught_up = True
-        elif control.a > 1 and control.b >= self.next_seq:
-            self._fetch()
-
-    def _deliver(self, frame: Frame) -> None:
-        if _last(frame) >= self.next_seq:
-            self._ready.append(frame)
-            self.next_seq = _last(frame) + 1
-
-    def _open(self, message: bytes) -> Frame | None:
-        try:
-            frame = Frame(message, self._check_crc)
-        except FrameDecodeError:
-            return None  # missing now, and fetched as any gap is
-        return frame if frame.kind == KIND_SEQUENCED and len(frame) else None
-
-
-def _last(frame: Frame) -> int:
-    return frame.first_seq + len(frame) - 1
+_EPOCH: Final = struct.Struct("<Q")
+_EPOCH_OFFSET: Final = 24  # of FrameHeader.epoch
 
 
 class AlertFilter:
@@ -284,7 +54,7 @@ class AlertFilter:
         )
 
 
-class AlertSubscriber(_Stream):
+class AlertSubscriber(Subscription):
     """Alerts of a running engine: history from a seq on, then live, no hole and nothing twice.
 
     base: the engine's address (default: `RISKWIRE_CONNECT`, else the user's runtime directory).
@@ -389,9 +159,9 @@ class AlertSubscriber(_Stream):
         return max(0.0, until - now)
 
     def _pump(self) -> None:
-        for parts in _messages(self._asked):
+        for parts in messages(self._asked):
             self._take_answer(parts[-1])
-        for parts in _messages(self._sub):
+        for parts in messages(self._sub):
             self._take_live(parts)
         now = time.monotonic()
         if not self.next_no and now - self._opened_at >= self._wait_s:

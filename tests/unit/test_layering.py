@@ -17,7 +17,7 @@ MAY_IMPORT = {"engine": {"engine", "feeds", "ext"}, "feeds": {"feeds", "ext"}, "
 LAYERS = [
     ["errors", "checks"],
     ["events", "config", "limitset", "reference", "endpoints", "wire", "codec", "alertframes"],
-    ["publisher", "subscriber", "journal", "client"],
+    ["publisher", "subscriber", "eventstream", "journal", "client"],
     ["services"],
     ["runtime", "replay"],
     ["cli"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,9 @@ LINGER_MS = 2000  # so long the last acks and frames may take to leave
 REPLAY_HWM = 2048  # more than one answer to a FETCH
 KEPT_LETTERS_MAX = 100_000
 TYPE_REJECTED = 15
+BATCH_LETTERS_MAX = 1000
+BATCH_BYTES_MAX = 4 << 20  # of payloads; a message to the sink has at most 32 MiB
+PAYLOAD_BYTES_MAX = 16 << 20
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,13 +328,32 @@ class Broker:
         self._hand_on([DeadLetter(reason=REASONS[reason], stage=STAGE, error=text, payload=raw, at=time.time_ns())])
 
     def _hand_on(self, letters: list[DeadLetter]) -> int:
-        if self._sink is not None:
-            return self._sink.send(letters)
-        self._on_dead_letters(letters)
-        return 0
+        if self._sink is None:
+            self._on_dead_letters(letters)
+            return 0
+        batch_no = 0
+        for batch in _batches(letters):
+            batch_no = self._sink.send(batch)
+        return batch_no
 
     def _keep_letters(self, letters: Sequence[DeadLetter]) -> None:
         self.dead_letters.extend(letters[: KEPT_LETTERS_MAX - len(self.dead_letters)])
 
     def _set_trouble(self, text: str) -> None:
         self.trouble = text
+
+
+def _batches(letters: list[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """Split letters into messages that the sink takes, cutting what not even one could hold."""
+    batch: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        if len(letter.payload) > PAYLOAD_BYTES_MAX:
+            letter = msgspec.structs.replace(letter, payload=letter.payload[:PAYLOAD_BYTES_MAX])
+        if batch and (size + len(letter.payload) > BATCH_BYTES_MAX or len(batch) == BATCH_LETTERS_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(letter)
+        size += len(letter.payload)
+    if batch:
+        yield batch

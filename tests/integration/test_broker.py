@@ -430,6 +430,25 @@ def test_an_ack_waits_until_what_was_refused_is_in_the_sink(context, tmp_path):
         raw.close()
 
 
+def test_what_one_message_to_the_sink_cannot_hold_goes_in_several(context, tmp_path):
+    base = new_base()
+    with Sink(context, endpoint(base, "sink"), tmp_path / "letters.db") as sink:
+        with Rig(context, base, sink=endpoint(base, "sink")):
+            raw = RawPublisher(context, base)
+            raw.hello(1)
+            builder = FrameBuilder()
+            for number in range(2500):
+                builder.add_record(type=15, exec_type=1, ref=b"bad")
+                builder.origin(number, b"%d," % number + b"x" * (3 << 20 if number in (7, 8, 9) else 10))
+            raw.send(builder.finish(1, 77))
+            builder.add_record(type=15, exec_type=1, ref=b"long")
+            builder.origin(1, b"y" * (31 << 20))
+            raw.send(builder.finish(2501, 77))
+            ack_of(raw, 2501)
+            raw.close()
+        assert sink.stored == 2501
+
+
 # --- running ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-from ext.report import ALERT_FIELDS, POSITION_FIELDS, alerts_to_jsonl
-from ext.risk import RiskCore
 
 from engine.alertframes import decode_alerts
 from engine.errors import OutputError
+from ext.report import ALERT_FIELDS, POSITION_FIELDS, alerts_to_jsonl
+from ext.risk import RiskCore
 
 POSITION_FORMATS: Final = (".json", ".csv", ".parquet")
 ALERT_FORMATS: Final = (".jsonl", ".parquet")

@@ -15,7 +15,7 @@ from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
 from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, fits_i64, format_ratio, format_u128, low_u128, wide_abs,
-                       wide_add, wide_addmul2, wide_cmp, wide_is_zero, wide_limbs, wide_mul, wide_mul_u64, wide_neg,
+                       wide_add, wide_addmul2, wide_cmp, wide_is_zero, wide_limbs, wide_mul, wide_mul_u64, wide_neg, wide_negative,
                        wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_add, window_add
 
@@ -57,6 +57,8 @@ cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* 
 
 
 cdef uint8_t level_of_sum(const Wide* value, const Limit* limit, uint8_t before) noexcept nogil:
+    if before == LEVEL_OK and wide_cmp(value, &limit.sum_warn) < 0:     # warn_at is at most 1: no breach either
+        return LEVEL_OK
     return level_of(wide_cmp(value, &limit.sum_above) > 0, wide_cmp(value, &limit.sum_warn) >= 0,
                     wide_cmp(value, &limit.sum_clear) >= 0, before)
 
@@ -131,6 +133,10 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     sums = &(<Sums*>limits.sums.data)[key.state]
     if key.kind == MAX_DRAWDOWN and wide_cmp(&sums.sum, &sums.peak) > 0:
         sums.peak = sums.sum
+    if key.kind == GROSS_NOTIONAL:
+        return level_of_sum(&sums.sum, limit, key.level)
+    if key.kind == MAX_LOSS and key.level == LEVEL_OK and not wide_negative(&sums.sum):
+        return LEVEL_OK
     sum_value(sums, key.kind, &value)
     return level_of_sum(&value, limit, key.level)
 

@@ -6,7 +6,7 @@ from ext.limits cimport (ACCOUNT_GROSS, CONCENTRATION, GROSS_NOTIONAL, Key, Limi
                          NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
-from ext.wide cimport Factor, Wide, abs_i64, wide_addmul, wide_addmul2
+from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2
 
 
 cdef struct Valuation:
@@ -46,7 +46,13 @@ cdef bint is_flat(LimitBook limits, const Position* p) noexcept nogil:
 cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* before, const Valuation* after,
                       const Factor* money) noexcept nogil:
     cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
-    if not same_value(before, after):
+    if before.marked and after.marked and fits_i64(node.quantity):
+        # quantity x (mark - mark) at once: each product needs 127 bits at most.
+        if node.kind == GROSS_NOTIONAL or node.kind == CONCENTRATION:
+            wide_addmul(sum, <i128>abs_i128(node.quantity) * (<i128>abs_i64(after.mark) - <i128>abs_i64(before.mark)), money)
+        else:
+            wide_addmul(sum, node.quantity * <i128>after.mark - node.quantity * <i128>before.mark, money)
+    elif not same_value(before, after):
         add_value(sum, node, before, True, money)
         add_value(sum, node, after, False, money)
     return touch(limits, node.key)
@@ -173,15 +179,29 @@ cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, i128 quant
     cdef bint marked = limits.book.valued_at(p, &mark)
     if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
         if marked:
-            add_absolute(sum, node.quantity, mark, True, &f.money)
-            add_absolute(sum, node.quantity + quantity, mark, False, &f.money)
-    else:
+            add_absolute_change(sum, node.quantity, node.quantity + quantity, mark, &f.money)
+    elif slot.kind == NET_NOTIONAL:
         if marked:
             wide_addmul2(sum, quantity, mark, &f.money)
-        if slot.kind != NET_NOTIONAL:
-            add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
+    elif not marked or mark != price:
+        if marked:
+            wide_addmul2(sum, quantity, mark, &f.money)
+        add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
+    else:
+        # What is bought at the mark is worth what was paid for it.
+        wide_addmul(sum, -fee, &f.fee)
     node.quantity += quantity
     return touch(limits, slot.key)
+
+
+cdef void add_absolute_change(Wide* sum, i128 before, i128 after, int64_t mark, const Factor* money) noexcept nogil:
+    cdef i128 change
+    if fits_i64(before) and fits_i64(after):
+        change = <i128>abs_i128(after) - <i128>abs_i128(before)
+        wide_addmul(sum, change * <i128>abs_i64(mark), money)
+        return
+    add_absolute(sum, before, mark, True, money)
+    add_absolute(sum, after, mark, False, money)
 
 
 cdef void add_pnl(Wide* sum, int64_t price, i128 quantity, i128 fee, i128 cost_change, const SymbolFactors* f) noexcept nogil:

@@ -10,7 +10,8 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, KILL_FIRM, KILL_NONE, LE
                          MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
                          NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
                          REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
-                         VOLUME_RATE, Last, notional_of, part_of_gross, sum_value, touch)
+                         VOLUME_RATE, Last, level_of, level_of_count, note_level, notional_of, part_of_gross,
+                         sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
@@ -29,21 +30,6 @@ cdef int ORDER_TEXTS[4]
 ORDER_NAMES[:] = [NAME_ACCOUNT, NAME_SYMBOL, NAME_VENUE, NAME_STRATEGY]
 ORDER_BITS[:] = [PER_ACCOUNT, PER_SYMBOL, PER_VENUE, PER_STRATEGY]
 ORDER_TEXTS[:] = [ALERT_ACCOUNT, ALERT_SYMBOL, ALERT_VENUE, ALERT_STRATEGY]
-
-
-# --- levels ------------------------------------------------------------------------------------------------------
-
-cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) noexcept nogil:
-    """held: at or above clear_at x threshold, where there is one (else at or above warn_at x threshold)."""
-    if breach:
-        return LEVEL_BREACH
-    if warn or (held and before != LEVEL_OK):
-        return LEVEL_WARN
-    return LEVEL_OK
-
-
-cdef inline uint8_t level_of_count(u128 value, u128 above, u128 warn, u128 clear, uint8_t before) noexcept nogil:
-    return level_of(value > above, value >= warn, value >= clear, before)
 
 
 cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
@@ -90,16 +76,7 @@ cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
     else:
         quantity = low_u128(magnitude)
         level = level_of_count(<u128>quantity * <u128>abs_i64(key.mark), rule.above, rule.warn, rule.clear, key.level)
-    if level == LEVEL_OK:
-        if quantity > rule.ok_max:
-            rule.ok_max = quantity
-    elif level == LEVEL_WARN:
-        if quantity > rule.warn_max:
-            rule.warn_max = quantity
-        if quantity < rule.warn_min:
-            rule.warn_min = quantity
-    elif quantity < rule.breach_min:
-        rule.breach_min = quantity
+    note_level(rule, level, quantity)
     return level
 
 

@@ -227,3 +227,30 @@ cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
     (<uint32_t*>limits.touched.data)[limits.touched.count] = index
     limits.touched.count += 1
     return 0
+
+
+cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) noexcept nogil:
+    """held: at or above clear_at x threshold, where there is one (else at or above warn_at x threshold)."""
+    if breach:
+        return LEVEL_BREACH
+    if warn or (held and before != LEVEL_OK):
+        return LEVEL_WARN
+    return LEVEL_OK
+
+
+cdef inline uint8_t level_of_count(u128 value, u128 above, u128 warn, u128 clear, uint8_t before) noexcept nogil:
+    return level_of(value > above, value >= warn, value >= clear, before)
+
+
+cdef inline void note_level(Rule* rule, uint8_t level, uint64_t quantity) noexcept nogil:
+    """Widen the bounds of the rule's notionals by one of this level."""
+    if level == LEVEL_OK:
+        if quantity > rule.ok_max:
+            rule.ok_max = quantity
+    elif level == LEVEL_WARN:
+        if quantity > rule.warn_max:
+            rule.warn_max = quantity
+        if quantity < rule.warn_min:
+            rule.warn_min = quantity
+    elif quantity < rule.breach_min:
+        rule.breach_min = quantity

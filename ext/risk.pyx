@@ -25,7 +25,7 @@ from ext.limits import NO_LIMITS
 from ext.records import FrameDecodeError
 
 cdef enum:
-    AHEAD = 32                      # records whose memory is fetched together
+    AHEAD = 8                      # records whose memory is fetched together
 
 
 cdef class RiskCore:
@@ -91,16 +91,18 @@ cdef class RiskCore:
         return array_extend(&self.book.store.symbols, self.symbols.count, sizeof(Symbol))
 
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
-        cdef size_t i, end = view.header.record_count
+        cdef size_t i, left = view.header.record_count - first
+        cdef const Record* records = view.records + first
         cdef int status
-        cdef uint32_t cells[AHEAD]
+        cdef uint32_t cells[2 * AHEAD]      # of the records at hand, and of those that come after them
         self.heap = view.heap
-        for i in range(first, end):
-            if (i - first) % AHEAD == 0:
-                self.look_ahead(&view.records[i], min(end - i, <size_t>AHEAD), cells)
-            self.seq = view.header.first_seq + i
-            self.likely_cell = cells[(i - first) % AHEAD]
-            status = self.apply_record(&view.records[i])
+        self.look_ahead(records, min(left, <size_t>AHEAD), cells)
+        for i in range(left):
+            if i % AHEAD == 0 and i + AHEAD < left:
+                self.look_ahead(records + i + AHEAD, min(left - i - AHEAD, <size_t>AHEAD), cells + (i + AHEAD) % (2 * AHEAD))
+            self.seq = view.header.first_seq + first + i
+            self.likely_cell = cells[i % (2 * AHEAD)]
+            status = self.apply_record(&records[i])
             if status < 0:
                 return status
             self.applied_seq = self.seq

@@ -1,9 +1,10 @@
 """How fills and marks move what limits keep."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ext.limits cimport (ACCOUNT_GROSS, CONCENTRATION, GROSS_NOTIONAL, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
-                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute, touch)
+                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
+                         level_of_count, note_level, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
 from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2
@@ -126,10 +127,26 @@ cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
         rule.warn_min = rule.breach_min = ~<uint64_t>0
         key = rule.first_key
         while key:
-            if touch(limits, key) < 0:
+            if not keeps_level(limits, rule, key, s) and touch(limits, key) < 0:
                 return -1
             key = (<const Key*>limits.keys.data)[key].next_in_rule
     return 0
+
+
+cdef inline bint keeps_level(LimitBook limits, Rule* rule, uint32_t index, const Symbol* s) noexcept nogil:
+    """Judge a notional at the symbol's new mark here where that changes no level: nearly always, and nobody is told."""
+    cdef Key* key = &(<Key*>limits.keys.data)[index]
+    cdef u128 magnitude = abs_i128(key.quantity)
+    cdef int64_t mark = s.mark if s.source else 0
+    cdef uint64_t quantity = <uint64_t>magnitude
+    if key.frozen or magnitude >> 64:
+        return False
+    if level_of_count(<u128>quantity * <u128>abs_i64(mark), rule.above, rule.warn, rule.clear, key.level) != key.level:
+        return False
+    key.mark = mark
+    key.valuation = s.valuation
+    note_level(rule, key.level, quantity)
+    return True
 
 
 cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:

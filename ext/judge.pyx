@@ -6,11 +6,11 @@ from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_
                            ALERT_TRADE_ID, ALERT_UTILIZATION, ALERT_VALUE, ALERT_VENUE, SEVERITY_BREACH,
                            SEVERITY_CLEAR, SEVERITY_WARN)
 from ext.arrays cimport array_add, array_extend, array_free, array_reserve
-from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, KILL_FIRM, KILL_NONE, LEVEL_BREACH, LEVEL_OK, LEVEL_WARN,
+from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH, LEVEL_OK, LEVEL_WARN,
                          MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
                          NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
                          REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
-                         VOLUME_RATE, Last, level_of, level_of_count, note_level, notional_of, part_of_gross,
+                         VOLUME_RATE, Last, held_of, level_of, level_of_count, note_level, notional_of, part_of_gross,
                          sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
@@ -67,6 +67,7 @@ cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
     cdef uint64_t quantity
     cdef uint8_t level
     cdef Wide value
+    cdef Held* held
     key.mark = s.mark if s.source else 0
     key.valuation = s.valuation
     if magnitude >> 64:
@@ -77,6 +78,9 @@ cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
         quantity = low_u128(magnitude)
         level = level_of_count(<u128>quantity * <u128>abs_i64(key.mark), rule.above, rule.warn, rule.clear, key.level)
     note_level(rule, level, quantity)
+    held = held_of(limits, key)
+    held.quantity = quantity
+    held.level = level
     return level
 
 

@@ -9,6 +9,9 @@ from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport Factor, Wide
 
+cdef enum:
+    ASK_KEY = 0xFFFFFFFFFFFFFFFF
+
 cdef enum LimitKind:                # the order of DESIGN's table; numbers of the wire
     MAX_POSITION = 0
     MAX_NOTIONAL = 1
@@ -77,7 +80,7 @@ cdef struct Rule:                   # a limit in one symbol: its levels in raw u
     uint32_t limit
     uint32_t symbol
     uint32_t next_in_symbol
-    uint32_t first_key              # max_notional
+    uint32_t unused
     # Bounds of |quantity| over its max_notional keys by level: a mark that moves no bound's level moves no key's.
     uint64_t ok_max
     uint64_t warn_max
@@ -94,12 +97,22 @@ cdef struct Key:                    # what a limit is kept for
     uint32_t cell                   # one of its cells: its names
     uint32_t state                  # sums, windows or runs
     uint32_t node                   # concentration: its node; volume_rate: sums
-    uint32_t next_in_rule
+    uint32_t held                   # max_notional: its place among the holders of its rule
     uint32_t last                   # Last; 0: none yet
     uint8_t kind
     uint8_t level                   # Level
     uint8_t per                     # Dimension bits
     uint8_t frozen                  # `last` holds what it was last judged at; else that is what it comes to now
+
+cdef struct Held:                   # a max_notional key as a revaluation wants it: four to a cache line
+    uint64_t quantity               # |net quantity| as last judged; ASK_KEY: look at the key itself
+    uint32_t key
+    uint32_t level                  # Level
+
+cdef struct Holders:                # of one rule
+    Held* entries
+    uint32_t count
+    uint32_t capacity
 
 cdef struct Node:                   # one (account, symbol) inside a key that sums over symbols
     i128 quantity                   # of the cells that match
@@ -157,6 +170,7 @@ cdef class LimitBook:
     cdef Array slots
     cdef Array nodes
     cdef Array rules
+    cdef Array holders                      # Holders by rule; made of the keys, in no snapshot
     cdef Array sums
     cdef Array windows
     cdef Array runs
@@ -187,6 +201,8 @@ cdef class LimitBook:
     # Give a key that has lost its cells the rule it needs to be judged; 0, or -1 without memory.
     cdef int ensure_rule(self, uint32_t key) noexcept nogil
     cdef int rebuild_key_table(self) noexcept nogil
+    cdef int add_holder(self, uint32_t index) noexcept nogil
+    cdef int rebuild_holders(self) noexcept nogil
     cdef int add_state(self, uint32_t key) noexcept nogil
     cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
     cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil
@@ -215,6 +231,10 @@ cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept no
 cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil
 # t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.
 cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil
+
+cdef inline Held* held_of(LimitBook limits, const Key* key) noexcept nogil:
+    return (<Holders*>limits.holders.data)[key.rule].entries + key.held
+
 
 cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
     """Put a key on the list of those that the event at hand touches, once; 0, or -1 without memory."""

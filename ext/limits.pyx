@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 
+from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_put, table_reserve)
@@ -150,6 +151,9 @@ cdef class LimitBook:
             window_clear(&(<Window*>self.windows.data)[i])
         for i in range(self.runs.count):
             run_clear(&(<Run*>self.runs.data)[i])
+        for i in range(self.holders.count):
+            free((<Holders*>self.holders.data)[i].entries)
+        array_free(&self.holders)
         array_free(&self.limits)
         array_free(&self.keys)
         array_free(&self.slots)
@@ -482,9 +486,43 @@ cdef class LimitBook:
         if rule == 0:
             return -1
         (<Key*>self.keys.data)[index].rule = rule
-        if key.kind == MAX_NOTIONAL:
-            (<Key*>self.keys.data)[index].next_in_rule = (<Rule*>self.rules.data)[rule].first_key
-            (<Rule*>self.rules.data)[rule].first_key = index
+        return self.add_holder(index) if key.kind == MAX_NOTIONAL else 0
+
+    cdef int add_holder(self, uint32_t index) noexcept nogil:
+        """Give a max_notional key its place among the holders of its rule; 0, or -1 without memory."""
+        cdef Key* key = &(<Key*>self.keys.data)[index]
+        cdef Holders* holders
+        cdef void* grown
+        if array_extend(&self.holders, key.rule + 1, sizeof(Holders)) < 0:
+            return -1
+        holders = &(<Holders*>self.holders.data)[key.rule]
+        if holders.count == holders.capacity:
+            grown = realloc(holders.entries, sizeof(Held) * 2 * (holders.capacity + 2))
+            if grown == NULL:
+                return -1
+            holders.entries = <Held*>grown
+            holders.capacity = 2 * (holders.capacity + 2)
+        key.held = holders.count
+        holders.entries[holders.count].quantity = ASK_KEY
+        holders.entries[holders.count].key = index
+        holders.entries[holders.count].level = key.level
+        holders.count += 1
+        return 0
+
+    cdef int rebuild_holders(self) noexcept nogil:
+        """Find the holders again from the keys, as they were between two events."""
+        cdef uint32_t i
+        cdef const Key* key
+        cdef u128 magnitude
+        for i in range(1, self.keys.count):
+            key = &(<const Key*>self.keys.data)[i]
+            if key.kind != MAX_NOTIONAL or key.rule == 0:
+                continue
+            if self.add_holder(i) < 0:
+                return -1
+            magnitude = abs_i128(key.quantity)
+            if not key.frozen and not magnitude >> 64:
+                held_of(self, key).quantity = <uint64_t>magnitude
         return 0
 
     cdef int add_state(self, uint32_t index) noexcept nogil:
@@ -685,18 +723,19 @@ cdef class LimitBook:
 
     cdef int freeze_symbol(self, uint32_t symbol) noexcept nogil:
         cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[symbol]
-        cdef uint32_t index = s.first_node, key
+        cdef const Holders* holders
+        cdef uint32_t index = s.first_node, i
         while index:
             if self.freeze_key((<Node*>self.nodes.data)[index].key) < 0:
                 return -1
             index = (<Node*>self.nodes.data)[index].next_in_symbol
         index = s.first_rule
         while index:
-            key = (<Rule*>self.rules.data)[index].first_key
-            while key:
-                if self.freeze_key(key) < 0:
-                    return -1
-                key = (<Key*>self.keys.data)[key].next_in_rule
+            if index < self.holders.count:
+                holders = &(<const Holders*>self.holders.data)[index]
+                for i in range(holders.count):
+                    if self.freeze_key(holders.entries[i].key) < 0:
+                        return -1
             index = (<Rule*>self.rules.data)[index].next_in_symbol
         return 0
 
@@ -715,6 +754,7 @@ cdef class LimitBook:
             s = &(<const Symbol*>self.book.store.symbols.data)[(<const Rule*>self.rules.data)[key.rule].symbol]
             if s.valuation > key.valuation:
                 key.mark = s.valued_mark if s.valued else 0
+            held_of(self, key).quantity = ASK_KEY
         last = &(<Last*>self.lasts.data)[key.last]
         last.exponent = self.value_of_key(key, &last.value, &last.divisor)
         key.frozen = 1

@@ -256,7 +256,7 @@ cdef object read_limits(Reader source, RiskCore core):
     source.take_array(&limits.lasts, sizeof(Last))
     source.take_array(&limits.factors, sizeof(SymbolFactors))
     limits.set_limit_levels()
-    if limits.rebuild_key_table() < 0:
+    if limits.rebuild_key_table() < 0 or limits.rebuild_holders() < 0:
         raise MemoryError
     read_windows(source.take(), limits)
     read_runs(source.take(), limits)

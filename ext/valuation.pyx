@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, CONCENTRATION, GROSS_NOTIONAL, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
                          NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
                          level_of_count, note_level, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
@@ -115,38 +115,37 @@ cdef bint is_quiet(LimitBook limits, const Rule* rule, uint64_t mark) noexcept n
 
 cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[symbol]
-    cdef uint32_t index = s.first_rule, key
+    cdef uint32_t index = s.first_rule, number
     cdef Rule* rule
     while index:
+        number = index
         rule = &(<Rule*>limits.rules.data)[index]
         index = rule.next_in_symbol
-        if ((<const Limit*>limits.limits.data)[rule.limit].kind != MAX_NOTIONAL
+        if (number >= limits.holders.count or (<const Limit*>limits.limits.data)[rule.limit].kind != MAX_NOTIONAL
                 or is_quiet(limits, rule, abs_i64(s.mark) if s.source else 0)):
             continue
         rule.ok_max = rule.warn_max = 0         # found again while its keys are judged
         rule.warn_min = rule.breach_min = ~<uint64_t>0
-        key = rule.first_key
-        while key:
-            if not keeps_level(limits, rule, key, s) and touch(limits, key) < 0:
-                return -1
-            key = (<const Key*>limits.keys.data)[key].next_in_rule
+        if revalue_holders(limits, rule, &(<const Holders*>limits.holders.data)[number], abs_i64(s.mark) if s.source else 0) < 0:
+            return -1
     return 0
 
 
-cdef inline bint keeps_level(LimitBook limits, Rule* rule, uint32_t index, const Symbol* s) noexcept nogil:
-    """Judge a notional at the symbol's new mark here where that changes no level: nearly always, and nobody is told."""
-    cdef Key* key = &(<Key*>limits.keys.data)[index]
-    cdef u128 magnitude = abs_i128(key.quantity)
-    cdef int64_t mark = s.mark if s.source else 0
-    cdef uint64_t quantity = <uint64_t>magnitude
-    if key.frozen or magnitude >> 64:
-        return False
-    if level_of_count(<u128>quantity * <u128>abs_i64(mark), rule.above, rule.warn, rule.clear, key.level) != key.level:
-        return False
-    key.mark = mark
-    key.valuation = s.valuation
-    note_level(rule, key.level, quantity)
-    return True
+cdef int revalue_holders(LimitBook limits, Rule* rule, const Holders* holders, uint64_t mark) noexcept nogil:
+    """Judge notionals at a new mark where they stand; only keys whose level changes are put on the list."""
+    cdef const Held* held = holders.entries
+    cdef const Held* end = held + holders.count
+    cdef u128 value
+    while held < end:
+        value = <u128>held.quantity * <u128>mark
+        if (held.quantity == <uint64_t>ASK_KEY
+                or level_of_count(value, rule.above, rule.warn, rule.clear, <uint8_t>held.level) != held.level):
+            if touch(limits, held.key) < 0:
+                return -1
+        else:
+            note_level(rule, <uint8_t>held.level, held.quantity)
+        held += 1
+    return 0
 
 
 cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:

@@ -27,7 +27,6 @@ from engine.journal import open_journal
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
 from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
-from engine.verify import verify_core
 from ext.consumer import preset_limits
 from ext.journal import Journal
 from ext.records import MAX_FRAME_RECORDS, Frame
@@ -278,6 +277,8 @@ class _Run:
 
     def verify(self) -> None:
         """Compare the core with the exact, slow reference over the whole sequence. Raises VerifyError."""
+        from engine.verify import verify_core
+
         progress, last_seq = self.options.progress, self.journal.last_seq
 
         def report(seq: int) -> None:

@@ -5,8 +5,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-import numpy as np
-
 cdef extern from "crc32c.h":
     void rw_crc32c_setup() noexcept nogil
     uint32_t rw_crc32c(uint32_t crc, const uint8_t* data, size_t size) noexcept nogil
@@ -17,19 +15,33 @@ cdef enum:
     CRC_OFFSET = 40
     ALERT_RECORD_BYTES = 32
 
-RECORD_DTYPE = np.dtype([
+RECORD_FIELDS = [
     ("type", "u1"), ("exec_type", "u1"), ("side", "u1"), ("flags", "u1"),
     ("symbol", "<u4"), ("account", "<u4"), ("venue", "<u4"), ("strategy", "<u4"),
     ("id_offset", "<u4"), ("ref_offset", "<u4"), ("id_length", "u1"), ("ref_length", "u1"),
     ("price_exponent", "i1"), ("volume_exponent", "i1"),
     ("price", "<i8"), ("volume", "<i8"), ("fee", "<i8"), ("executed_at", "<i8"),
-])
-ALERT_DTYPE = np.dtype([
+]
+ALERT_FIELDS = [
     ("seq", "<u8"), ("executed_at", "<i8"), ("text_offset", "<u4"),
     ("kind", "u1"), ("severity", "u1"), ("lengths", "u1", (9,)), ("reserved", "u1"),
-])
-assert RECORD_DTYPE.itemsize == RECORD_BYTES == sizeof(Record)
-assert ALERT_DTYPE.itemsize == ALERT_RECORD_BYTES
+]
+
+
+def __getattr__(name):
+    """RECORD_DTYPE and ALERT_DTYPE are made when first asked for: importing NumPy takes longer than a small replay."""
+    if name not in ("RECORD_DTYPE", "ALERT_DTYPE"):
+        raise AttributeError(f"module 'ext.records' has no attribute {name!r}")
+    import numpy as np
+
+    found = globals()
+    found["RECORD_DTYPE"] = np.dtype(RECORD_FIELDS)
+    found["ALERT_DTYPE"] = np.dtype(ALERT_FIELDS)
+    assert found["RECORD_DTYPE"].itemsize == RECORD_BYTES == sizeof(Record)
+    assert found["ALERT_DTYPE"].itemsize == ALERT_RECORD_BYTES
+    return found[name]
+
+
 assert sizeof(FrameHeader) == HEADER_BYTES
 
 EVENT_NAMES = {
@@ -483,7 +495,11 @@ cdef class Frame:
 
     @property
     def records(self):
-        dtype = ALERT_DTYPE if self.view.header.kind == FRAME_ALERTS else RECORD_DTYPE
+        import numpy as np
+
+        from ext import records
+
+        dtype = records.ALERT_DTYPE if self.view.header.kind == FRAME_ALERTS else records.RECORD_DTYPE
         return np.frombuffer(self.buffer, dtype=dtype, count=self.view.header.record_count, offset=HEADER_BYTES)
 
     def __len__(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 
 import pytest
@@ -20,7 +21,7 @@ from engine.events import (
     TradeExecuted,
 )
 from ext.encoder import EncodeError, EventEncoder
-from ext.records import Frame, FrameBuilder, FrameDecodeError, stamp_frame
+from ext.records import Frame, FrameBuilder, FrameDecodeError, crc32c_of, stamp_frame
 
 
 def texts(minimum: int) -> st.SearchStrategy[str]:
@@ -179,8 +180,18 @@ def test_a_value_no_record_can_hold_is_refused_and_leaves_no_trace(field: str, v
     assert EventDecoder().decode_all(Frame(encoder.finish())) == [(0, TradeExecuted(**good))]  # type: ignore[arg-type]
 
 
-def test_the_crc_is_crc_32c() -> None:
-    from ext.records import crc32c_of
+@given(st.integers(0, 2**32 - 1), st.integers(0, 8_000), st.integers(0, 9_000))
+def test_the_crc_is_the_same_however_it_is_cut(seed: int, cut: int, size: int) -> None:
+    data = random.Random(seed).randbytes(size)
+    slow = 0xFFFFFFFF
+    for byte in data:
+        slow ^= byte
+        for _ in range(8):
+            slow = slow >> 1 ^ (0x82F63B78 if slow & 1 else 0)
+    assert crc32c_of(data) == slow ^ 0xFFFFFFFF
+    assert crc32c_of(data[cut:], crc32c_of(data[:cut])) == crc32c_of(data)
 
+
+def test_the_crc_is_crc_32c() -> None:
     assert crc32c_of(b"123456789") == 0xE3069283  # RFC 3720's check value
     assert crc32c_of(b"6789", crc32c_of(b"12345")) == 0xE3069283

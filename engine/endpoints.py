@@ -53,9 +53,7 @@ def endpoint(base: str, role: str) -> str:
         return f"tcp://{host}:{port + ROLES.index(role)}"
     if scheme == "inproc" and _INPROC_NAME.fullmatch(rest):
         return f"inproc://{rest}-{role}"
-    raise EndpointError(
-        f"{base!r} is no base endpoint; expected ipc://FOLDER, tcp://HOST:PORT or inproc://NAME"
-    )
+    raise EndpointError(f"{base!r} is no base endpoint; expected ipc://FOLDER, tcp://HOST:PORT or inproc://NAME")
 
 
 def check_base(base: str, insecure: bool = False) -> str:
@@ -196,9 +194,7 @@ def _check_ipc_length(base: str) -> None:
 def _tcp_parts(base: str) -> tuple[str, int]:
     found = _TCP.fullmatch(base)
     if found is None:
-        raise EndpointError(
-            f"{base!r} is no tcp endpoint; expected tcp://HOST:PORT such as tcp://127.0.0.1:7400"
-        )
+        raise EndpointError(f"{base!r} is no tcp endpoint; expected tcp://HOST:PORT such as tcp://127.0.0.1:7400")
     port_max = 65535 - len(ROLES) + 1
     port = int(found["port"])
     if not 1 <= port <= port_max:

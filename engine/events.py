@@ -108,15 +108,7 @@ class KillSwitch(msgspec.Struct, frozen=True, tag=True):
     caused_by_seq: int = 0
 
 
-Event = (
-    TradeExecuted
-    | MarkPrice
-    | PositionAdjusted
-    | SessionStarted
-    | InstrumentDefined
-    | LimitsChanged
-    | KillSwitch
-)
+Event = TradeExecuted | MarkPrice | PositionAdjusted | SessionStarted | InstrumentDefined | LimitsChanged | KillSwitch
 
 
 class PositionUpdated(msgspec.Struct, frozen=True, tag=True):

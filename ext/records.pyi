@@ -18,8 +18,6 @@ KIND_UNSEQUENCED: Final[int]
 KIND_SEQUENCED: Final[int]
 KIND_ALERTS: Final[int]
 
-
-
 class FrameDecodeError(ValueError):
     code: int
     def __init__(self, code: int) -> None: ...

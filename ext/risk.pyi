@@ -2,7 +2,6 @@ from typing import Any
 
 from ext.alertlog import AlertLog
 
-
 class RiskCore:
     applied_seq: int
     alerts: AlertLog

@@ -42,7 +42,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a broker is told. Endpoints may be several, to be bound all.
 
     publish, events, replay: where to bind. sink: where to connect for dead letters; "" keeps them in the broker.
-    names_max: names of each kind. dedup_max_trades: trades remembered. window_frames: frames one publisher may have
+    names_max: names of each kind. dedup_max_trades: trades remembered. dedup_expected: how many events may come soon,
+    to make room for at once. window_frames: frames one publisher may have
     unacked. events_hwm: frames that wait for one slow subscriber. nodrop: a full subscriber holds the broker up
     instead of losing frames (for consumers in this process only). sources_max: publishers' lives remembered at once.
     """
@@ -53,6 +54,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sink: str = ""
     names_max: int = 1_000_000
     dedup_max_trades: int = 50_000_000
+    dedup_expected: int = 0
     window_frames: int = 64
     events_hwm: int = 1_000
     nodrop: bool = False
@@ -144,6 +146,7 @@ class Broker:
             journal,
             names_max=settings.names_max,
             dedup_max_trades=settings.dedup_max_trades,
+            dedup_expected=settings.dedup_expected,
             check_limits=check_limits,
         )
         self._loop: BrokerLoop | None = None

@@ -21,7 +21,7 @@ from engine.events import Event, InstrumentDefined, PositionAdjusted
 from engine.sink import Sink
 from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
-from ext.records import REASONS
+from ext.records import REASONS, keep_freed_memory
 from ext.risk import RiskCore
 from ext.sequencer import Source
 
@@ -46,7 +46,7 @@ class Pipeline:
     base: where others reach them; among themselves they meet over inproc, unless `shortcut` is off.
     journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
-    consumers of this process). count_after: refusals in the sequence at or below this seq belong to an earlier run.
+    consumers of this process). expected_events: about how many will come, where it is known. count_after: refusals in the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already. on_kills: see RiskConsumer.
     Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
     """
@@ -61,12 +61,14 @@ class Pipeline:
         announce: bool = True,
         nodrop: bool = False,
         shortcut: bool = True,
+        expected_events: int = 0,
         count_after: int = 0,
         context: zmq.Context[Any] | None = None,
         core: RiskCore | None = None,
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         config = config or EngineConfig()
+        keep_freed_memory()
         self.base, self.journal = base, journal
         self.dead_letters = Path(dead_letters)
         self.context: zmq.Context[Any] = context or zmq.Context()
@@ -85,6 +87,7 @@ class Pipeline:
                 sink=own_sink,
                 names_max=config.max_names,
                 dedup_max_trades=config.dedup_max_trades,
+                dedup_expected=expected_events,
                 window_frames=config.publisher_window_frames,
                 events_hwm=config.events_hwm,
                 nodrop=nodrop,

@@ -34,6 +34,7 @@ from ext.risk import RiskCore
 
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
+RECORD_TEXT_BYTES: Final = 56  # of a feed's record, roughly; no more than a guess at how many there are
 PROGRESS_EVERY_S: Final = 0.1
 WAIT_S: Final = 30.0
 BATCH_WHEN_LATE: Final = 64  # records in a frame while a paced replay is behind its time
@@ -245,6 +246,7 @@ class _Run:
             announce=False,
             nodrop=True,
             shortcut=False,
+            expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,
             core=core,
         )

@@ -11,7 +11,7 @@ cdef enum DedupVerdict:
     DEDUP_CONFLICT = 2              # the same identity with another price or volume (a correct: or another ref)
 
 cdef enum:
-    DEDUP_SLOTS_FIRST = 4096
+    DEDUP_EXPECTED_MAX = 16777216   # identities that room is made for in advance
     DEDUP_MOVES = 16                # slots of the smaller table that move at each insert while the table grows
 
 # A slot is tag << 36 | code: the top 28 bits of the fingerprint, and the seq modulo SEQ_PERIOD, plus 1.

@@ -120,8 +120,8 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
 cdef class Dedup:
     """Remembers the identities of the events in a journal, at most `trades_max` trades of them."""
 
-    def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000):
-        cdef int i
+    def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0):
+        cdef int i, bits = 12
         self.journal = journal
         self.trades_max = max(trades_max, 1)
         self.latest = INT64_MIN
@@ -129,9 +129,12 @@ cdef class Dedup:
         self.cursor_seq = 1
         for i in range(5):
             self.key[i] = secrets.randbits(64)
-        self.mask = DEDUP_SLOTS_FIRST - 1
-        self.shift = 64 - 12
-        self.slots = <uint64_t*>rw_map(-1, DEDUP_SLOTS_FIRST * sizeof(uint64_t), True)
+        # Room for what is expected from the start: growing touches as much memory again, and moves every slot.
+        while (<uint64_t>1 << bits) * 3 // 4 < min(expected, <uint64_t>DEDUP_EXPECTED_MAX):
+            bits += 1
+        self.mask = (<uint64_t>1 << bits) - 1
+        self.shift = 64 - bits
+        self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
 

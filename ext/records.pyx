@@ -9,6 +9,21 @@ cdef extern from "crc32c.h":
     void rw_crc32c_setup() noexcept nogil
     uint32_t rw_crc32c(uint32_t crc, const uint8_t* data, size_t size) noexcept nogil
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    static void rw_keep_freed_memory(void) {
+        mallopt(M_MMAP_THRESHOLD, 32 << 20);
+        mallopt(M_TRIM_THRESHOLD, 512 << 20);
+    }
+    #else
+    static void rw_keep_freed_memory(void) {}
+    #endif
+    """
+    void rw_keep_freed_memory()
+
 rw_crc32c_setup()
 
 cdef enum:
@@ -444,6 +459,14 @@ cdef class FrameBuilder:
 
     def __len__(self):
         return self.count
+
+
+def keep_freed_memory():
+    """Let malloc keep what is freed: frames come and go, and giving each back to the system costs a page fault a page.
+
+    No more than 512 MiB, and only with glibc.
+    """
+    rw_keep_freed_memory()
 
 
 def stamp_frame(unsigned char[::1] buffer not None, uint64_t first_seq, uint64_t epoch, int64_t stamped_at=0):

@@ -35,6 +35,7 @@ class Sequencer:
         *,
         names_max: int = ...,
         dedup_max_trades: int = ...,
+        dedup_expected: int = ...,
         check_limits: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def process_frame(

@@ -46,7 +46,8 @@ class Pipeline:
     base: where others reach them; among themselves they meet over inproc, unless `shortcut` is off.
     journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
-    consumers of this process). expected_events: about how many will come, where it is known. count_after: refusals in the sequence at or below this seq belong to an earlier run.
+    consumers of this process). expected_events: about how many will come, where it is known. count_after: refusals in
+    the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already. on_kills: see RiskConsumer.
     Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
     """

@@ -220,6 +220,7 @@ cdef class LimitBook:
 
     cdef void fetch_slots(self, const Cell* cell) noexcept nogil        # into the cache, for an event to come
     cdef void fetch_keys(self, const Cell* cell) noexcept nogil
+    cdef void fetch_holders(self, const Cell* cell) noexcept nogil
     cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
     cdef int touch_new(self, uint32_t key) noexcept nogil               # where the list has to grow
 

@@ -801,6 +801,13 @@ cdef class LimitBook:
             if slot[i].node:
                 prefetch(&(<const Node*>self.nodes.data)[slot[i].node])
 
+    cdef void fetch_holders(self, const Cell* cell) noexcept nogil:
+        cdef const Slot* slot = &(<const Slot*>self.slots.data)[cell.slots]
+        cdef uint32_t i
+        for i in range(cell.slot_count):
+            if slot[i].kind == MAX_NOTIONAL:
+                prefetch(held_of(self, &(<const Key*>self.keys.data)[slot[i].key]))
+
     cdef void begin(self) noexcept nogil:
         self.stamp += 1
         self.touched.count = 0

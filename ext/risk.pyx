@@ -2,7 +2,7 @@
 
 import json
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
@@ -25,7 +25,7 @@ from ext.limits import NO_LIMITS
 from ext.records import FrameDecodeError
 
 cdef enum:
-    AHEAD = 8                      # records whose memory is fetched together
+    STEPS = 5                      # blocks between the first look at a record and its application
 
 
 cdef class RiskCore:
@@ -91,55 +91,74 @@ cdef class RiskCore:
         return array_extend(&self.book.store.symbols, self.symbols.count, sizeof(Symbol))
 
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
-        cdef size_t i, left = view.header.record_count - first
+        """Apply block by block; what later blocks need is fetched meanwhile, one step of the way at a time, so that no
+        step waits for the one before it (the likely cell of a record is a guess: names alone decide)."""
+        cdef size_t left = view.header.record_count - first, block, i
+        cdef size_t blocks = (left + BLOCK - 1) / BLOCK
         cdef const Record* records = view.records + first
+        cdef Ahead ahead
         cdef int status
-        cdef uint32_t cells[2 * AHEAD]      # of the records at hand, and of those that come after them
         self.heap = view.heap
-        self.look_ahead(records, min(left, <size_t>AHEAD), cells)
-        for i in range(left):
-            if i % AHEAD == 0 and i + AHEAD < left:
-                self.look_ahead(records + i + AHEAD, min(left - i - AHEAD, <size_t>AHEAD), cells + (i + AHEAD) % (2 * AHEAD))
-            self.seq = view.header.first_seq + first + i
-            self.likely_cell = cells[i % (2 * AHEAD)]
-            status = self.apply_record(&records[i])
-            if status < 0:
-                return status
-            self.applied_seq = self.seq
+        self.seq = view.header.first_seq + first - 1
+        for block in range(blocks + STEPS):
+            self.look_ahead(records, left, block, &ahead)
+            if block < STEPS:
+                continue
+            for i in range((block - STEPS) * BLOCK, min((block - STEPS + 1) * BLOCK, left)):
+                self.seq += 1
+                self.likely_cell = ahead.cells[i % RING]
+                status = self.apply_record(&records[i])
+                if status < 0:
+                    return status
+                self.applied_seq = self.seq
         return 0
 
-    cdef void look_ahead(self, const Record* records, size_t count, uint32_t* cells) noexcept nogil:
-        """Find the likely cells of the next records and fetch what they lead to, level by level, so that misses overlap."""
+    cdef void look_ahead(self, const Record* records, size_t count, size_t block, Ahead* ahead) noexcept nogil:
+        """One step each for five blocks: place in the table; cell; position and slots; keys; holders."""
         cdef const Table* table = &self.book.store.cell_table
         cdef const Cell* all_cells = <const Cell*>self.book.store.cells.data
-        cdef const Position* positions = <const Position*>self.book.store.positions.data
-        cdef const Cell* c
+        cdef const char* positions = <const char*>self.book.store.positions.data
         cdef const Record* r
-        cdef uint64_t hashes[AHEAD]
-        cdef uint64_t at
+        cdef uint32_t cell
+        cdef uint64_t at, hash
         cdef size_t i
-        if table.slots == NULL:
-            memset(cells, 0, count * sizeof(uint32_t))
-            return
-        for i in range(count):
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, count)):
             r = &records[i]
-            hashes[i] = cell_hash(r.account, r.symbol, r.venue, r.strategy)
-            prefetch(&table.slots[hashes[i] & table.mask])
-        for i in range(count):
-            at = hashes[i] & table.mask
-            while table.slots[at] and (table.slots[at] ^ hashes[i]) >> 32:
+            hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
+            ahead.hashes[i % RING] = hash
+            ahead.cells[i % RING] = 0
+            if table.slots != NULL:
+                prefetch(&table.slots[hash & table.mask])
+        if block < 1 or table.slots == NULL:
+            return
+        for i in range((block - 1) * BLOCK, min(block * BLOCK, count)):
+            hash = ahead.hashes[i % RING]
+            at = hash & table.mask
+            while table.slots[at] and (table.slots[at] ^ hash) >> 32:
                 at = (at + 1) & table.mask
-            cells[i] = <uint32_t>table.slots[at]
-            prefetch(&all_cells[cells[i]])
-        for i in range(count):
-            if cells[i]:
-                c = &all_cells[cells[i]]
-                prefetch(&positions[c.position])
-                prefetch(<const char*>&positions[c.position] + 64)
-                self.limits.fetch_slots(c)
-        for i in range(count):
-            if cells[i]:
-                self.limits.fetch_keys(&all_cells[cells[i]])
+            cell = <uint32_t>table.slots[at]
+            ahead.cells[i % RING] = cell
+            prefetch(&all_cells[cell])
+        if block < 2:
+            return
+        for i in range((block - 2) * BLOCK, min((block - 1) * BLOCK, count)):
+            cell = ahead.cells[i % RING]
+            if cell:
+                prefetch(positions + all_cells[cell].position * sizeof(Position))
+                prefetch(positions + all_cells[cell].position * sizeof(Position) + 64)
+                self.limits.fetch_slots(&all_cells[cell])
+        if block < 3:
+            return
+        for i in range((block - 3) * BLOCK, min((block - 2) * BLOCK, count)):
+            cell = ahead.cells[i % RING]
+            if cell:
+                self.limits.fetch_keys(&all_cells[cell])
+        if block < 4 or not self.limits.has_notional:
+            return
+        for i in range((block - 4) * BLOCK, min((block - 3) * BLOCK, count)):
+            cell = ahead.cells[i % RING]
+            if cell:
+                self.limits.fetch_holders(&all_cells[cell])
 
     cdef bint is_sound(self, const Record* r) noexcept nogil:
         return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count

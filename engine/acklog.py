@@ -20,9 +20,10 @@ from engine.errors import JournalError
 
 MAGIC = b"RWQACKS1"
 ENTRY = struct.Struct("<QQII")  # first seq, last seq, kind, CRC-32 of what is before it
-DONE, DEAD, REVIVED = 1, 2, 3
+DONE, DEAD, REVIVED, DONE_AGAIN = 1, 2, 3, 4
 COMPACT_BYTES = 8 << 20
 WINDOW_START = 4096
+CHECKPOINT_SEQS = 65_536  # so many seqs at most are looked at again after a crash though nothing was left of them
 
 
 class AckedSet:
@@ -104,6 +105,7 @@ class AckLog:
         self._pending: list[tuple[int, int, int]] = []
         self._fd = -1
         self._bytes = 0
+        self._checkpoint = 0  # all up to here is in the log, other events than jobs included
         if path is not None:
             self._open(path, last_seq)
 
@@ -137,7 +139,7 @@ class AckLog:
             self.revived.add(first)
             return
         self.acked.add(first, last)
-        if first == last:  # a range may span a revived job, which is acked on its own
+        if kind != DONE:  # a range of what is done may span a revived job, which is acked on its own
             self.revived.discard(first)
         if kind == DEAD:
             self.dead.add(first)
@@ -161,10 +163,11 @@ class AckLog:
         except OSError as problem:
             raise JournalError(f"{self.path}: the queue's log cannot be written: {problem.strerror}") from None
         self._bytes = len(data)
+        self._checkpoint = self.acked.through
 
     def add(self, first: int, last: int) -> None:
-        """Note that jobs are done."""
-        self._note(first, last, DONE)
+        """Note that jobs are done; one that was sent again comes on its own."""
+        self._note(first, last, DONE_AGAIN if first in self.revived else DONE)
 
     def add_dead(self, seq: int) -> None:
         """Note that a job is dead and safe in the sink."""
@@ -190,8 +193,16 @@ class AckLog:
                 return
         self._pending.append((first, last, kind))
 
+    def _note_through(self) -> None:
+        """Note how far everything is done: events that are no jobs are not noted one by one."""
+        if self._fd >= 0 and self.acked.through > self._checkpoint:
+            self._pending.append((1, self.acked.through, DONE))
+            self._checkpoint = self.acked.through
+
     def flush(self) -> None:
         """Hand what was noted to the system: from here on it survives this process."""
+        if self.acked.through - self._checkpoint >= CHECKPOINT_SEQS:
+            self._note_through()
         if not self._pending:
             return
         data = b"".join(_entry(*noted) for noted in self._pending)
@@ -211,6 +222,7 @@ class AckLog:
         """Flush and close."""
         if self._fd >= 0:
             try:
+                self._note_through()
                 self.flush()
             finally:
                 os.close(self._fd)

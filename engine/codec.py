@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Context, Decimal
 from typing import Any
 
@@ -56,6 +57,10 @@ class EventDecoder:
         """Take in the names a frame defines."""
         for kind, name_id, text in frame.definitions():
             self._names[kind][name_id] = text.decode("utf-8", "replace")
+
+    def learn_names(self, kind: int, texts: Sequence[bytes]) -> None:
+        """Take in the names of a kind whose ids are 1, 2, …"""
+        self._names[kind].update({name_id: text.decode("utf-8", "replace") for name_id, text in enumerate(texts, 1)})
 
     def name(self, kind: int, name_id: int) -> str:
         """Return a name; one that was never defined reads as ``?<id>``."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engine.checks import Table, parse_duration, read_toml, show
+from engine.checks import Table, listed, parse_duration, read_toml, show, suggest
 from engine.errors import ConfigError, InstrumentsError, LimitsError
 from engine.limitset import (
     DIMENSIONS,
@@ -31,6 +31,7 @@ from engine.reference import (
     load_instruments,
     load_opening,
 )
+from ext.records import EVENT_NAMES
 
 __all__ = [
     "DIMENSIONS",
@@ -69,7 +70,8 @@ class QueueConfig(msgspec.Struct, frozen=True):
     lease_ns: how long a worker may keep a job without an ack. max_attempts: after so many the job is a dead
     letter. order_by: jobs of one account (symbol, ...) are done one after another. backoff_min_ns,
     backoff_max_ns: the first and the longest pause before a next attempt. in_hands_max: jobs that one worker
-    may hold without an ack.
+    may hold without an ack. events: the types of events that are its jobs. match: globs on the symbol, account, venue
+    and strategy of those it takes.
     """
 
     name: str
@@ -79,6 +81,8 @@ class QueueConfig(msgspec.Struct, frozen=True):
     backoff_min_ns: int = SECOND_NS // 10
     backoff_max_ns: int = 30 * SECOND_NS
     in_hands_max: int = 512
+    events: tuple[str, ...] = ("TradeExecuted",)
+    match: dict[str, str] = {}
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
@@ -134,7 +138,11 @@ QUEUE_KEYS = (
     "backoff_min",
     "backoff_max",
     "in_hands_max",
+    "events",
+    "match",
 )
+JOB_EVENTS = tuple(name for name in EVENT_NAMES.values() if name != "Rejected")
+GLOB_BYTES_MAX = 256
 
 
 def load_config(path: str | Path) -> EngineConfig:
@@ -202,4 +210,24 @@ def _parse_queue(obj: object, where: str) -> QueueConfig:
         backoff_min_ns=backoff_min_ns,
         backoff_max_ns=backoff_max_ns,
         in_hands_max=table.integer("in_hands_max", default.in_hands_max, 1, 1_000_000),
+        events=_job_events(table) or default.events,
+        match=_job_match(table),
     )
+
+
+def _job_events(table: Table) -> tuple[str, ...]:
+    words = table.obj.get("events")
+    if words is None:
+        return ()
+    if not isinstance(words, list) or not words:
+        table.fail("events", f"expected a list of event types, such as [{listed(JOB_EVENTS)}]; found {show(words)}")
+    for word in words:
+        if word not in JOB_EVENTS:
+            near = suggest(str(word), JOB_EVENTS)
+            table.fail("events", f"expected some of {listed(JOB_EVENTS)}, found {show(word)}{near}")
+    return tuple(dict.fromkeys(words))
+
+
+def _job_match(table: Table) -> dict[str, str]:
+    globs = Table(table.obj.get("match", {}), f"{table.where}: match", DIMENSIONS, ConfigError)
+    return {name: globs.text(name, None, GLOB_BYTES_MAX) for name in DIMENSIONS if globs.has(name)}

@@ -11,7 +11,7 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from engine.acklog import AckLog
 from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.events import DeadLetter
+from engine.jobfilter import JobFilter
 from engine.jobframes import Records, Source
 from engine.jobs import DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job, Line
 from engine.jobwire import ANNOUNCE
-from ext.records import EVENT_NAMES, REASONS, Frame
+from ext.records import REASONS, Frame
 
 FRESH_MAX = 16_384  # jobs read ahead of the workers
 RETRYING_MAX = 10_000  # failed jobs in memory; while there are so many, no fresh one is handed out
@@ -32,7 +33,6 @@ BATCH_JOBS_MAX = 256
 HISTORY_MAX = 100
 _FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
 _NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
-_TYPES = {name: number for number, name in EVENT_NAMES.items()}
 
 Fetch = Callable[[int], Frame | None]
 
@@ -41,7 +41,7 @@ class JobQueue:
     """One named queue.
 
     config: its settings. log: what is done already. fetch: gives the frame that holds a seq, or None for now.
-    events: the types of events that are its jobs.
+    decoder: knows the names of the sequence so far; it may be shared.
     `letters` collects dead letters with their jobs for the sink: the caller takes them, and says `bury` once they
     are safe. `resolved` collects seqs that were dead letters and are done now.
     """
@@ -51,20 +51,20 @@ class JobQueue:
         config: QueueConfig,
         log: AckLog,
         fetch: Fetch,
-        events: Sequence[str] = ("TradeExecuted",),
         seed: int | None = None,
+        decoder: EventDecoder | None = None,
     ) -> None:
         self.config = config
         self.name = config.name
         self.log = log
-        self.decoder = EventDecoder()
+        self.decoder = decoder or EventDecoder()
         self.letters: list[tuple[DeadLetter, Job]] = []
         self.resolved: list[int] = []
         self.done = 0
         self.failed = 0
         self.dying = 0
         self._fetch = fetch
-        self._types = np.array([_TYPES[name] for name in events], np.uint8)
+        self._filter = JobFilter(config.events, config.match, self.decoder.name)
         self._order = config.order_by
         self._random = random.Random(seed)
         self._chunks: deque[Chunk] = deque()
@@ -91,12 +91,14 @@ class JobQueue:
     def feed(self, frame: Frame) -> None:
         """Take the next frame of the sequence: its names, and those of its events that are jobs not done yet."""
         self.decoder.learn(frame)
+        first, count = frame.first_seq, len(frame)
+        if first + count - 1 <= self.log.acked.through:
+            return
         records = frame.records
-        first, count = frame.first_seq, len(records)
         undone = ~self.log.acked.mask(first, count)
         if not undone.any():
             return
-        jobs = np.isin(records["type"], self._types)
+        jobs = self._filter.takes(records)
         for start, end in _runs(np.flatnonzero(undone & ~jobs)):
             self.log.acked.add(first + start, first + end)  # not logged: reading again finds them again
         places = np.flatnonzero(undone & jobs)
@@ -507,6 +509,11 @@ class JobQueue:
     def parked(self) -> int:
         """Return how many jobs wait behind a dead one of their key."""
         return sum(len(self._lines[key]) for key in self._parked_keys if key in self._lines)
+
+    @property
+    def retrying_jobs(self) -> list[Job]:
+        """Return the jobs that wait for another attempt."""
+        return [job for _, _, job in self._retries]
 
     def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
         """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,18 @@ class Hands:
             self.quota = min(2 * self.quota, in_hands_max)
         elif took_ns > SLOW_NS:
             self.quota = max(self.quota // 2, 1)
+
+
+def attempts_of(every: Iterable[Hands], retrying: Iterable[Job] = ()) -> dict[str, int]:
+    """Return how many jobs in hands or between attempts are at which attempt, from "1" on."""
+    counts: Counter[int] = Counter(job.failures + 1 for job in retrying)
+    for hands in every:
+        for batch in hands.batches.values():
+            if batch.jobs is None:
+                counts[1] += batch.left
+            else:
+                counts.update(batch.jobs[index].failures + 1 for index in batch.remaining())
+    return {str(attempt): counts[attempt] for attempt in sorted(counts)}
 
 
 class Chunk:

@@ -127,26 +127,38 @@ class Revived(msgspec.Struct, tag="revived", frozen=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """One worker of a queue; silent_s: since it was last heard."""
+    """One worker of a queue.
+
+    credit: jobs it may hold for now. attempts: as in QueueStatus. silent_s: since it was last heard.
+    """
 
     worker: str
     worker_no: int
     pid: int
     in_flight: int
+    credit: int
+    attempts: dict[str, int]
     done: int
     failed: int
     silent_s: float
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """One queue. unread: events not looked at yet (of any type). oldest_s: age of the oldest job not done."""
+    """One queue.
+
+    depth: what is not done: waiting, in flight, retrying, parked and unread together. unread: events not looked at yet,
+    of which not all need be jobs. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
+    oldest_s: age of the oldest job not done, since it was numbered.
+    """
 
     name: str
+    depth: int
     waiting: int
     unread: int
     in_flight: int
     retrying: int
     parked: int
+    attempts: dict[str, int]
     dead: int
     done: int
     failed: int

@@ -21,12 +21,13 @@ import msgspec
 import zmq
 
 from engine.acklog import AckLog
+from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.endpoints import endpoint
 from engine.errors import RiskwireError
 from engine.jobframes import NameFilter, cut_jobs
 from engine.jobqueue import JobQueue
-from engine.jobs import Batch, Hands, Job
+from engine.jobs import Batch, Hands, Job, attempts_of
 from engine.jobwire import (
     PROTOCOL_VERSION,
     Ack,
@@ -95,8 +96,17 @@ class _Worker:
 
     def status(self, now: int) -> WorkerStatus:
         hands = self.hands
-        silent_s = (now - self.heard_ns) / 1e9
-        return WorkerStatus(hands.worker, self.number, self.pid, hands.in_hands, hands.done, hands.failed, silent_s)
+        return WorkerStatus(
+            worker=hands.worker,
+            worker_no=self.number,
+            pid=self.pid,
+            in_flight=hands.in_hands,
+            credit=hands.quota,
+            attempts=attempts_of([hands]),
+            done=hands.done,
+            failed=hands.failed,
+            silent_s=(now - self.heard_ns) / 1e9,
+        )
 
 
 class _Queue:
@@ -112,13 +122,17 @@ class _Queue:
         jobs = self.jobs
         hands = [worker.hands for worker in self.workers]
         oldest = jobs.oldest_stamp(hands)
+        unread = max(0, self.reader.last_seq - self.reader.next_seq + 1)
+        in_flight = sum(each.in_hands for each in hands)
         return QueueStatus(
             name=jobs.name,
+            depth=unread + jobs.waiting + in_flight + jobs.retrying + jobs.parked,
             waiting=jobs.waiting,
-            unread=max(0, self.reader.last_seq - self.reader.next_seq + 1),
-            in_flight=sum(each.in_hands for each in hands),
+            unread=unread,
+            in_flight=in_flight,
             retrying=jobs.retrying,
             parked=jobs.parked,
+            attempts=attempts_of(hands, jobs.retrying_jobs),
             dead=len(jobs.log.dead) + jobs.dying,
             done=jobs.done,
             failed=jobs.failed,
@@ -136,7 +150,9 @@ class QueueService:
     queues: settings of the queues there are. Another name is made at a worker's first hello, with default settings
     and from the first event on, unless `only_configured`: adding a worker needs no change of a file.
     folder: where the ack logs lie (the journal's); None: forgotten with the process, like a journal in memory.
-    last_seq: the journal's when it was opened: acks beyond it are forgotten.
+    last_seq: the journal's when it was opened, before anything was added: acks beyond it are forgotten.
+    names: the texts of the names in the journal then, by kind and id (from 1); with them a queue begins to read where
+    it left off, without them at the first event.
     events, replay, sink: the broker's and the sink's endpoints, where they are not those of the base.
     """
 
@@ -148,6 +164,7 @@ class QueueService:
         queues: Sequence[QueueConfig] = (),
         folder: str | Path | None = None,
         last_seq: int | None = None,
+        names: Sequence[Sequence[bytes]] | None = None,
         events: str | None = None,
         replay: str | None = None,
         sink: str | None = None,
@@ -159,6 +176,10 @@ class QueueService:
         self._configs = {config.name: config for config in queues}
         self._folder = Path(folder) if folder is not None else None
         self._last_seq = last_seq
+        self._decoder = EventDecoder()  # one for all: the names are the sequence's
+        self._names_known = names is not None
+        for kind, texts in enumerate(names or ()):
+            self._decoder.learn_names(kind, texts)
         self._events = events or endpoint(base, "events")
         self._replay = replay or endpoint(base, "replay")
         self._sink_endpoint = sink or endpoint(base, "sink")
@@ -267,8 +288,10 @@ class QueueService:
         config = self._configs.get(name) or QueueConfig(name=name)
         path = self._folder / f"queue-{quote(name, safe='')}.acks" if self._folder is not None else None
         acks = AckLog(path, self._last_seq)
-        reader = SequenceReader(self._context, self._events, self._replay)
-        queue = self._queues[name] = _Queue(JobQueue(config, acks, reader.fetch), reader)
+        next_seq = acks.acked.through + 1 if self._names_known else 1
+        reader = SequenceReader(self._context, self._events, self._replay, next_seq)
+        jobs = JobQueue(config, acks, reader.fetch, decoder=self._decoder)
+        queue = self._queues[name] = _Queue(jobs, reader)
         self._poller.register(reader.events, zmq.POLLIN)
         self._poller.register(reader.replay, zmq.POLLIN)
         return queue

@@ -110,6 +110,7 @@ class Engine:
         self._stack.enter_context(BaseLock(self.base))
         self.journal = open_journal(config.journal, config.sync)
         self._stack.callback(self.journal.close)
+        last_seq = self.journal.last_seq  # before anything is added to it
         self.dead_letters = Path(config.dead_letters or default_dead_letters(self.journal.directory))
         at = time.time_ns() if self.journal.last_seq else 0
         in_force = InForce.of(self.journal)
@@ -124,13 +125,15 @@ class Engine:
         )
         self._stack.callback(self.pipeline.stop)
         self._stack.callback(self._steering.close)
+        names = [[table[i] for i in range(1, len(table))] for table in self.pipeline.broker.sequencer.names]
         self.pipeline.start(events)
         self.queue = QueueService(
             self.pipeline.context,
             self.base,
             queues=config.queue,
             folder=self.journal.directory,
-            last_seq=self.journal.last_seq,
+            last_seq=last_seq,
+            names=names,
             events=endpoint(self.pipeline.own_base, "events"),
             replay=endpoint(self.pipeline.own_base, "replay"),
             sink=endpoint(self.pipeline.own_base, "sink"),

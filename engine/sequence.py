@@ -13,10 +13,12 @@ from typing import Any
 import zmq
 
 from engine.wire import FETCH, FETCHED, FRAME_MAGIC, HEARTBEAT, Control, decode_control
+from ext.joinframes import join_frames
 from ext.records import Frame, FrameDecodeError
 
 FETCH_BYTES = 1 << 20  # asked for at once
 HELD_FRAMES_MAX = 64  # live frames kept while a fetch is on its way
+JOINED_RECORDS_MAX = 2048
 DRAIN_MAX = 256  # messages taken from one socket before others have their turn
 EVENTS_HWM = 256
 ASK_AGAIN_S = 1.0  # a fetch without an answer is asked again; a silent broker is asked for news
@@ -58,6 +60,7 @@ class SequenceReader:
     def read(self, wanted: bool) -> list[Frame]:
         """Return the frames that are next and there, never waiting; unwanted live frames are left to the journal.
 
+        Small ones that follow each other come joined: most of what they cost is then paid once.
         wanted: whether to take more than what was asked for before.
         """
         frames: list[Frame] = []
@@ -69,7 +72,7 @@ class SequenceReader:
         now = time.monotonic()
         if self._should_ask(wanted, now):
             self._ask(now)
-        return frames
+        return _join_small(frames)
 
     def _should_ask(self, wanted: bool, now: float) -> bool:
         behind = wanted and not self._asked and self.next_seq <= self.last_seq
@@ -149,6 +152,22 @@ class SequenceReader:
         """Close the sockets."""
         self.events.close(0)
         self.replay.close(0)
+
+
+def _join_small(frames: list[Frame]) -> list[Frame]:
+    if len(frames) < 2:
+        return frames
+    joined: list[Frame] = []
+    run: list[Frame] = []
+    records = 0
+    for frame in frames:
+        follows = run and frame.epoch == run[-1].epoch and frame.first_seq == run[0].first_seq + records
+        if not follows or records + len(frame) > JOINED_RECORDS_MAX:
+            joined += join_frames(run)
+            run, records = [], 0
+        run.append(frame)
+        records += len(frame)
+    return joined + join_frames(run)
 
 
 def _drain(socket: zmq.Socket[bytes]) -> list[bytes]:

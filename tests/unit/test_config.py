@@ -353,6 +353,8 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         max_attempts = 3
         lease = "5s"
         order_by = "account"
+        events = ["TradeExecuted", "KillSwitch"]
+        match = { account = "MM*" }
         """,
     )
     config = load_config(path)
@@ -362,6 +364,8 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
     assert config.dedup_max_trades == 50_000_000
     assert config.queue[0].lease_ns == 5_000_000_000
     assert config.queue[0].order_by == "account"
+    assert config.queue[0].events == ("TradeExecuted", "KillSwitch")
+    assert config.queue[0].match == {"account": "MM*"}
 
 
 @pytest.mark.parametrize(
@@ -379,6 +383,10 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         ('[[queue]]\nname = "a"\nlease = 5\n', ["queue[1]", "lease"]),
         ('[[queue]]\nname = "a"\norder_by = "colour"\n', ["order_by", "account"]),
         ('[[queue]]\nname = "a"\nbackoff_min = "2s"\nbackoff_max = "1s"\n', ["backoff_max"]),
+        ('[[queue]]\nname = "a"\nevents = []\n', ["queue[1]", "events", "list of event types"]),
+        ('[[queue]]\nname = "a"\nevents = ["Trade"]\n', ["events", "Trade", "TradeExecuted"]),
+        ('[[queue]]\nname = "a"\nmatch = { acount = "x" }\n', ["match", "acount", 'did you mean "account"']),
+        ('[[queue]]\nname = "a"\nmatch = { account = 5 }\n', ["match", "account", "text in quotes"]),
         ("[engine\n", ["line 1"]),
     ],
 )

@@ -17,6 +17,7 @@ from engine.jobframes import JobDecoder, NameFilter, Source, cut_jobs
 from engine.jobqueue import JobQueue
 from engine.jobs import Batch, Hands
 from engine.jobwire import ANNOUNCE, decode_jobs_head, encode_jobs_head
+from ext.joinframes import join_frames
 from ext.records import KIND_SEQUENCED, Frame, FrameBuilder
 
 SECOND = 1_000_000_000
@@ -129,6 +130,37 @@ def test_what_is_not_a_job_is_not_handed_out_but_counts_as_done() -> None:
     assert bench.log.acked.through == 1
     bench.queue.ack(hands, bench.batch.no, None, 1)
     assert bench.log.acked.through == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "jobs"),
+    [
+        ({"match": {"account": "A[12]"}}, [1, 4, 7, 8, 10]),
+        ({"match": {"account": "A1", "symbol": "B*"}}, [1, 4, 7, 10]),
+        ({"match": {"symbol": "X"}}, []),
+        ({"events": ("MarkPrice",)}, [2, 5]),
+        ({"events": ("MarkPrice", "TradeExecuted"), "match": {"symbol": "BTC"}}, list(range(1, 11))),
+        ({"events": ("MarkPrice", "TradeExecuted"), "match": {"account": "*"}}, list(range(1, 11))),
+        ({"events": ("MarkPrice", "TradeExecuted"), "match": {"account": "A0"}}, [3, 6, 9]),
+    ],
+)
+def test_a_queue_takes_the_events_its_filter_names(settings: dict[str, object], jobs: list[int]) -> None:
+    bench = Bench(**settings)
+    bench.feed(1, 10, marks=(2, 5))
+    hands = Hands()
+    assert bench.take(hands) + bench.take(hands) == jobs
+
+
+def test_a_name_that_comes_later_is_matched_when_it_comes() -> None:
+    bench = Bench(match={"account": "A*"})
+    bench.feed(1, 3)
+    builder = FrameBuilder(KIND_SEQUENCED)
+    for name_id, name in ((200, b"A200"), (201, b"B201")):
+        builder.define_name(1, name_id, name)
+        builder.add_record(type=1, side=1, symbol=1, account=name_id, id=b"x", price=1, volume=1)
+    bench.queue.feed(Frame(bytes(builder.finish(4, 1))))
+    hands = Hands()
+    assert bench.take(hands) + bench.take(hands) == [1, 2, 3, 4]
 
 
 def test_a_failed_job_comes_again_after_its_backoff_and_dies_after_max_attempts() -> None:
@@ -396,6 +428,23 @@ def test_jobs_of_several_frames_and_types_travel_in_one() -> None:
     assert JobDecoder().decode(cut) == [expected[i] for i in (1, 4, 8, 5, 0)]
 
 
+def test_joined_frames_read_like_the_frames_they_were() -> None:
+    parts = [frame(1, 1), frame(2, 3, refs=True, marks=(3,)), frame(5, 1), frame(6, 20)]
+    (joined,) = join_frames(parts)
+    assert (joined.first_seq, len(joined), joined.stamped_at) == (1, 25, 77)
+    decoder, whole = EventDecoder(), EventDecoder()
+    assert [row for part in parts for row in decoder.decode_all(part)] == whole.decode_all(joined)
+    assert Source(joined).in_order
+
+
+def test_frames_that_do_not_fit_one_are_joined_to_several_and_a_gap_is_refused() -> None:
+    parts = [frame(1, 5000), frame(5001, 3000), frame(8001, 500)]
+    assert [(f.first_seq, len(f)) for f in join_frames(parts)] == [(1, 8000), (8001, 500)]
+    assert join_frames([]) == []
+    with pytest.raises(ValueError, match="frame 7 does not follow 5"):
+        join_frames([frame(1, 5), frame(7, 1)])
+
+
 def test_a_worker_is_told_each_name_once() -> None:
     bench = Bench()
     bench.feed(1, 6)
@@ -441,7 +490,8 @@ def test_a_torn_log_keeps_what_came_before_the_tear(tmp_path: Path) -> None:
     with AckLog(path) as log:
         log.add(1, 3)
         log.add(7, 9)
-    whole = path.read_bytes()
+        log.flush()
+        whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         with AckLog(path) as log:
@@ -449,6 +499,28 @@ def test_a_torn_log_keeps_what_came_before_the_tear(tmp_path: Path) -> None:
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with AckLog(path) as log:
         assert log.acked.ranges() == [(1, 3)]
+
+
+def test_events_that_are_no_jobs_are_not_looked_at_again_by_the_next_life(tmp_path: Path) -> None:
+    path = tmp_path / "queue-q.acks"
+    with AckLog(path) as log:
+        log.acked.add(1, 5)  # other events: not noted one by one
+        log.add(6, 6)
+        log.acked.add(7, 9)
+    with AckLog(path) as log:
+        assert log.acked.ranges() == [(1, 9)]
+
+
+def test_a_job_sent_again_and_done_stays_done_beside_its_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "queue-q.acks"
+    with AckLog(path) as log:
+        log.add_dead(5)
+        log.revive(5)
+        log.add(4, 4)
+        log.add(5, 5)
+        log.add(6, 6)
+    with AckLog(path) as log:
+        assert (log.dead, log.revived) == (set(), set())
 
 
 def test_acks_beyond_the_journal_are_forgotten_because_other_events_get_their_seqs(tmp_path: Path) -> None:

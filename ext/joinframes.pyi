@@ -1,0 +1,3 @@
+from ext.records import Frame
+
+def join_frames(frames: list[Frame]) -> list[Frame]: ...

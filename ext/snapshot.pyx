@@ -2,252 +2,494 @@
 
 State is arrays addressed by index, so a section is an array's memory; what holds pointers (windows, runs, trade ids) is
 written out. Hash tables are made again. The bytes depend on the history only, not on the frames it came in.
+
+A running core is frozen in two steps, so that it stands still only for the first: what changes is copied at once, the
+alerts, which never change, in pieces between frames. Trades lie in the journal: with one, a snapshot leaves them out,
+and loading reads them again.
 """
 
 import hashlib
 
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-from ext.alertlog cimport AlertLog
-from ext.arrays cimport Array, array_extend
-from ext.definitions cimport Instrument, Instruments, NameTable
+from ext.alertlog cimport ALERT_BYTES, AlertLog
+from ext.arrays cimport Array, Table, array_extend
+from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
+from ext.journal cimport Journal, frame_bytes
 from ext.judge cimport Judge, Kill
 from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors
-from ext.positions cimport Baseline, Book, Cell, Entry, Position, Symbol
-from ext.records cimport Bytes, bytes_append, crc32c
-from ext.risk cimport RiskCore
+from ext.positions cimport ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Baseline, Book, Cell, Entry, Position, Symbol, cell_hash
+from ext.records cimport (
+    EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
+    bytes_free, bytes_reserve, crc32c, frame_open,
+)
+from ext.risk cimport Refusal, RiskCore
+from ext.wide cimport prefetch
 from ext.windows cimport Run, RunMark, Window, WindowEntry, run_restore, window_entry, window_restore
+
+cdef enum:
+    CHUNK = 64                      # records whose cells are found together
 
 
 class SnapshotError(ValueError):
-    """Bytes that are no snapshot, a damaged one, or one of another version."""
-
-
-cdef bytes memory(const void* data, size_t size):
-    return (<const char*>data)[:size] if size else b""
+    """Bytes that are no snapshot, a damaged one, one of another version, or of another journal."""
 
 
 cdef bytes layout():
     sizes = (sizeof(Symbol), sizeof(Position), sizeof(Cell), sizeof(Baseline), sizeof(Entry), sizeof(Key), sizeof(Slot),
              sizeof(Node), sizeof(Rule), sizeof(Sums), sizeof(Last), sizeof(SymbolFactors), sizeof(Kill),
-             sizeof(Instrument))
+             sizeof(Instrument), sizeof(SnapshotHeader))
     return repr(sizes).encode()
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
 
-cdef class Writer:
-    """Sections one after another: a 64-bit size and the bytes."""
-    cdef list parts
-
-    def __cinit__(self):
-        self.parts = []
-
-    cdef object put(self, bytes section):
-        self.parts.append(len(section).to_bytes(8, "little"))
-        self.parts.append(section)
-
-    cdef object put_array(self, const Array* array, size_t width):
-        self.put(memory(array.data, array.count * width))
-
-    cdef object put_texts(self, texts):
-        self.put(b"".join(bytes((len(text),)) + text for text in texts))
+cdef int put(Bytes* out, const void* data, size_t size) except -1:
+    cdef uint64_t length = size
+    if bytes_append(out, &length, 8) < 0 or bytes_append(out, data, size) < 0:
+        raise MemoryError
+    return 0
 
 
-cdef object write_names(Writer out, NameTable names):
-    out.put_texts([names[i] for i in range(1, names.count)])
+cdef int put_array(Bytes* out, const Array* array, size_t width) except -1:
+    return put(out, array.data, array.count * width)
 
 
-cdef object write_book(Writer out, Book book):
+cdef size_t begin(Bytes* out) except? 0:
+    """Begin a section whose size is not known yet; give the result to ``end``."""
+    cdef uint64_t unknown = 0
+    if bytes_append(out, &unknown, 8) < 0:
+        raise MemoryError
+    return out.size
+
+
+cdef void end(Bytes* out, size_t began) noexcept:
+    cdef uint64_t length = out.size - began
+    memcpy(out.data + began - 8, &length, 8)
+
+
+cdef int write_names(Bytes* out, NameTable names) except -1:
+    cdef size_t began = begin(out), length
+    cdef const uint8_t* text
+    cdef uint32_t i
+    cdef uint8_t size
+    cdef int status = 0
+    with nogil:
+        for i in range(1, names.count):
+            text = names.text(i, &length)
+            size = <uint8_t>length
+            if bytes_append(out, &size, 1) < 0 or bytes_append(out, text, length) < 0:
+                status = -1
+                break
+    if status < 0:
+        raise MemoryError
+    end(out, began)
+    return 0
+
+
+cdef int write_trades(Bytes* out, Book book) except -1:
+    cdef size_t began = begin(out)
     cdef uint32_t i
     cdef Entry entry
-    entries, ids = [], []
-    out.put_array(&book.store.symbols, sizeof(Symbol))
-    out.put_array(&book.store.positions, sizeof(Position))
-    out.put_array(&book.store.cells, sizeof(Cell))
-    out.put_array(&book.store.baselines, sizeof(Baseline))
-    for i in range(1, book.entry_count):
-        entry = book.entry(i)[0]
-        ids.append(memory(entry.id, entry.id_length))
-        entry.id = NULL
-        entries.append(memory(&entry, sizeof(entry)))
-    out.put(b"".join(entries))
-    out.put(b"".join(ids))
+    cdef int status = 0
+    with nogil:
+        for i in range(1, book.entry_count):
+            entry = book.entry(i)[0]
+            entry.id = NULL
+            if bytes_append(out, &entry, sizeof(entry)) < 0:
+                status = -1
+                break
+    if status < 0:
+        raise MemoryError
+    end(out, began)
+    began = begin(out)
+    with nogil:
+        for i in range(1, book.entry_count):
+            if bytes_append(out, book.entry(i).id, book.entry(i).id_length) < 0:
+                status = -1
+                break
+    if status < 0:
+        raise MemoryError
+    end(out, began)
+    return 0
 
 
-cdef object write_limits(Writer out, LimitBook limits):
+cdef int write_book(Bytes* out, Book book, bint trades) except -1:
+    cdef uint64_t count = book.entry_count
+    put_array(out, &book.store.symbols, sizeof(Symbol))
+    put_array(out, &book.store.positions, sizeof(Position))
+    put_array(out, &book.store.cells, sizeof(Cell))
+    put_array(out, &book.store.baselines, sizeof(Baseline))
+    put(out, &count, 8)
+    if trades:
+        write_trades(out, book)
+    return 0
+
+
+cdef int write_windows(Bytes* out, LimitBook limits) except -1:
+    cdef size_t began = begin(out)
     cdef uint32_t i, k
     cdef const Window* w
+    cdef int64_t[4] head
+    cdef int status = 0
+    with nogil:
+        for i in range(1, limits.windows.count):
+            w = &(<const Window*>limits.windows.data)[i]
+            head[0] = w.seen
+            head[1] = w.latest
+            head[2] = <int64_t>w.trades
+            head[3] = w.size
+            status |= bytes_append(out, head, sizeof(head))
+            status |= bytes_reserve(out, w.size * sizeof(WindowEntry))
+            if status < 0:
+                break
+            for k in range(w.size):
+                bytes_append(out, window_entry(w, k), sizeof(WindowEntry))
+    if status < 0:
+        raise MemoryError
+    end(out, began)
+    return 0
+
+
+cdef int write_runs(Bytes* out, LimitBook limits) except -1:
+    cdef size_t began = begin(out)
+    cdef uint32_t i
     cdef const Run* r
-    out.put(limits.source)
-    out.put(b"%d %d %d" % (limits.money_scale, limits.quantity_scale, limits.stamp))
-    out.put_array(&limits.keys, sizeof(Key))
-    out.put_array(&limits.slots, sizeof(Slot))
-    out.put_array(&limits.nodes, sizeof(Node))
-    out.put_array(&limits.rules, sizeof(Rule))
-    out.put_array(&limits.sums, sizeof(Sums))
-    out.put_array(&limits.lasts, sizeof(Last))
-    out.put_array(&limits.factors, sizeof(SymbolFactors))
-    parts = []
-    for i in range(1, limits.windows.count):
-        w = &(<const Window*>limits.windows.data)[i]
-        parts.append(b"%d %d %d %d\n" % (w.seen, w.latest, w.trades, w.size))
-        for k in range(w.size):
-            parts.append(memory(window_entry(w, k), sizeof(WindowEntry)))
-    out.put(b"".join(parts))
-    parts = []
+    cdef int64_t[4] head
     for i in range(1, limits.runs.count):
         r = &(<const Run*>limits.runs.data)[i]
-        parts.append(b"%d %d %d %d\n" % (r.price, r.quantity, r.length, r.size))
-        parts.append(memory(r.marks, r.size * sizeof(RunMark)))
-    out.put(b"".join(parts))
+        head[0] = r.price
+        head[1] = r.quantity
+        head[2] = <int64_t>r.length
+        head[3] = r.size
+        if bytes_append(out, head, sizeof(head)) < 0 or bytes_append(out, r.marks, r.size * sizeof(RunMark)) < 0:
+            raise MemoryError
+    end(out, began)
+    return 0
 
 
-cdef object write_instruments(Writer out, Instruments instruments):
-    write_names(out, instruments.currencies)
-    write_names(out, instruments.rule_names)
-    out.put(memory(instruments.rules.data, instruments.rules.size))
+cdef int write_limits(Bytes* out, LimitBook limits) except -1:
+    cdef int64_t[3] numbers
+    numbers[0] = limits.money_scale
+    numbers[1] = limits.quantity_scale
+    numbers[2] = limits.stamp
+    put(out, <const char*>limits.source, len(limits.source))
+    put(out, numbers, sizeof(numbers))
+    put_array(out, &limits.keys, sizeof(Key))
+    put_array(out, &limits.slots, sizeof(Slot))
+    put_array(out, &limits.nodes, sizeof(Node))
+    put_array(out, &limits.rules, sizeof(Rule))
+    put_array(out, &limits.sums, sizeof(Sums))
+    put_array(out, &limits.lasts, sizeof(Last))
+    put_array(out, &limits.factors, sizeof(SymbolFactors))
+    write_windows(out, limits)
+    return write_runs(out, limits)
 
 
-cdef object write_judge(Writer out, Judge judge):
-    out.put_array(&judge.killed, 1)
-    out.put(b"1" if judge.firm_killed else b"0")
-    out.put(memory(judge.kills.data, judge.kills.size))
-
-
-cdef object write_alerts(Writer out, AlertLog alerts):
-    out.put(memory(alerts.records.data, alerts.records.size))
-    out.put(memory(alerts.offsets.data, alerts.offsets.size))
-    out.put(memory(alerts.heap.data, alerts.heap.size))
-
-
-cdef bytes body_of(RiskCore core):
-    cdef Writer out = Writer()
-    for names in (core.symbols, core.accounts, core.venues, core.strategies):
-        write_names(out, names)
-    write_instruments(out, core.instruments)
-    write_book(out, core.book)
+cdef int write_state(Bytes* out, RiskCore core, bint trades) except -1:
+    cdef uint8_t firm_killed = 1 if core.judge.firm_killed else 0
+    out.size = 0
+    write_names(out, core.symbols)
+    write_names(out, core.accounts)
+    write_names(out, core.venues)
+    write_names(out, core.strategies)
+    write_names(out, core.instruments.currencies)
+    write_names(out, core.instruments.rule_names)
+    put(out, core.instruments.rules.data, core.instruments.rules.size)
+    write_book(out, core.book, trades)
     write_limits(out, core.limits)
-    write_judge(out, core.judge)
-    out.put(memory(core.refusals.data, core.refusals.size))
-    write_alerts(out, core.alerts)
-    return b"".join(out.parts)
+    put_array(out, &core.judge.killed, 1)
+    put(out, &firm_killed, 1)
+    put(out, core.judge.kills.data, core.judge.kills.size)
+    return put(out, core.refusals.data, core.refusals.size)
+
+
+cdef class Frozen:
+    """The state of a core at one seq, in memory that the next freeze uses again (fresh memory costs more than the copy).
+
+    In the core's thread: ``freeze``, then ``take_alerts`` until it returns True, with frames in between as you like. Then
+    anywhere: ``parts`` are the snapshot's bytes.
+    """
+
+    def __dealloc__(self):
+        bytes_free(&self.state)
+        bytes_free(&self.alerts)
+
+    def reserve(self, size_t state_bytes, size_t alert_bytes):
+        """Have memory ready, so that it costs the core's thread nothing."""
+        cdef int status
+        with nogil:
+            status = make_room(&self.state, state_bytes)
+            status |= make_room(&self.alerts, alert_bytes)
+        if status < 0:
+            raise MemoryError
+
+    def freeze(self, RiskCore core not None, *, bint trades=True, Journal journal=None):
+        """Copy all that changes. trades: with the trades; False: they are in the journal. journal: whose end of the
+        applied seq is noted, so that the snapshot is not taken for one of another history."""
+        cdef bytes sizes = layout()
+        cdef SnapshotHeader* header = &self.header
+        write_state(&self.state, core, trades)
+        memset(header, 0, sizeof(SnapshotHeader))
+        header.magic = SNAPSHOT_MAGIC
+        header.version = SNAPSHOT_VERSION
+        header.layout = crc32c(<const uint8_t*><const char*>sizes, len(sizes), 0)
+        header.applied_seq = core.applied_seq
+        header.alerts = core.alerts.count
+        header.trades = trades
+        header.taken_at = now_ns()
+        if journal is not None:
+            self._anchor(journal)
+        self.alerts.size = 0
+        self.records_done = self.offsets_done = self.heap_done = 0
+        self.heap_end = core.alerts.text_end(core.alerts.count)
+
+    def _anchor(self, Journal journal):
+        cdef const FrameHeader* frame = <const FrameHeader*>journal.find(self.header.applied_seq)
+        if frame != NULL:
+            self.header.anchor_epoch = frame.epoch
+            self.header.anchor_first_seq = frame.first_seq
+            self.header.anchor_crc32c = frame.crc32c
+
+    def take_alerts(self, RiskCore core not None, uint64_t piece_bytes=ALERT_PIECE_BYTES):
+        """Copy some of the alerts there were at ``freeze``; True: that was the last of them."""
+        cdef AlertLog log = core.alerts
+        cdef uint64_t left = piece_bytes
+        return (copy_piece(&self.alerts, log.records.data, self.header.alerts * ALERT_BYTES, &self.records_done, &left)
+                and copy_piece(&self.alerts, log.offsets.data, self.header.alerts * 8, &self.offsets_done, &left)
+                and copy_piece(&self.alerts, log.heap.data, self.heap_end, &self.heap_done, &left))
+
+    @property
+    def applied_seq(self):
+        return self.header.applied_seq
+
+    @property
+    def state_bytes(self):
+        """Bytes of the state, without the alerts."""
+        return self.state.size
+
+    @property
+    def alert_bytes(self):
+        """Bytes that the alerts of ``freeze`` need."""
+        return self.header.alerts * (ALERT_BYTES + 8) + self.heap_end + 24
+
+    @property
+    def parts(self):
+        """The snapshot's bytes as three pieces to be written one after another; valid until the next ``freeze``, and as
+        long as this object is."""
+        cdef uint32_t crc
+        self.header.body_bytes = self.state.size + self.alerts.size
+        self.header.crc32c = 0
+        with nogil:
+            crc = crc32c(<const uint8_t*>&self.header, sizeof(SnapshotHeader), 0)
+            crc = crc32c(self.state.data, self.state.size, crc)
+            crc = crc32c(self.alerts.data, self.alerts.size, crc)
+        self.header.crc32c = crc
+        return ((<const char*>&self.header)[:sizeof(SnapshotHeader)], view_of(&self.state), view_of(&self.alerts))
+
+
+cdef object view_of(Bytes* data):
+    return PyMemoryView_FromMemory(<char*>data.data, data.size, PyBUF_READ) if data.size else b""
+
+
+cdef int make_room(Bytes* out, size_t size) noexcept nogil:
+    cdef size_t at
+    if size <= out.capacity:
+        return 0
+    out.size = 0
+    if bytes_reserve(out, size) < 0:
+        return -1
+    for at in range(0, out.capacity, 4096):
+        out.data[at] = 0                # the first touch of a page is what costs
+    return 0
+
+
+cdef bint copy_piece(Bytes* out, const void* data, uint64_t size, uint64_t* done, uint64_t* left) except -1:
+    """Copy what ``left`` allows of a section; ``done`` counts its bytes and the 8 of its size. True: it is whole."""
+    cdef uint64_t count
+    if done[0] == 0:
+        if bytes_append(out, &size, 8) < 0:
+            raise MemoryError
+        done[0] = 8
+    count = min(size + 8 - done[0], left[0])
+    if count and bytes_append(out, <const uint8_t*>data + done[0] - 8, count) < 0:
+        raise MemoryError
+    done[0] += count
+    left[0] -= count
+    return done[0] == size + 8
+
+
+def state_bytes(RiskCore core not None):
+    """Return about how many bytes the state takes without alerts and trades: what to ``reserve``."""
+    cdef LimitBook limits = core.limits
+    cdef uint64_t total = 65536 + len(limits.source) + core.refusals.size + core.judge.kills.size
+    cdef uint32_t i
+    for names in (core.symbols, core.accounts, core.venues, core.strategies):
+        total += (<NameTable>names).texts.size + (<NameTable>names).count
+    total += core.book.store.symbols.count * sizeof(Symbol) + core.book.store.positions.count * sizeof(Position)
+    total += core.book.store.cells.count * sizeof(Cell) + core.book.store.baselines.count * sizeof(Baseline)
+    total += limits.keys.count * sizeof(Key) + limits.slots.count * sizeof(Slot) + limits.nodes.count * sizeof(Node)
+    total += limits.rules.count * sizeof(Rule) + limits.sums.count * sizeof(Sums) + limits.lasts.count * sizeof(Last)
+    total += limits.factors.count * sizeof(SymbolFactors) + core.judge.killed.count
+    for i in range(1, limits.windows.count):
+        total += 32 + (<const Window*>limits.windows.data)[i].size * sizeof(WindowEntry)
+    for i in range(1, limits.runs.count):
+        total += 32 + (<const Run*>limits.runs.data)[i].size * sizeof(RunMark)
+    return total
+
+
+cdef int64_t now_ns() noexcept:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef Frozen frozen(RiskCore core):
+    """A Frozen with the whole of a core's state."""
+    cdef Frozen copy = Frozen()
+    copy.freeze(core)
+    copy.take_alerts(core, <uint64_t>-1)
+    return copy
 
 
 def dump(RiskCore core not None):
     """Return the core's state as bytes."""
-    cdef SnapshotHeader header
-    cdef bytes body = body_of(core), sizes = layout()
-    memset(&header, 0, sizeof(header))
-    header.magic = SNAPSHOT_MAGIC
-    header.version = SNAPSHOT_VERSION
-    header.layout = crc32c(<const uint8_t*><const char*>sizes, len(sizes), 0)
-    header.crc32c = crc32c(<const uint8_t*><const char*>body, len(body), 0)
-    header.body_bytes = len(body)
-    header.applied_seq = core.applied_seq
-    return memory(&header, sizeof(header)) + body
+    cdef Frozen copy = frozen(core)     # whose memory the parts are
+    return b"".join(copy.parts)
 
 
 def state_hash(RiskCore core not None):
     """Return 16 bytes (BLAKE2b) that are equal for equal histories, whichever frames they came in."""
+    cdef Frozen copy = frozen(core)
     digest = hashlib.blake2b(core.applied_seq.to_bytes(8, "little"), digest_size=16)
-    digest.update(body_of(core))
+    for part in copy.parts[1:]:
+        digest.update(part)
     return digest.digest()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 cdef class Reader:
-    cdef bytes body
+    cdef const uint8_t* data
+    cdef size_t size
     cdef size_t at
 
-    def __cinit__(self, bytes body not None):
-        self.body = body
-
-    cdef bytes take(self):
-        cdef size_t size
-        if self.at + 8 > <size_t>len(self.body):
+    cdef const uint8_t* take(self, size_t* size) except NULL:
+        """The next section; never NULL."""
+        cdef uint64_t length
+        if self.size - self.at < 8:
             raise SnapshotError("a snapshot ends before its last section")
-        size = int.from_bytes(self.body[self.at:self.at + 8], "little")
+        memcpy(&length, self.data + self.at, 8)
         self.at += 8
-        if size > <size_t>len(self.body) - self.at:
+        if length > self.size - self.at:
             raise SnapshotError("a section of a snapshot is longer than the rest of it")
-        self.at += size
-        return self.body[self.at - size:self.at]
+        self.at += length
+        size[0] = length
+        return self.data + self.at - length
 
-    cdef object take_array(self, Array* array, size_t width):
-        cdef bytes section = self.take()
-        if array_extend(array, <uint32_t>(len(section) // width), width) < 0:
+    cdef int take_array(self, Array* array, size_t width) except -1:
+        cdef size_t size
+        cdef const uint8_t* section = self.take(&size)
+        if array_extend(array, <uint32_t>(size // width), width) < 0:
             raise MemoryError
-        if section:
-            memcpy(array.data, <const char*>section, len(section))
+        if size:
+            memcpy(array.data, section, size)
+        return 0
 
-    cdef object take_bytes(self, Bytes* out):
-        cdef bytes section = self.take()
-        if section and bytes_append(out, <const char*>section, len(section)) < 0:
+    cdef int take_bytes(self, Bytes* out) except -1:
+        cdef size_t size
+        cdef const uint8_t* section = self.take(&size)
+        if bytes_append(out, section, size) < 0:
             raise MemoryError
+        return 0
 
-    cdef object take_texts(self):
-        cdef bytes section = self.take()
-        cdef size_t at = 0
-        texts = []
-        while at < <size_t>len(section):
-            size = section[at]
-            texts.append(section[at + 1:at + 1 + size])
-            at += 1 + size
-        return texts
-
-
-cdef object read_names(Reader source, NameTable names):
-    for text in source.take_texts():
-        names.add(text)
+    cdef int take_exactly(self, void* out, size_t wanted) except -1:
+        cdef size_t size
+        cdef const uint8_t* section = self.take(&size)
+        if size != wanted:
+            raise SnapshotError(f"a section of a snapshot has {size} bytes; expected {wanted}")
+        memcpy(out, section, size)
+        return 0
 
 
-cdef object read_instruments(Reader source, Instruments instruments):
-    cdef bytes rules, text
-    cdef const Instrument* all
-    cdef uint32_t i
+cdef int read_names(Reader source, NameTable names) except -1:
+    cdef size_t size, at = 0
+    cdef const uint8_t* section = source.take(&size)
+    while at < size:
+        if at + 1 + section[at] > size or names.intern(section + at + 1, section[at]) == <uint32_t>NO_NAME:
+            raise MemoryError
+        at += 1 + section[at]
+    return 0
+
+
+cdef int read_instruments(Reader source, Instruments instruments) except -1:
+    cdef size_t size, at = 0, rules_bytes
+    cdef const uint8_t* texts
+    cdef const Instrument* rules
+    cdef Instrument rule
+    cdef uint32_t i = 1
     read_names(source, instruments.currencies)
-    texts = source.take_texts()
-    rules = source.take()
-    all = <const Instrument*><const char*>rules
-    for i in range(len(texts)):
-        text = texts[i]
-        if instruments.define(<const uint8_t*><const char*>text, len(text), &all[i + 1]) < 0:
+    texts = source.take(&size)
+    rules = <const Instrument*>source.take(&rules_bytes)
+    while at < size:
+        if at + 1 + texts[at] > size or (i + 1) * sizeof(Instrument) > rules_bytes:
+            raise SnapshotError("a snapshot's instruments do not fit their names")
+        memcpy(&rule, &rules[i], sizeof(rule))
+        if instruments.define(texts + at + 1, texts[at], &rule) < 0:
             raise MemoryError
+        at += 1 + texts[at]
+        i += 1
+    return 0
 
 
-cdef object read_book(Reader source, Book book):
-    cdef bytes entries, ids
-    cdef const Entry* all
+cdef int read_trades(Reader source, Book book) except -1:
+    cdef size_t size, ids_size, at = 0, i
+    cdef const uint8_t* entries = source.take(&size)
+    cdef const uint8_t* ids = source.take(&ids_size)
     cdef Entry entry
-    cdef uint32_t i, index
-    cdef size_t at = 0
+    cdef int status = 0
+    with nogil:
+        for i in range(size // sizeof(Entry)):
+            memcpy(&entry, entries + i * sizeof(Entry), sizeof(Entry))
+            entry.id = ids + at
+            at += entry.id_length
+            if at > ids_size or book.new_entry(&entry) == 0:
+                status = -1
+                break
+    if status < 0:
+        raise MemoryError
+    return 0
+
+
+cdef uint64_t read_book(Reader source, Book book, bint trades) except? 0:
+    """Take up the book; the number of its trades, the empty one included."""
+    cdef uint64_t count
     source.take_array(&book.store.symbols, sizeof(Symbol))
     source.take_array(&book.store.positions, sizeof(Position))
     source.take_array(&book.store.cells, sizeof(Cell))
     source.take_array(&book.store.baselines, sizeof(Baseline))
-    entries = source.take()
-    ids = source.take()
-    all = <const Entry*><const char*>entries
-    for i in range(len(entries) // sizeof(Entry)):
-        entry = all[i]
-        entry.id = <const uint8_t*><const char*>ids + at
-        at += entry.id_length
-        index = book.new_entry(&entry)
-        if index == 0:
-            raise MemoryError
+    source.take_exactly(&count, 8)
+    if trades:
+        read_trades(source, book)
     if book.rebuild_tables() < 0:
         raise MemoryError
+    return count
 
 
-cdef object read_limits(Reader source, RiskCore core):
-    cdef LimitBook limits = core.compile_limits(source.take())
-    cdef bytes numbers = source.take()
-    money_scale, quantity_scale, stamp = map(int, numbers.split())
-    limits.money_scale, limits.quantity_scale, limits.stamp = money_scale, quantity_scale, stamp
+cdef int read_limits(Reader source, RiskCore core) except -1:
+    cdef size_t size
+    cdef int64_t[3] numbers
+    cdef const uint8_t* text = source.take(&size)
+    cdef LimitBook limits = core.compile_limits((<const char*>text)[:size])
+    source.take_exactly(numbers, sizeof(numbers))
+    limits.money_scale = <int>numbers[0]
+    limits.quantity_scale = <int>numbers[1]
+    limits.stamp = <uint32_t>numbers[2]
     source.take_array(&limits.keys, sizeof(Key))
     source.take_array(&limits.slots, sizeof(Slot))
     source.take_array(&limits.nodes, sizeof(Node))
@@ -258,74 +500,244 @@ cdef object read_limits(Reader source, RiskCore core):
     limits.set_limit_levels()
     if limits.rebuild_key_table() < 0 or limits.rebuild_holders() < 0:
         raise MemoryError
-    read_windows(source.take(), limits)
-    read_runs(source.take(), limits)
+    read_windows(source, limits)
+    read_runs(source, limits)
     core.limits = limits
+    return 0
 
 
-cdef object read_windows(bytes section, LimitBook limits):
-    cdef size_t at = 0, end
+cdef int read_windows(Reader source, LimitBook limits) except -1:
+    cdef size_t size, at = 0
+    cdef const uint8_t* section = source.take(&size)
+    cdef int64_t[4] head
     cdef uint32_t count = 0
-    while at < <size_t>len(section):
-        end = section.index(b"\n", at)
-        seen, latest, trades, size = map(int, section[at:end].split())
-        at = end + 1
+    while at < size:
         count = max(count, 1) + 1
+        memcpy(head, section + at, sizeof(head))
+        at += sizeof(head)
         if array_extend(&limits.windows, count, sizeof(Window)) < 0 or window_restore(
-                &(<Window*>limits.windows.data)[count - 1], seen, latest, trades, size,
-                <const WindowEntry*>(<const char*>section + at)) < 0:
+                &(<Window*>limits.windows.data)[count - 1], <uint8_t>head[0], head[1], <uint64_t>head[2],
+                <uint32_t>head[3], <const WindowEntry*>(section + at)) < 0:
             raise MemoryError
-        at += size * sizeof(WindowEntry)
+        at += <size_t>head[3] * sizeof(WindowEntry)
+    return 0
 
 
-cdef object read_runs(bytes section, LimitBook limits):
-    cdef size_t at = 0, end
+cdef int read_runs(Reader source, LimitBook limits) except -1:
+    cdef size_t size, at = 0
+    cdef const uint8_t* section = source.take(&size)
+    cdef int64_t[4] head
     cdef uint32_t count = 0
-    while at < <size_t>len(section):
-        end = section.index(b"\n", at)
-        price, quantity, length, size = map(int, section[at:end].split())
-        at = end + 1
+    while at < size:
         count = max(count, 1) + 1
+        memcpy(head, section + at, sizeof(head))
+        at += sizeof(head)
         if array_extend(&limits.runs, count, sizeof(Run)) < 0 or run_restore(
-                &(<Run*>limits.runs.data)[count - 1], price, quantity, length, size,
-                <const RunMark*>(<const char*>section + at)) < 0:
+                &(<Run*>limits.runs.data)[count - 1], head[0], head[1], <uint64_t>head[2], <uint32_t>head[3],
+                <const RunMark*>(section + at)) < 0:
             raise MemoryError
-        at += size * sizeof(RunMark)
+        at += <size_t>head[3] * sizeof(RunMark)
+    return 0
 
 
-cdef object check_header(bytes snapshot):
-    cdef const SnapshotHeader* header = <const SnapshotHeader*><const char*>snapshot
-    cdef bytes sizes = layout()
-    cdef const uint8_t* body
-    if len(snapshot) < <Py_ssize_t>sizeof(SnapshotHeader) or header.magic != SNAPSHOT_MAGIC:
-        raise SnapshotError("not a snapshot: it does not start with RWS1")
-    if header.version != SNAPSHOT_VERSION or header.layout != crc32c(<const uint8_t*><const char*>sizes, len(sizes), 0):
-        raise SnapshotError(f"a snapshot of another riskwire (version {header.version}); replay the journal instead")
-    body = <const uint8_t*><const char*>snapshot + sizeof(SnapshotHeader)
-    if header.body_bytes != len(snapshot) - sizeof(SnapshotHeader):
-        raise SnapshotError(f"a snapshot of {header.body_bytes} bytes was cut to {len(snapshot) - sizeof(SnapshotHeader)}")
-    if crc32c(body, header.body_bytes, 0) != header.crc32c:
-        raise SnapshotError("a snapshot is damaged: its CRC-32C does not match; replay the journal instead")
-
-
-def load(RiskCore core not None, bytes snapshot not None):
-    """Put the state of ``dump`` into a core that has applied nothing yet. Raises SnapshotError."""
-    cdef Reader source
-    check_header(snapshot)
-    if core.applied_seq or core.symbols.count > 1:
-        raise SnapshotError("a snapshot goes into a new RiskCore; this one has applied frames")
-    source = Reader(snapshot[sizeof(SnapshotHeader):])
-    for names in (core.symbols, core.accounts, core.venues, core.strategies):
-        read_names(source, names)
+cdef uint64_t read_state(Reader source, RiskCore core, bint trades) except? 0:
+    """Take up everything; the number of trades there were, the empty one included."""
+    cdef uint64_t entries
+    cdef uint8_t firm_killed
+    read_names(source, core.symbols)
+    read_names(source, core.accounts)
+    read_names(source, core.venues)
+    read_names(source, core.strategies)
     read_instruments(source, core.instruments)
-    read_book(source, core.book)
+    entries = read_book(source, core.book, trades)
     read_limits(source, core)
     source.take_array(&core.judge.killed, 1)
-    core.judge.firm_killed = source.take() == b"1"
+    source.take_exactly(&firm_killed, 1)
+    core.judge.firm_killed = firm_killed
     source.take_bytes(&core.judge.kills)
     source.take_bytes(&core.refusals)
     source.take_bytes(&core.alerts.records)
     source.take_bytes(&core.alerts.offsets)
     source.take_bytes(&core.alerts.heap)
     core.alerts.count = core.alerts.offsets.size // 8
-    core.applied_seq = (<const SnapshotHeader*><const char*>snapshot).applied_seq
+    return entries
+
+
+cdef const SnapshotHeader* check_header(const uint8_t* data, size_t size) except NULL:
+    cdef const SnapshotHeader* header = <const SnapshotHeader*>data
+    cdef SnapshotHeader copy
+    cdef bytes sizes = layout()
+    cdef uint32_t crc
+    if size < sizeof(SnapshotHeader) or header.magic != SNAPSHOT_MAGIC:
+        raise SnapshotError("not a snapshot: it does not start with RWS1")
+    if header.version != SNAPSHOT_VERSION or header.layout != crc32c(<const uint8_t*><const char*>sizes, len(sizes), 0):
+        raise SnapshotError(f"a snapshot of another riskwire (version {header.version}); replay the journal instead")
+    if header.body_bytes != size - sizeof(SnapshotHeader):
+        raise SnapshotError(f"a snapshot of {header.body_bytes} bytes was cut to {size - sizeof(SnapshotHeader)}")
+    copy = header[0]
+    copy.crc32c = 0
+    with nogil:
+        crc = crc32c(<const uint8_t*>&copy, sizeof(copy), 0)
+        crc = crc32c(data + sizeof(copy), size - sizeof(copy), crc)
+    if crc != header.crc32c:
+        raise SnapshotError("a snapshot is damaged: its CRC-32C does not match; replay the journal instead")
+    return header
+
+
+cdef object check_anchor(const SnapshotHeader* header, Journal journal):
+    """Raise where a snapshot goes on from a frame that the journal does not have: it lost its tail, or is another."""
+    cdef const FrameHeader* frame = <const FrameHeader*>journal.find(header.applied_seq)
+    if header.applied_seq == 0:
+        return
+    if frame == NULL:
+        raise SnapshotError(f"a snapshot at seq {header.applied_seq}, where the journal ends with {journal.last()}")
+    if (frame.epoch != header.anchor_epoch or frame.first_seq != header.anchor_first_seq
+            or frame.crc32c != header.anchor_crc32c):
+        raise SnapshotError(f"a snapshot of another history: seq {header.applied_seq} is another event in this journal")
+
+
+def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Journal journal=None):
+    """Put the state of a snapshot into a core that has applied nothing yet.
+
+    journal: where the snapshot's trades are, and whose history it must belong to; None: the trades are in it.
+    Raises SnapshotError; the core is of no use then.
+    """
+    cdef Reader source = Reader()
+    cdef const SnapshotHeader* header
+    cdef uint64_t entries
+    source.data = &snapshot[0] if snapshot.shape[0] else NULL
+    source.size = snapshot.shape[0]
+    header = check_header(source.data, source.size)
+    if core.applied_seq or core.symbols.count > 1:
+        raise SnapshotError("a snapshot goes into a new RiskCore; this one has applied frames")
+    if journal is not None:
+        check_anchor(header, journal)
+    elif not header.trades:
+        raise SnapshotError("a snapshot without its trades; they are in the journal that it was taken beside")
+    source.at = sizeof(SnapshotHeader)
+    entries = read_state(source, core, header.trades)
+    core.applied_seq = header.applied_seq
+    if not header.trades:
+        read_journal(core, journal)
+    if core.book.entry_count != entries:
+        raise SnapshotError(f"a snapshot of {entries - 1} trades, where the journal has {core.book.entry_count - 1}")
+
+
+# --- trades, from the journal --------------------------------------------------------------------------------------
+
+cdef int read_journal(RiskCore core, Journal journal) except -1:
+    """Put the trades up to applied_seq at their places again; what was refused, the core knows."""
+    cdef uint64_t index = 0, refusals_at = 0
+    cdef uint32_t i
+    cdef Position* position
+    cdef FrameView view
+    cdef const uint8_t* data
+    cdef int status = 0
+    with nogil:
+        for i in range(core.book.store.positions.count):
+            position = &(<Position*>core.book.store.positions.data)[i]
+            position.last_entry = 0
+        while status == 0 and index < journal.frames():
+            data = journal.frame_at(index)
+            index += 1
+            if frame_open(data, frame_bytes(data), False, &view) != 0 or view.header.first_seq > core.applied_seq:
+                break
+            status = take_trades(core, &view, &refusals_at)
+    if status == -1:
+        raise MemoryError
+    if status < 0:
+        raise SnapshotError(f"a snapshot that does not fit its journal: seq {view.header.first_seq} to "
+                            f"{view.header.first_seq + view.header.record_count - 1}")
+    return 0
+
+
+cdef int take_trades(RiskCore core, const FrameView* view, uint64_t* refusals_at) noexcept nogil:
+    """0, -1: no memory, -2: a trade without its place."""
+    cdef const Refusal* refusals = <const Refusal*>core.refusals.data
+    cdef uint64_t count = core.refusals.size // sizeof(Refusal), seq = view.header.first_seq
+    cdef const Record* r
+    cdef uint32_t i
+    cdef uint32_t[CHUNK] cells
+    cdef int status
+    for i in range(view.header.record_count):
+        if i % CHUNK == 0:
+            find_cells(core.book, &view.records[i], min(<uint32_t>CHUNK, view.header.record_count - i), cells)
+        r = &view.records[i]
+        if refusals_at[0] < count and refusals[refusals_at[0]].seq == seq:
+            refusals_at[0] += 1
+        elif r.type == EVENT_ADJUST or r.type == EVENT_TRADE:
+            if r.type == EVENT_TRADE and r.exec_type != EXEC_NEW:
+                status = revise(core.book, r, view.heap)
+            else:
+                status = add(core.book, r, view.heap, seq, cells[i % CHUNK])
+            if status < 0:
+                return status
+        seq += 1
+    return 0
+
+
+cdef void find_cells(Book book, const Record* records, uint32_t count, uint32_t* cells) noexcept nogil:
+    """The cells of trades and adjustments; each step fetches for all what the next one reads."""
+    cdef const Table* table = &book.store.cell_table
+    cdef const Cell* all_cells = <const Cell*>book.store.cells.data
+    cdef uint64_t[CHUNK] hashes
+    cdef const Record* r
+    cdef uint32_t i
+    for i in range(count if table.slots != NULL else 0):
+        r = &records[i]
+        if r.type == EVENT_TRADE:
+            hashes[i] = cell_hash(r.account, r.symbol, r.venue, r.strategy)
+        else:
+            hashes[i] = cell_hash(r.account, r.symbol, 0, 0)
+        prefetch(&table.slots[hashes[i] & table.mask])
+    for i in range(count if table.slots != NULL else 0):
+        prefetch(&all_cells[<uint32_t>table.slots[hashes[i] & table.mask]])
+    for i in range(count):
+        r = &records[i]
+        cells[i] = 0
+        if r.type == EVENT_TRADE:
+            cells[i] = book.find_cell(r.account, r.symbol, r.venue, r.strategy)
+        elif r.type == EVENT_ADJUST:
+            cells[i] = book.find_cell(r.account, r.symbol, 0, 0)
+        if cells[i]:
+            prefetch(&(<const Position*>book.store.positions.data)[all_cells[cells[i]].position].last_entry)
+
+
+cdef int add(Book book, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell) noexcept nogil:
+    cdef bint adjust = r.type == EVENT_ADJUST
+    cdef Entry entry
+    if cell == 0:
+        return -2
+    memset(&entry, 0, sizeof(entry))
+    entry.seq = seq
+    entry.price = r.price
+    entry.quantity = r.volume if adjust or r.side == SIDE_BUY else -r.volume
+    entry.fee = r.fee
+    entry.cell = cell
+    entry.state = ENTRY_ADJUST if adjust else ENTRY_TRADE
+    entry.id = heap + r.id_offset
+    entry.id_length = 0 if adjust else r.id_length
+    return 0 if book.add_entry((<const Cell*>book.store.cells.data)[cell].position, &entry) else -1
+
+
+cdef int revise(Book book, const Record* r, const uint8_t* heap) noexcept nogil:
+    cdef uint32_t position = book.find_position(r.account, r.symbol), found = 0
+    cdef Entry revised
+    cdef int side = 0
+    if r.exec_type == EXEC_BUST:
+        side = 1 if r.side == SIDE_BUY else -1
+    if position == 0 or book.find_trade(position, r.venue, heap + r.ref_offset, r.ref_length, side, &found) != 0:
+        return -2
+    if r.exec_type == EXEC_BUST:
+        book.entry(found).state = ENTRY_DEAD
+        return 0
+    revised = book.entry(found)[0]
+    revised.price = r.price
+    revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
+    revised.fee = r.fee
+    revised.id = heap + r.id_offset
+    revised.id_length = r.id_length
+    revised.cell = book.find_cell(r.account, r.symbol, r.venue, r.strategy)
+    if revised.cell == 0:
+        return -2
+    return 0 if book.replace_entry(position, found, &revised) else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,10 +24,13 @@ from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
 from ext.risk import RiskCore
 
+log = logging.getLogger("riskwire.consumer")
+
 T = TypeVar("T")
 
 HEARTBEAT_S: Final = 0.2
 RETRY_S: Final = 0.5
+SILENCE_S: Final = 2.0  # without a word from the broker until it counts as gone
 EVENTS_HWM: Final = 1_000
 ALERTS_HWM: Final = 10_000
 SINK_FLUSH_S: Final = 10.0
@@ -58,6 +62,7 @@ class RiskConsumer:
     sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
     on_kills: called in the consumer's thread with (seq, account or `*`, limit_id) of those that limits have stopped.
+    fresh_core: makes the core to begin again with when the broker has lost what was applied (default: an empty one).
     count_after: refusals at or below this seq belong to an earlier run and are not counted (the sink knows them).
     """
 
@@ -71,11 +76,13 @@ class RiskConsumer:
         announce: bool = True,
         announce_base: str | None = None,
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
+        fresh_core: Callable[[], RiskCore] = RiskCore,
         count_after: int = 0,
         events_hwm: int = EVENTS_HWM,
         alerts_hwm: int = ALERTS_HWM,
         heartbeat_s: float = HEARTBEAT_S,
         retry_s: float = RETRY_S,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self.core = core if core is not None else RiskCore()
         self.refused_seqs = array("Q")  # in the sequence, above count_after
@@ -88,6 +95,7 @@ class RiskConsumer:
         self._on_kills, self._kills_told = on_kills, 0
         self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
         self._decoder = _CoreDecoder(self.core)
+        self._fresh_core = fresh_core
         self._waiting: list[tuple[int, Future[int]]] = []
         self._wake_r, self._wake_w = -1, -1
         self._lock = threading.Lock()
@@ -100,9 +108,12 @@ class RiskConsumer:
             self._on_kill,
             self._on_stop,
             self._on_tick,
+            self._on_reset,
+            self._on_silence,
             check_crc=not base.startswith("inproc://"),
             heartbeat_ns=int(heartbeat_s * 1e9),
             retry_ns=int(retry_s * 1e9),
+            silence_ns=int(silence_s * 1e9),
         )
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -191,6 +202,16 @@ class RiskConsumer:
         if self._sink_endpoint is not None:
             self._sink = SinkClient(self._context, self._sink_endpoint)
         return events, replay, alerts
+
+    @property
+    def sink_sent(self) -> int:
+        """The number of the last batch of dead letters sent; only in the consumer's thread."""
+        return self._sink.sent if self._sink is not None else 0
+
+    @property
+    def sink_confirmed(self) -> int:
+        """The number of the last batch that the sink has stored; only in the consumer's thread."""
+        return self._sink.poll() if self._sink is not None else 0
 
     def _close(self, sockets: list[zmq.Socket[bytes]]) -> None:
         if self._sink is not None:
@@ -291,6 +312,25 @@ class RiskConsumer:
         new, self._kills_told = kills[self._kills_told :], len(kills)
         if self._on_kills is not None:
             self._on_kills([(seq, account.decode(), limit_id.decode()) for seq, account, limit_id in new])
+
+    def _on_reset(self) -> RiskCore:
+        """Give the loop a core to begin again with: the broker has other events at the seqs that were applied."""
+        log.warning(
+            "the broker has lost what was applied here: beginning again",
+            extra={"base": self._base, "applied_seq": self.core.applied_seq},
+        )
+        self.core = self._fresh_core()
+        self._decoder = _CoreDecoder(self.core)
+        self._kills_told = 0
+        self.refused_seqs = array("Q")
+        return self.core
+
+    def _on_silence(self, silent: bool) -> None:
+        fields = {"base": self._base, "applied_seq": self.core.applied_seq}
+        if silent:
+            log.warning("the broker is gone: nothing is heard of it", extra=fields)
+        else:
+            log.warning("the broker is back", extra=fields)
 
     def _on_tick(self) -> None:
         if self._sink is not None:

@@ -27,7 +27,7 @@ cdef enum HaltReason:
     HALT_CORE_GAP = 2               # the core refused a frame for a gap that this loop should have filled
     HALT_CORE_ERROR = 3             # a Python error inside the core, kept there
     HALT_CORE_CORRUPT = 5           # an id that nothing defined, a wrong kind
-    HALT_EPOCH = 4                  # the broker lost what was applied here
+    HALT_EPOCH = 4                  # the broker lost what was applied here, and nobody gives a core to begin again with
 
 cdef struct Topic:
     uint8_t length
@@ -40,6 +40,8 @@ cdef class ConsumerLoop:
     cdef object on_kill             # (frame bytes) under the GIL: a frame that holds KillSwitch events; or None
     cdef object on_stop             # () under the GIL when limits have stopped somebody; or None
     cdef size_t kills_done          # bytes of core.judge.kills told of
+    cdef object on_reset            # () -> RiskCore to begin again with, under the GIL; or None
+    cdef object on_silence          # (bool): nothing is heard of the broker any more, or something again; or None
     cdef object on_tick             # () under the GIL every heartbeat_ns while ticking is set
     cdef public bint ticking
     cdef int64_t tick_at_ns
@@ -61,6 +63,15 @@ cdef class ConsumerLoop:
     cdef readonly uint64_t gaps     # how often something missing was fetched, the start not counted
     cdef readonly uint64_t frames   # applied
     cdef readonly uint64_t damaged  # messages that were no frame and no control message
+    # Of the frame applied last: a broker of another epoch must have the same one, or it has lost what was applied.
+    cdef uint64_t anchor_epoch
+    cdef uint64_t anchor_first_seq
+    cdef uint32_t anchor_crc32c
+    cdef bint doubt                 # another epoch: its frame of applied_seq is asked for, nothing applied before
+    cdef readonly uint64_t resets   # how often the broker had lost what was applied
+    cdef readonly bint silent       # nothing was heard of the broker for silence_ns
+    cdef int64_t silence_ns
+    cdef int64_t heard_at_ns
     cdef uint64_t wake_seq          # call on_applied once this seq is applied; 0: nobody waits
     cdef object on_applied
     cdef uint64_t asked_from
@@ -81,7 +92,12 @@ cdef class ConsumerLoop:
     cdef int drain_events(self, zmq_msg_t* msg) noexcept nogil
     cdef void take_event(self, zmq_msg_t* msg) noexcept nogil
     cdef void take_heartbeat(self, const uint8_t* data) noexcept nogil
-    cdef bint epoch_continues(self, uint64_t epoch, uint64_t last_seq) noexcept nogil
+    cdef bint is_known(self, uint64_t epoch) noexcept nogil
+    cdef bint settles_doubt(self, const FrameView* view) noexcept nogil
+    cdef void begin_again(self) noexcept nogil
+    cdef void reset(self) noexcept with gil
+    cdef void watch_silence(self, int64_t now) noexcept nogil
+    cdef void report_silence(self, bint silent) noexcept with gil
     cdef void hold(self, zmq_msg_t* msg) noexcept nogil
     cdef void apply_held(self) noexcept nogil
     cdef void release_held(self) noexcept nogil

@@ -18,6 +18,8 @@ class ConsumerLoop:
     gaps: int
     frames: int
     damaged: int
+    resets: int
+    silent: bool
     def __init__(
         self,
         core: RiskCore,
@@ -26,9 +28,12 @@ class ConsumerLoop:
         on_kill: Callable[[bytes], Iterable[tuple[bytes, bytes]]] | None = None,
         on_stop: Callable[[], None] | None = None,
         on_tick: Callable[[], None] | None = None,
+        on_reset: Callable[[], RiskCore] | None = None,
+        on_silence: Callable[[bool], None] | None = None,
         check_crc: bool = True,
         heartbeat_ns: int = 200_000_000,
         retry_ns: int = 500_000_000,
+        silence_ns: int = 2_000_000_000,
     ) -> None: ...
     def set_topic(self, severity: int, kind: int, topic: bytes) -> None: ...
     def run(self, events: Any, replay: Any, alerts: Any, wake_fd: int) -> None: ...

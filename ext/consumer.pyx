@@ -30,7 +30,7 @@ HALTS = {
     HALT_CORE_GAP: "the core refused a frame for a gap; this is a defect of riskwire",
     HALT_CORE_ERROR: "the core could not apply an event",
     HALT_CORE_CORRUPT: "the broker gave a frame that no broker makes",
-    HALT_EPOCH: "the broker started a new epoch that ends before what was applied here",
+    HALT_EPOCH: "the broker has lost what was applied here",
 }
 
 
@@ -79,12 +79,16 @@ cdef class ConsumerLoop:
     on_kill: called with the bytes of a frame that holds KillSwitch events once it is applied; None: not called.
     check_crc: verify the CRC of every frame (over inproc the bytes never left this process).
     on_stop: called once with nothing when limits have stopped somebody (``core.kills()`` says whom); None: not called.
+    on_reset: called when the broker has lost what was applied (it has another frame at applied_seq); returns the RiskCore
+    to begin again with. None: the loop halts instead.
+    on_silence: called with True when nothing was heard of the broker for silence_ns, with False when it is back.
     on_tick: called every heartbeat_ns while ``ticking`` is set, for work of the callbacks that waits on others.
     heartbeat_ns: how long the alerts socket may be silent; retry_ns: when to repeat a fetch that nobody answered.
     """
 
-    def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_stop=None, on_tick=None, bint check_crc=True,
-                 int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000):
+    def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_stop=None, on_tick=None, on_reset=None,
+                 on_silence=None, bint check_crc=True, int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000,
+                 int64_t silence_ns=2_000_000_000):
         from collections import deque
 
         self.core = core
@@ -93,6 +97,10 @@ cdef class ConsumerLoop:
         self.on_kill = on_kill
         self.on_stop = on_stop
         self.on_tick = on_tick
+        self.on_reset = on_reset
+        self.on_silence = on_silence
+        self.silence_ns = silence_ns
+        self.refusals_done = core.refusals.size     # those of a restored core are with the sink
         self.check_crc = check_crc
         self.heartbeat_ns = heartbeat_ns
         self.retry_ns = retry_ns
@@ -170,7 +178,9 @@ cdef class ConsumerLoop:
         items[2].socket = self.replay
         items[0].events = items[1].events = items[2].events = ZMQ_POLLIN
         lib.msg_init(&msg)
-        self.beat_at_ns = now_ns()
+        self.beat_at_ns = self.heard_at_ns = now_ns()
+        if self.core.judge.kills.size > self.kills_done:
+            self.report_stops()         # of a restored core: told again, since nobody knows whether they were heard
         if self.state != STATE_HALTED:
             self.ask()
         while not self.stopping:
@@ -189,6 +199,9 @@ cdef class ConsumerLoop:
                 if now - self.asked_at_ns >= self.retry_ns:
                     self.ask()
                 wait_ns = min(wait_ns, self.retry_ns - (now - self.asked_at_ns))
+            self.watch_silence(now)
+            if not self.silent:
+                wait_ns = min(wait_ns, self.silence_ns - (now - self.heard_at_ns))
             ready = poll_items(items, 1 if self.state == STATE_HALTED else 3, max(0, wait_ns // 1000000 + 1))
             if ready < 0:
                 status = ready
@@ -197,6 +210,8 @@ cdef class ConsumerLoop:
                 read(self.wake_fd, drained, sizeof(drained))
             if self.state == STATE_HALTED:
                 continue
+            if items[1].revents or items[2].revents:
+                self.heard_at_ns = now_ns()
             if items[2].revents:
                 status = self.drain_replay(&msg)
             if items[1].revents and status == 0:
@@ -221,6 +236,17 @@ cdef class ConsumerLoop:
         self.halted_for = reason
         if self.wake_seq:
             self.report_applied()       # whoever waits for a seq must hear that it will not come
+
+    cdef void watch_silence(self, int64_t now) noexcept nogil:
+        """Say aloud when nothing is heard of the broker any more, and when it is back."""
+        cdef bint silent = now - self.heard_at_ns >= self.silence_ns
+        if silent != self.silent and self.state != STATE_HALTED:
+            self.silent = silent
+            self.report_silence(silent)
+
+    cdef void report_silence(self, bint silent) noexcept with gil:
+        if self.on_silence is not None:
+            self.on_silence(bool(silent))
 
     # --- the topic: frames as the broker gives them ---------------------------------------------------------------
 
@@ -249,7 +275,8 @@ cdef class ConsumerLoop:
             self.damaged += 1           # what it held is missing now, and fetched as any gap is
             return
         last = view.header.first_seq + view.header.record_count - 1
-        if not self.epoch_continues(view.header.epoch, last):
+        if not self.is_known(view.header.epoch):
+            self.hold(msg)
             return
         self.last_seq = max(self.last_seq, last)
         if last <= self.core.applied_seq:
@@ -266,7 +293,7 @@ cdef class ConsumerLoop:
 
     cdef void take_heartbeat(self, const uint8_t* data) noexcept nogil:
         cdef const Control* control = <const Control*>data
-        if not self.epoch_continues(control.epoch, control.a):
+        if not self.is_known(control.epoch):
             return
         self.last_seq = max(self.last_seq, control.a)
         if self.state == STATE_LIVE and control.a > self.core.applied_seq:
@@ -274,15 +301,60 @@ cdef class ConsumerLoop:
             self.gaps += 1
             self.ask()
 
-    cdef bint epoch_continues(self, uint64_t epoch, uint64_t last_seq) noexcept nogil:
-        """A new epoch may only add to what was applied: a broker that lost its tail gives the same seqs again."""
+    # --- epochs: has the broker lost what was applied here? -------------------------------------------------------
+
+    cdef bint is_known(self, uint64_t epoch) noexcept nogil:
+        """Whether what this epoch says can be used. Another epoch than before may have lost its tail and given the same
+        seqs to other events since: its frame of applied_seq is asked for first."""
         if epoch == self.epoch:
-            return True
-        if self.epoch != 0 and last_seq < self.core.applied_seq:
-            self.halt(HALT_EPOCH)
-            return False
+            return not self.doubt
         self.epoch = epoch
+        if self.anchor_epoch == 0 or self.doubt:
+            return not self.doubt       # nothing of any epoch was applied yet
+        self.doubt = True
+        self.last_seq = 0
+        self.release_held()
+        if self.state == STATE_LIVE:
+            self.state = STATE_FETCHING
+        self.ask()
+        return False
+
+    cdef bint settles_doubt(self, const FrameView* view) noexcept nogil:
+        """Compare the broker's frame of applied_seq with the one applied; True: it is the same."""
+        cdef uint64_t first = view.header.first_seq
+        if not first <= self.core.applied_seq < first + view.header.record_count:
+            return False
+        if (view.header.epoch != self.anchor_epoch or first != self.anchor_first_seq
+                or view.header.crc32c != self.anchor_crc32c):
+            self.begin_again()
+            return False
+        self.doubt = False
         return True
+
+    cdef void begin_again(self) noexcept nogil:
+        if self.on_reset is None:
+            self.halt(HALT_EPOCH)
+        else:
+            self.reset()
+
+    cdef void reset(self) noexcept with gil:
+        """Start over with another core, as if this loop had just been started."""
+        self.resets += 1
+        try:
+            self.core = self.on_reset()
+        except BaseException:
+            self.halt(HALT_EPOCH)
+            raise                       # printed: nothing can be raised from here
+        self.log = self.core.alerts
+        self.refusals_done = self.core.refusals.size
+        self.kills_done = self.core.judge.kills.size
+        self.sent_no = 0
+        self.doubt = False
+        self.anchor_epoch = 0
+        self.last_seq = 0
+        self.release_held()
+        self.state = STATE_CATCHING_UP
+        self.ask()
 
     cdef void hold(self, zmq_msg_t* msg) noexcept nogil:
         if self.held_count == HELD_MAX or self.held_bytes >= HELD_BYTES_MAX:
@@ -323,10 +395,12 @@ cdef class ConsumerLoop:
     cdef void ask(self) noexcept nogil:
         """Ask for what comes after applied_seq: up to the first frame held, or to the broker's end."""
         cdef Control control
-        cdef uint64_t upto = 0
-        if self.held_count:
+        cdef uint64_t upto = 0, first = self.core.applied_seq + 1
+        if self.doubt:
+            first -= 1                  # the frame to compare with, and what follows it
+        elif self.held_count:
             upto = (<const FrameHeader*>lib.msg_data(&self.held[0])).first_seq - 1
-        fill_control(&control, CONTROL_FETCH, self.epoch, self.core.applied_seq + 1, upto, FETCH_BYTES)
+        fill_control(&control, CONTROL_FETCH, self.epoch, first, upto, FETCH_BYTES)
         self.asked_from = self.core.applied_seq + 1
         self.asked_at_ns = now_ns()
         # A full socket (no broker for long) is no error: it is asked again after retry_ns.
@@ -351,6 +425,8 @@ cdef class ConsumerLoop:
                 self.take_fetched(data)
             elif frame_open(data, size, self.check_crc, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
                 self.damaged += 1
+            elif self.doubt:
+                self.settles_doubt(&view)
             elif (view.header.first_seq <= self.core.applied_seq + 1
                     and view.header.first_seq + view.header.record_count - 1 > self.core.applied_seq):
                 self.asked_at_ns = now_ns()     # something comes: do not ask for it again meanwhile
@@ -360,7 +436,11 @@ cdef class ConsumerLoop:
     cdef void take_fetched(self, const uint8_t* data) noexcept nogil:
         cdef const Control* control = <const Control*>data
         cdef uint64_t target
-        if self.state == STATE_LIVE or not self.epoch_continues(control.epoch, control.b):
+        if self.state == STATE_LIVE:
+            return
+        if not self.is_known(control.epoch):
+            if self.doubt and control.epoch == self.epoch and control.a and control.b < self.core.applied_seq:
+                self.begin_again()      # it ends before what was applied
             return
         self.last_seq = max(self.last_seq, control.b)
         self.apply_held()
@@ -390,6 +470,9 @@ cdef class ConsumerLoop:
             self.halt(halt_reason(status))
             return
         self.frames += 1
+        self.anchor_epoch = view.header.epoch
+        self.anchor_first_seq = view.header.first_seq
+        self.anchor_crc32c = view.header.crc32c
         self.hand_on(view)
         if self.wake_seq and self.core.applied_seq >= self.wake_seq:
             self.report_applied()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 import zmq
+from broker_rig import wait_for
 from fake_broker import FakeBroker, trades_frame
 
 from engine.consumer import ConsumerStopped, RiskConsumer
@@ -157,17 +159,43 @@ def test_a_damaged_frame_is_fetched_again(context, tmp_path):
         assert consumer.loop.damaged == 1
 
 
-def test_a_broker_that_lost_what_was_applied_stops_the_consumer_with_a_clear_error(context, base, consumer):
+@pytest.mark.parametrize("regrown", [0, 1, 3, 9])
+def test_a_broker_that_lost_its_tail_is_followed_from_the_start(context, base, consumer, regrown):
+    """Also where it has long given the same seqs, and more, to other events."""
     with FakeBroker(context, base) as broker:
         live(broker, consumer)
-        broker.accept_trades(5)
+        broker.accept_trades(2)
+        broker.accept_trades(3)
         consumer.wait_applied(6, WAIT_S)
-        never = consumer.applied(7)
-        broker.send(Control(HEARTBEAT, epoch=2, a=3).encode())
-        with pytest.raises(ConsumerStopped, match="epoch"):
-            never.result(WAIT_S)
-        assert consumer.error.startswith("the broker started a new epoch")
-        assert quantity(consumer) == "6"  # what was applied can still be asked for
+        assert quantity(consumer) == "6"
+        del broker.frames[2:]
+        broker.epoch = 2
+        if regrown:
+            broker.accept(trades_frame(4, regrown, 2, price=900), regrown, publish=False)
+        broker.accept_trades(1)
+        broker.beat()
+        wait_for(lambda: consumer.loop.resets == 1, "a new start")
+        seq = 4 + regrown
+        assert consumer.wait_applied(seq, WAIT_S) == seq
+        (row,) = consumer.call(lambda core: core.positions()).result(WAIT_S)
+        assert row["quantity"] == str(seq)
+        assert row["last_price"] == "100"
+        assert row["avg_price"] == avg_price(seq, regrown)
+
+
+def avg_price(seq: int, regrown: int) -> str:
+    cost = Decimal(100 * (seq - regrown) + 900 * regrown)
+    return str((cost / seq).quantize(Decimal("1e-9")).normalize() + 0)
+
+
+def test_a_consumer_says_when_the_broker_is_gone_and_when_it_is_back(context, base, caplog):
+    with FakeBroker(context, base) as broker, RiskConsumer(context, base, announce=False, silence_s=0.1) as consumer:
+        live(broker, consumer)
+        wait_for(lambda: "is gone" in caplog.text, "a word that the broker is gone")
+        assert consumer.loop.silent
+        broker.beat()
+        wait_for(lambda: "is back" in caplog.text, "a word that it is back")
+        assert not consumer.loop.silent
 
 
 def test_a_new_epoch_that_goes_on_is_followed(context, base, consumer):

@@ -31,13 +31,14 @@ _EXPORTS = {
     "engine.risk": ("Applied", "RiskEngine"),
     "engine.runtime": ("Engine",),
     "engine.subscriber": ("AlertSubscriber", "EventStream"),
-    "engine.worker": ("JobContext", "Worker"),
+    "engine.worker": ("BatchContext", "JobContext", "Worker"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "AlertSubscriber",
     "Applied",
+    "BatchContext",
     "DeadLetter",
     "Engine",
     "EngineClient",
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     from engine.risk import Applied, RiskEngine
     from engine.runtime import Engine
     from engine.subscriber import AlertSubscriber, EventStream
-    from engine.worker import JobContext, Worker
+    from engine.worker import BatchContext, JobContext, Worker
 
     __version__: str
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -153,18 +153,67 @@ def cut_jobs(
     return buffer
 
 
+class LazyEvents(Sequence[Event]):
+    """The events of a worker's frame, decoded when one is looked at; a slice shares what was decoded."""
+
+    __slots__ = ("_frame", "_range")
+
+    def __init__(self, frame: _Decoded, places: range) -> None:
+        self._frame = frame
+        self._range = places
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> LazyEvents: ...
+
+    def __getitem__(self, index: int | slice) -> Event | LazyEvents:
+        if isinstance(index, slice):
+            return LazyEvents(self._frame, self._range[index])
+        return self._frame.events[self._range[index]]
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __iter__(self) -> Iterator[Event]:
+        events = self._frame.events
+        return iter([events[i] for i in self._range])
+
+
+class _Decoded:
+    """A frame, and its events once they were asked for."""
+
+    def __init__(self, decoder: JobDecoder, frame: Frame) -> None:
+        self._decoder = decoder
+        self._frame: Frame | None = frame
+        self._events: list[Event] = []
+
+    @property
+    def events(self) -> list[Event]:
+        frame = self._frame
+        if frame is not None:
+            self._events = self._decoder.events(frame)
+            self._frame = None  # last: threads may share this
+        return self._events
+
+
 class JobDecoder:
     """Decodes a worker's frames of jobs, remembering names; trades, the common case, by columns."""
 
     def __init__(self) -> None:
         self._names = EventDecoder()
 
-    def decode(self, frame: Frame) -> list[Event]:
-        """Return the events of a frame, in the order of its records."""
+    def decode(self, frame: Frame) -> LazyEvents:
+        """Learn a frame's names and return its events, in the order of its records."""
+        self._names.learn(frame)
+        return LazyEvents(_Decoded(self, frame), range(len(frame)))
+
+    def events(self, frame: Frame) -> list[Event]:
+        """Return the events of a frame whose names are known."""
         records = frame.records
         if (records["type"] != TYPE_TRADE).any():
             return [event for _, event in self._names.decode_all(frame)]
-        self._names.learn(frame)
         name = self._names.name
         sides = [SIDES[side] for side in records["side"].tolist()]
         rows = zip(

@@ -81,7 +81,8 @@ class JobLink:
     """The connection of one worker to its queue. `start` makes the thread; all else may be called from any thread.
 
     context: the ZeroMQ context. endpoint: of the queue. queue: its name. deliver: called in the link's thread with each
-    batch as it comes. failed: called once with the exception that ended the link.
+    batch as it comes. failed: called once with the exception that ended the link. batch: how many jobs one call of the
+    handler takes.
     """
 
     def __init__(
@@ -92,13 +93,14 @@ class JobLink:
         deliver: Callable[[Hand], None],
         failed: Callable[[Exception], None],
         *,
+        batch: int = 1,
         wait_s: float = 5.0,
     ) -> None:
         self.welcome: Welcome | None = None
         self.drained = threading.Event()
         self._context = context
         self._endpoint = endpoint
-        self._hello = Hello(queue, f"{sockets.gethostname()}-{os.getpid()}", os.getpid())
+        self._hello = Hello(queue, f"{sockets.gethostname()}-{os.getpid()}", os.getpid(), batch)
         self._deliver = deliver
         self._failed = failed
         self._wait_s = wait_s
@@ -131,10 +133,10 @@ class JobLink:
         hand.others.append(index)
         self.wake()
 
-    def release(self, hand: Hand, indexes: list[int]) -> None:
-        """Give back jobs that were never begun."""
+    def release(self, hand: Hand, indexes: Sequence[int], suspect: bool = False) -> None:
+        """Give back jobs that were never begun; or, suspect, that were handled together until one of them hung."""
         if indexes:
-            self._outbox.append(Release(hand.batch_no, indexes))
+            self._outbox.append(Release(hand.batch_no, list(indexes), suspect))
             hand.others.extend(indexes)
             self.wake()
 

@@ -21,7 +21,7 @@ from engine.config import QueueConfig
 from engine.events import DeadLetter
 from engine.jobfilter import JobFilter
 from engine.jobframes import Records, Source
-from engine.jobs import DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job, Line
+from engine.jobs import BATCH_JOBS_MAX, DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job, Line
 from engine.jobwire import ANNOUNCE
 from ext.records import REASONS, Frame
 
@@ -29,7 +29,7 @@ FRESH_MAX = 16_384  # jobs read ahead of the workers
 RETRYING_MAX = 10_000  # failed jobs in memory; while there are so many, no fresh one is handed out
 LINE_JOBS_MAX = 16_384  # jobs kept whole behind busy keys; beyond, their seqs only
 REFILL_JOBS = 256  # fetched again at once when a line of seqs moves
-BATCH_JOBS_MAX = 256
+READY_JOBS = 256  # with order_by: looked at together
 HISTORY_MAX = 100
 _FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
 _NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
@@ -120,7 +120,7 @@ class JobQueue:
     def take(self, hands: Hands, now: int, share: int = BATCH_JOBS_MAX) -> Batch | None:
         """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now."""
         quota = min(hands.quota, self.config.in_hands_max)
-        room = min(quota - hands.in_hands, max(1, min(quota // 2, BATCH_JOBS_MAX)), share)
+        room = min(quota - hands.in_hands, max(1, min(quota // 2, hands.batch_max)), share)
         if room <= 0 or hands.suspended or hands.draining:
             return None
         jobs = self._due(now, room)
@@ -184,9 +184,9 @@ class JobQueue:
         if self._keys_unknown or self._stalled:
             self._learn_keys()
             self._unstall()
-        while self._chunks and not self._keys_unknown and len(self._ready) < BATCH_JOBS_MAX:
+        while self._chunks and not self._keys_unknown and len(self._ready) < READY_JOBS:
             chunk = self._chunks[0]
-            places = chunk.places[chunk.pos : chunk.pos + BATCH_JOBS_MAX].tolist()
+            places = chunk.places[chunk.pos : chunk.pos + READY_JOBS].tolist()
             chunk.pos += len(places)
             self._fresh -= len(places)
             if chunk.pos == len(chunk.places):
@@ -340,14 +340,18 @@ class JobQueue:
         if job.state == LEASED and not batch.expired:
             self._fail(job, hands.worker, kind, error, traceback, now)
 
-    def release(self, hands: Hands, batch_no: int, indexes: Iterable[int], now: int) -> None:
-        """Take jobs back that were never begun: they go to others at once, and no attempt is counted."""
+    def release(self, hands: Hands, batch_no: int, indexes: Iterable[int], now: int, suspect: bool = False) -> None:
+        """Take jobs back that were never begun: they go to others at once, and no attempt is counted.
+
+        suspect: they were begun together and one of them hung; which one shows when they are announced one by one.
+        """
         batch = hands.batches.get(batch_no)
         for index in indexes if batch is not None else ():
             if batch is not None and self._go(hands, batch, index):
                 job = batch.job(index, self._order)
                 if job.state == LEASED and not batch.expired:
-                    job.deliveries -= 1
+                    job.announce |= suspect
+                    job.deliveries -= not suspect
                     self._again(job, now)
 
     def expire(self, hands: Hands, now: int) -> int:

@@ -14,6 +14,7 @@ from engine.jobframes import Records, Source
 
 WAITING, LEASED, DONE, DYING = range(4)
 QUOTA_START = 16
+BATCH_JOBS_START, BATCH_JOBS_MAX = 256, 4096
 QUICK_NS, SLOW_NS = 50_000_000, 250_000_000  # a batch done in less doubles the quota, one in more halves it
 
 
@@ -99,10 +100,11 @@ class Batch:
 
 
 class Hands:
-    """What is in one worker's hands."""
+    """What is in one worker's hands. batch: how many jobs one call of its handler takes."""
 
-    def __init__(self, worker: str = "") -> None:
+    def __init__(self, worker: str = "", batch: int = 1) -> None:
         self.worker = worker
+        self.batch_max = min(max(batch, BATCH_JOBS_START), BATCH_JOBS_MAX)  # jobs sent together
         self.batches: dict[int, Batch] = {}
         self.in_hands = 0
         self.quota = QUOTA_START  # jobs it may hold for now: grows while it is quick, to the queue's in_hands_max

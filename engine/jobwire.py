@@ -28,11 +28,12 @@ Array = npt.NDArray[Any]
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """worker → queue: I work on this queue. Answered by Welcome or Refused."""
+    """worker → queue: I work on this queue, on up to `batch` jobs at once. Answered by Welcome or Refused."""
 
     queue: str
     worker: str = ""
     pid: int = 0
+    batch: int = 1
     version: int = PROTOCOL_VERSION
 
 
@@ -93,10 +94,14 @@ class Nack(msgspec.Struct, tag="nack", frozen=True):
 
 
 class Release(msgspec.Struct, tag="release", frozen=True):
-    """worker → queue: jobs given back that were never begun."""
+    """worker → queue: jobs given back that were never begun; or, suspect, that were handled together until one hung.
+
+    Suspect ones are handed out again with ANNOUNCE, one at a time, so that it shows which one it is.
+    """
 
     batch: int
     indexes: list[int]
+    suspect: bool = False
 
 
 class Goodbye(msgspec.Struct, tag="goodbye", frozen=True):

@@ -7,7 +7,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.errors import SinkError
 from engine.events import Event
 
 BUSY_TIMEOUT_S = 30.0
+SPARSE = 4  # look up one by one where the jobs' seqs span that many times their number
 TABLE = """
 CREATE TABLE IF NOT EXISTS riskwire_processed (
     queue TEXT    NOT NULL,
@@ -70,14 +71,24 @@ class Processed:
         The transaction is committed at the end of the block and rolled back by an exception. Others wait for it: keep
         the block short, and do not `await` in it.
         """
+        with self.once_each(queue, [seq], [event]) as (db, fresh):
+            yield db if fresh else None
+
+    @contextmanager
+    def once_each(
+        self, queue: str, seqs: Sequence[int], events: Sequence[Event]
+    ) -> Iterator[tuple[sqlite3.Connection, list[int]]]:
+        """Open a transaction for the effects of several jobs: gives the places of those that took none before.
+
+        Otherwise as `once`.
+        """
         db, turn = self._mine()
-        key = (queue, seq, hashlib.blake2b(_encode(event), digest_size=16).digest())
+        keys = [(queue, seq, _hash_of(event)) for seq, event in zip(seqs, events, strict=True)]
         try:
             # SQLite's own waiting sleeps and can starve a worker beside busy ones; a file lock wakes who is next.
             fcntl.flock(turn, fcntl.LOCK_EX)
             db.execute("BEGIN IMMEDIATE")
-            fresh = db.execute("INSERT OR IGNORE INTO riskwire_processed VALUES (?, ?, ?)", key).rowcount
-            yield db if fresh else None
+            yield db, _note_fresh(db, keys)
             db.execute("COMMIT")
         finally:
             self.rollback()
@@ -97,3 +108,31 @@ class Processed:
             db.close()
             os.close(turn)
         self._open.clear()
+
+
+def _hash_of(event: Event) -> bytes:
+    return hashlib.blake2b(_encode(event), digest_size=16).digest()
+
+
+def _note_fresh(db: sqlite3.Connection, keys: Sequence[tuple[str, int, bytes]]) -> list[int]:
+    """Note jobs as processed; return the places of those that were not."""
+    insert = "INSERT OR IGNORE INTO riskwire_processed VALUES (?, ?, ?)"
+    first, last = min(keys, key=_seq_of)[1], max(keys, key=_seq_of)[1]
+    if last - first > SPARSE * len(keys):
+        return [i for i, key in enumerate(keys) if db.execute(insert, key).rowcount]
+    known = set(
+        db.execute(
+            "SELECT seq, event FROM riskwire_processed WHERE queue = ? AND seq BETWEEN ? AND ?",
+            (keys[0][0], first, last),
+        )
+    )
+    if not known:
+        db.executemany(insert, keys)
+        return list(range(len(keys)))
+    fresh = [i for i, (_, seq, event) in enumerate(keys) if (seq, event) not in known]
+    db.executemany(insert, [keys[i] for i in fresh])
+    return fresh
+
+
+def _seq_of(key: tuple[str, int, bytes]) -> int:
+    return key[1]

@@ -84,7 +84,7 @@ class _Worker:
         self.push = push
         self.at = at
         self.names = NameFilter()
-        self.hands = Hands(hello.worker or f"worker-{number}")
+        self.hands = Hands(hello.worker or f"worker-{number}", hello.batch)
         self.connected = False
         self.heard_ns = now
 
@@ -198,7 +198,7 @@ class QueueService:
             Ack: lambda q, w, m, now: q.jobs.ack(w.hands, m.batch, m.done, now),
             Nack: lambda q, w, m, now: q.jobs.nack(w.hands, m.batch, m.index, m.kind, m.error, m.traceback, now),
             Started: self._start_job,
-            Release: lambda q, w, m, now: q.jobs.release(w.hands, m.batch, m.indexes, now),
+            Release: lambda q, w, m, now: q.jobs.release(w.hands, m.batch, m.indexes, now, m.suspect),
             Ping: lambda q, w, m, now: None,
             Drain: self._drain_worker,
             Goodbye: self._dismiss,

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib
-import inspect
 import os
 import queue as queues
 import signal
-import sqlite3
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,103 +22,32 @@ import zmq
 
 from engine.endpoints import check_base, default_base, endpoint
 from engine.errors import UsageError
-from engine.events import Event
+from engine.handlers import Handler, is_async, load_handler
+from engine.jobcontext import BatchContext, JobContext
 from engine.joblink import Hand, JobLink
 from engine.processed import Processed
 
-__all__ = ["JobContext", "LeaseExpired", "Worker", "load_handler"]
+__all__ = ["BatchContext", "JobContext", "LeaseExpired", "Worker", "load_handler"]
 
-Handler = Callable[[Any, "JobContext"], Any]
 CUT_AT = 0.9  # of the lease: before the queue takes the job away
 CHECKS_PER_LEASE = 20
 ANNOUNCE_TIMEOUT_S = 5.0
+
+Work = tuple[Hand, range]  # places in a hand that one call of the handler gets
 
 
 class LeaseExpired(BaseException):
     """Raised inside a handler that has taken nearly as long as its lease. Not an Exception: handlers let it pass."""
 
 
-class JobContext:
-    """What a handler is told about its job.
-
-    queue: its name. seq: the event's. attempt: from 1; above 1 the handler may have run before.
-    deadline_ns: when another worker may get the job, ns since 1970 UTC (the lease runs anew for each job of a batch).
-    """
-
-    __slots__ = ("_event", "_processed", "attempt", "deadline_ns", "queue", "seq")
-
-    def __init__(
-        self, queue: str, seq: int, attempt: int, deadline_ns: int, event: Event, processed: Processed
-    ) -> None:
-        self.queue = queue
-        self.seq = seq
-        self.attempt = attempt
-        self.deadline_ns = deadline_ns
-        self._event = event
-        self._processed = processed
-
-    @property
-    def deadline(self) -> int:
-        """The same as deadline_ns."""
-        return self.deadline_ns
-
-    @property
-    def processed(self) -> Processed:
-        """The table of jobs that took effect; `context.processed.db` is the connection to its file."""
-        return self._processed
-
-    def once(self) -> AbstractContextManager[sqlite3.Connection | None]:
-        """Open a transaction in which this job's effect happens once.
-
-        >>> def handle(event, context):
-        ...     with context.once() as db:
-        ...         if db is not None:  # None: an earlier attempt has done it
-        ...             db.execute("INSERT INTO trades VALUES (?, ?)", (context.seq, event.trade_id))
-        """
-        return self._processed.once(self.queue, self.seq, self._event)
-
-
-def load_handler(name: str) -> Handler:
-    """Return the function that `package.module:function` names; the current directory is looked in first.
-
-    Raises UsageError with the import's own error where there is none.
-    """
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise UsageError(f"{name!r} names no handler; expected package.module:function")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            found = getattr(found, part)
-    except Exception as problem:  # whatever the module's own code raises
-        text = " ".join(str(problem).split())
-        raise UsageError(f"handler {name} cannot be imported: {type(problem).__name__}: {text}") from None
-    if not callable(found):
-        raise UsageError(f"handler {name} is a {type(found).__name__}; expected a function of (event, context)")
-    try:
-        inspect.signature(found).bind(None, None)
-    except TypeError as problem:
-        raise UsageError(f"handler {name} does not take (event, context): {problem}") from None
-    except ValueError:  # a builtin without a signature: it is called and we shall see
-        pass
-    handler: Handler = found
-    return handler
-
-
-def is_async(handler: Handler) -> bool:
-    """Tell whether a handler is `async def` (or an object whose `__call__` is)."""
-    call = getattr(handler, "__call__", None)  # noqa: B004 - it is looked at, not called
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
-
-
 class Worker:
     """One competing worker on a queue.
 
-    queue: its name; one that does not exist yet is made. handler: called once per job with (event, context).
+    queue: its name; one that does not exist yet is made. handler: called once per job with (event, context), or with
+    `batch` once per batch with (events, context); one that has a `close` is closed at the end.
     base: the engine's address (default: `RISKWIRE_CONNECT`, else the user's runtime directory).
     concurrency: how many handlers run at once: threads, or for `async def` tasks on one uvloop loop.
+    batch: give the handler up to so many events at a time, as many as are there; 0: one event, not in a sequence.
     processed: the SQLite file of `context.once` (default `riskwire-<queue>.db` in the current directory).
     wait_s: how long to look for the engine at the start before EngineUnreachable; later it is waited for.
     """
@@ -135,6 +59,7 @@ class Worker:
         base: str | None = None,
         *,
         concurrency: int = 1,
+        batch: int = 0,
         processed: str | Path | None = None,
         wait_s: float = 5.0,
         insecure: bool = False,
@@ -142,6 +67,8 @@ class Worker:
     ) -> None:
         if concurrency < 1:
             raise UsageError(f"concurrency {concurrency}: expected at least 1")
+        if batch < 0:
+            raise UsageError(f"batch {batch}: expected at least 1, or 0 for a handler of one event")
         base = check_base(base or os.environ.get("RISKWIRE_CONNECT") or default_base(), insecure)
         self.queue = queue
         self.done = 0
@@ -149,6 +76,7 @@ class Worker:
         self.processed = Processed(processed or f"riskwire-{queue.replace('/', '_')}.db")
         self._handler = handler
         self._concurrency = concurrency
+        self._batch = batch
         self._async = is_async(handler)
         self._threaded = concurrency > 1 and not self._async
         self._own_context = zmq.Context() if context is None else None
@@ -158,11 +86,12 @@ class Worker:
             queue,
             self._deliver,
             self._link_failed,
+            batch=batch,
             wait_s=wait_s,
         )
         self._inbox: queues.SimpleQueue[Any] = queues.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._jobs: asyncio.Queue[tuple[Hand, int] | None] | None = None
+        self._jobs: asyncio.Queue[Work | None] | None = None
         self._stopping = False
         self._error: Exception | None = None
         self._running: dict[Any, float] = {}  # a thread's id or a task: when its handler began
@@ -203,10 +132,12 @@ class Worker:
             except queues.Empty:
                 break
             if isinstance(hand, tuple):
-                self._link.release(hand[0], [hand[1]])
+                self._link.release(*hand)
             elif hand is not None:
                 self._link.release(hand, list(range(len(hand.seqs))))
         self._link.leave()
+        if (close := getattr(self._handler, "close", None)) is not None:
+            close()
         self.processed.close()
         if self._own_context is not None:
             self._own_context.term()
@@ -220,8 +151,8 @@ class Worker:
             except RuntimeError:  # the loop has just been closed
                 pass
         elif self._threaded and not self._stopping:
-            for index in range(len(hand.seqs)):
-                self._inbox.put((hand, index))
+            for places in self._calls_of(hand):
+                self._inbox.put((hand, places))
             return
         self._inbox.put(hand)
 
@@ -229,21 +160,48 @@ class Worker:
         self._error = problem
         self.stop()
 
-    def _context(self, hand: Hand, index: int) -> JobContext:
-        return JobContext(
-            self.queue, hand.seqs[index], hand.attempts[index], hand.deadline_ns, hand.events[index], self.processed
-        )
+    def _calls_of(self, hand: Hand) -> Iterator[range]:
+        """Yield the places in a hand of each call of the handler; a job that must be announced is alone."""
+        size, count, start = max(self._batch, 1), len(hand.seqs), 0
+        flagged = [i for i, flag in enumerate(hand.flags) if flag]
+        for stop in [*flagged, count]:
+            for first in range(start, stop, size):
+                yield range(first, min(first + size, stop))
+            if stop < count:
+                yield range(stop, stop + 1)
+            start = stop + 1
 
-    def _note_failure(self, hand: Hand, index: int, problem: BaseException) -> None:
-        """Report what a handler raised."""
-        self.failed += 1
+    def _arguments(self, hand: Hand, places: range, again: bool) -> tuple[Any, BatchContext]:
+        """Return what the handler is called with; again: the jobs have failed in a batch a moment ago."""
+        start, stop = places.start, places.stop
+        seqs, attempts = hand.seqs[start:stop], hand.attempts[start:stop]
+        if again:
+            attempts = [max(attempt, 2) for attempt in attempts]
+        events: Sequence[Any] = hand.events[start:stop]
+        about = (self.queue, seqs, attempts, hand.deadline_ns, events, self.processed)
+        return (events, BatchContext(*about)) if self._batch else (events[0], JobContext(*about))
+
+    def _note_done(self, hand: Hand, places: range) -> None:
+        hand.done.extend(places)
+        self.done += len(places)
+
+    def _note_failure(self, hand: Hand, places: range, problem: BaseException) -> bool:
+        """Report what a handler raised; False where the jobs of a batch are to be tried one by one instead."""
         if isinstance(problem, LeaseExpired | asyncio.CancelledError):
-            self._link.fail(hand, index, "lease", "the handler was cut: it took as long as the lease")
-            return
+            if len(places) > 1:
+                self._link.release(hand, places, suspect=True)
+            else:
+                self.failed += 1
+                self._link.fail(hand, places.start, "lease", "the handler was cut: it took as long as the lease")
+            return True
+        if len(places) > 1:
+            return False
+        self.failed += 1
         tail = problem.__traceback__.tb_next if problem.__traceback__ else None  # without our own frame
         lines = traceback.format_exception(type(problem), problem, tail)
         text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
-        self._link.fail(hand, index, "error", text, "".join(lines))
+        self._link.fail(hand, places.start, "error", text, "".join(lines))
+        return True
 
     def _cut_after_s(self) -> float:
         welcome = self._link.welcome
@@ -274,17 +232,14 @@ class Worker:
                 signal.signal(signal.SIGALRM, before)
 
     def _work_through(self, hand: Hand) -> None:
-        count = len(hand.seqs)
-        for index in range(count):
+        for places in self._calls_of(hand):
             if hand.dropped:
                 return
-            if self._stopping:
-                self._link.release(hand, list(range(index, count)))
+            announced = hand.flags[places.start]
+            if self._stopping or (announced and not self._announce_and_wait(hand, places.start)):
+                self._link.release(hand, range(places.start, len(hand.seqs)))
                 return
-            if hand.flags[index] and not self._announce_and_wait(hand, index):
-                self._link.release(hand, list(range(index, count)))
-                return
-            self._call(hand, index)
+            self._call(hand, places)
         self._link.wake()
 
     def _announce_and_wait(self, hand: Hand, index: int) -> bool:
@@ -296,20 +251,29 @@ class Worker:
         except queues.Empty:
             return False
 
-    def _call(self, hand: Hand, index: int) -> None:
-        """Run the handler on one job in this thread."""
+    def _call(self, hand: Hand, places: range, again: bool = False) -> None:
+        """Run the handler on some jobs in this thread; where a batch fails, on each of them alone."""
         me = threading.get_ident()
         try:
             self._running[me] = time.monotonic()
-            self._handler(hand.events[index], self._context(hand, index))
+            self._handler(*self._arguments(hand, places, again))
             self._running.pop(me, None)
         except (Exception, SystemExit, LeaseExpired) as problem:
             self._running.pop(me, None)
             self.processed.rollback()
-            self._note_failure(hand, index, problem)
+            if not self._note_failure(hand, places, problem):
+                self._call_each(hand, places)
         else:
-            hand.done.append(index)
-            self.done += 1
+            self._note_done(hand, places)
+
+    def _call_each(self, hand: Hand, places: range) -> None:
+        for index in places:
+            if hand.dropped:
+                return
+            if self._stopping:
+                self._link.release(hand, range(index, places.stop), suspect=True)
+                return
+            self._call(hand, range(index, index + 1), again=True)
 
     def _alarm(self, *_: object) -> None:
         """Cut the handler in the main thread once it has taken nearly as long as the lease."""
@@ -347,11 +311,11 @@ class Worker:
         item = self._inbox.get()
         if item is None or item[0].dropped:
             return
-        hand, index = item
-        if self._stopping or (hand.flags[index] and not self._announce_and_wait(hand, index)):
-            self._link.release(hand, [index])
+        hand, places = item
+        if self._stopping or (hand.flags[places.start] and not self._announce_and_wait(hand, places.start)):
+            self._link.release(hand, places)
         else:
-            self._call(hand, index)
+            self._call(hand, places)
             if hand.settled:
                 self._link.wake()
 
@@ -385,8 +349,8 @@ class Worker:
 
     def _enqueue(self, hand: Hand) -> None:
         assert self._jobs is not None
-        for index in range(len(hand.seqs)):
-            self._jobs.put_nowait((hand, index))
+        for places in self._calls_of(hand):
+            self._jobs.put_nowait((hand, places))
 
     def _stop_tasks(self) -> None:
         assert self._jobs is not None
@@ -399,13 +363,13 @@ class Worker:
             item = await self._jobs.get()
             if item is None:
                 return
-            hand, index = item
+            hand, places = item
             if hand.dropped:
                 continue
-            if self._stopping or (hand.flags[index] and not await self._announce(hand, index)):
-                self._link.release(hand, [index])
+            if self._stopping or (hand.flags[places.start] and not await self._announce(hand, places.start)):
+                self._link.release(hand, places)
             else:
-                await self._call_async(hand, index)
+                await self._call_async(hand, places)
                 if hand.settled:
                     self._link.wake()
 
@@ -426,20 +390,30 @@ class Worker:
         except TimeoutError:
             return False
 
-    async def _call_async(self, hand: Hand, index: int) -> None:
+    async def _call_async(self, hand: Hand, places: range, again: bool = False) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = time.monotonic()
         try:
-            await self._handler(hand.events[index], self._context(hand, index))
+            await self._handler(*self._arguments(hand, places, again))
         except (Exception, SystemExit, asyncio.CancelledError) as problem:
-            self._note_failure(hand, index, problem)
+            self._running.pop(task, None)
             task.uncancel()
+            if not self._note_failure(hand, places, problem):
+                await self._call_each_async(hand, places)
         else:
-            hand.done.append(index)
-            self.done += 1
+            self._note_done(hand, places)
         finally:
             self._running.pop(task, None)
+
+    async def _call_each_async(self, hand: Hand, places: range) -> None:
+        for index in places:
+            if hand.dropped:
+                return
+            if self._stopping:
+                self._link.release(hand, range(index, places.stop), suspect=True)
+                return
+            await self._call_async(hand, range(index, index + 1), again=True)
 
     async def _watch_tasks(self) -> None:
         """Cancel handlers that have taken nearly as long as the lease."""

@@ -101,6 +101,21 @@ def test_a_job_that_kills_its_workers_is_given_up_and_takes_no_other_with_it(tmp
         assert {row["seq"] for row in effects(rig)} == set(range(1, 21))
 
 
+def test_a_job_that_kills_its_worker_takes_no_other_of_its_batch_with_it(tmp_path: Path) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(max_attempts=2)]) as rig:
+        rig.publish(20)
+        for _ in range(5):
+            worker = rig.start_worker("queue_handlers:die_batch_on_5", "--batch", "8")
+            wait_for(lambda worker=worker: rig.status().acked_through == 20 or worker.poll() is not None)
+            if rig.status().acked_through == 20:
+                break
+            wait_for(lambda: not rig.status().workers)
+        rig.wait_idle()
+        (letter,) = rig.letters()
+        assert (letter.seq, letter.reason) == (5, "lease_exhausted")
+        assert {row["seq"] for row in effects(rig)} == {seq for seq in range(1, 21) if seq != 5}
+
+
 def test_one_percent_poison_killed_workers_and_a_queue_that_restarts_each_effect_is_there_once(tmp_path: Path) -> None:
     with Rig(f"ipc://{tmp_path}", tmp_path, [config(in_hands_max=CREDIT, max_attempts=3)]) as rig:
         options = ("--processed", "effects.db")

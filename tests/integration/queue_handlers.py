@@ -73,3 +73,68 @@ def effect_once(event: Any, context: Any) -> None:
 
 
 NOT_A_FUNCTION = 3
+
+
+def note_batch(events: Any, context: Any) -> None:
+    for event, seq, attempt in zip(events, context.seqs, context.attempts, strict=True):
+        line = {"seq": seq, "trade_id": event.trade_id, "attempt": attempt, "size": len(events)}
+        os.write(_file, json.dumps({**line, "account": event.account}).encode() + b"\n")
+
+
+async def note_batch_async(events: Any, context: Any) -> None:
+    await asyncio.sleep(0.001)
+    note_batch(events, context)
+
+
+def poison_batch(events: Any, context: Any) -> None:
+    if any(seq % 10 == 0 for seq in context.seqs):
+        raise ValueError(f"no luck with {len(events)} events")
+    note_batch(events, context)
+
+
+async def poison_batch_async(events: Any, context: Any) -> None:
+    poison_batch(events, context)
+
+
+def hang_batch_on_5(events: Any, context: Any) -> None:
+    while 5 in context.seqs:
+        time.sleep(0.01)
+    note_batch(events, context)
+
+
+async def hang_batch_on_5_async(events: Any, context: Any) -> None:
+    if 5 in context.seqs:
+        await asyncio.sleep(60)
+    note_batch(events, context)
+
+
+def die_batch_on_5(events: Any, context: Any) -> None:
+    if 5 in context.seqs:
+        os._exit(9)
+    note_batch(events, context)
+
+
+def batch_once(events: Any, context: Any) -> None:
+    """Write the effects of a batch through the processed table, and fail after it now and then."""
+    with context.once() as db:
+        if db is not None:
+            db.execute("CREATE TABLE IF NOT EXISTS effects (seq INTEGER, trade_id TEXT)")
+            rows = [(seq, event.trade_id) for seq, event in context.fresh]
+            db.executemany("INSERT INTO effects VALUES (?, ?)", rows)
+    if any(seq % 100 == 0 for seq in context.seqs):
+        raise RuntimeError("poison")
+    if context.seqs[0] % 37 == 0 and context.attempt == 1:
+        raise sqlite3.OperationalError("a hiccup after the effect")
+
+
+class Closing:
+    """A handler that is told when its worker leaves."""
+
+    def __call__(self, event: Any, context: Any) -> None:
+        _write(event, context)
+
+    def close(self) -> None:
+        os.write(_file, b'{"closed": true, "seq": 0}\n')
+
+
+closing = Closing()

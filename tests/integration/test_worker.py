@@ -35,6 +35,10 @@ def effects(rig: Rig) -> list[dict[str, object]]:
         ("queue_handlers:note", ("--concurrency", "4")),
         ("queue_handlers:note_async", ()),
         ("queue_handlers:note_async", ("--concurrency", "16")),
+        ("queue_handlers:note_batch", ("--batch", "1")),
+        ("queue_handlers:note_batch", ("--batch", "50")),
+        ("queue_handlers:note_batch", ("--batch", "7", "--concurrency", "3")),
+        ("queue_handlers:note_batch_async", ("--batch", "50", "--concurrency", "4")),
     ],
 )
 def test_a_handler_of_any_kind_does_every_job_once_and_sigterm_ends_it_with_0(
@@ -92,6 +96,70 @@ def test_a_handler_cut_in_a_thread_fails_and_the_thread_goes_on(tmp_path: Path) 
         assert (letter.seq, letter.reason) == (5, "lease_exhausted")
 
 
+def test_a_batch_is_what_is_there_and_no_more_than_asked_for(rig: Rig) -> None:
+    rig.publish(2000)
+    rig.start_worker("queue_handlers:note_batch", "--batch", "100")
+    rig.wait_idle()
+    sizes = {row["size"] for row in effects(rig)}
+    assert max(sizes) == 100
+    rig.publish(1)
+    rig.wait_idle()
+    assert effects(rig)[-1]["size"] == 1, "one event alone does not wait for others"
+
+
+@pytest.mark.parametrize("handler", ["queue_handlers:poison_batch", "queue_handlers:poison_batch_async"])
+def test_a_batch_that_fails_is_tried_one_by_one_so_that_only_poison_dies(rig: Rig, handler: str) -> None:
+    rig.publish(200)
+    rig.start_worker(handler, "--batch", "30")
+    rig.wait_idle()
+    assert sorted(row["seq"] for row in effects(rig)) == [seq for seq in range(1, 201) if seq % 10]
+    assert {row["attempt"] for row in effects(rig) if row["size"] == 1} >= {2}, "it may have run before"
+    letters = rig.letters()
+    assert sorted(letter.seq for letter in letters) == list(range(10, 201, 10))
+    assert {(letter.attempts, letter.error) for letter in letters} == {(5, "ValueError: no luck with 1 events")}
+
+
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [
+        ("queue_handlers:hang_batch_on_5", ()),
+        ("queue_handlers:hang_batch_on_5", ("--concurrency", "2")),
+        ("queue_handlers:hang_batch_on_5_async", ()),
+    ],
+)
+def test_in_a_batch_that_hangs_only_the_job_that_hangs_dies(
+    tmp_path: Path, handler: str, options: tuple[str, ...]
+) -> None:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=2)]) as rig:
+        rig.publish(20)
+        rig.start_worker(handler, "--batch", "8", *options)
+        rig.wait_idle()
+        (letter,) = rig.letters()
+        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 2)
+        assert sorted(row["seq"] for row in effects(rig)) == [seq for seq in range(1, 21) if seq != 5]
+
+
+def test_a_batch_through_the_processed_table_has_each_effect_once(rig: Rig) -> None:
+    rig.publish(1000)
+    for _ in range(2):
+        rig.start_worker("queue_handlers:batch_once", "--processed", "effects.db", "--batch", "20")
+    rig.wait_idle()
+    with sqlite3.connect(rig.folder / "effects.db") as db:
+        rows = db.execute("SELECT seq, trade_id FROM effects ORDER BY seq").fetchall()
+    db.close()
+    assert rows == [(seq, f"T{seq}") for seq in range(1, 1001)]
+    assert sorted(letter.seq for letter in rig.letters()) == list(range(100, 1001, 100))
+
+
+def test_a_handler_with_a_close_is_closed_when_its_worker_leaves(rig: Rig) -> None:
+    rig.publish(3)
+    worker = rig.start_worker("queue_handlers:closing")
+    rig.wait_idle()
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert [row["seq"] for row in effects(rig)] == [1, 2, 3, 0]
+
+
 def test_effects_through_the_processed_table_happen_once(rig: Rig) -> None:
     rig.publish(400)
     for _ in range(2):
@@ -129,6 +197,7 @@ def run_worker(folder: Path, handler: str, *options: str) -> subprocess.Complete
         ("queue_handlers", "expected package.module:function"),
         ("broken_module:handle", "ZeroDivisionError: division by zero"),
         ("syntax_module:handle", "SyntaxError"),
+        ("exit_module:handle", "SystemExit: 7"),
     ],
 )
 def test_a_handler_that_cannot_be_imported_is_exit_2_with_its_own_error(
@@ -136,6 +205,7 @@ def test_a_handler_that_cannot_be_imported_is_exit_2_with_its_own_error(
 ) -> None:
     (tmp_path / "broken_module.py").write_text("1 / 0\n")
     (tmp_path / "syntax_module.py").write_text("def handle(:\n")
+    (tmp_path / "exit_module.py").write_text("raise SystemExit(7)\n")
     done = run_worker(tmp_path, handler)
     assert done.returncode == 2
     assert says in done.stderr
@@ -164,6 +234,8 @@ def test_a_function_with_the_wrong_arguments_is_refused_before_it_gets_a_job() -
         load_handler("operator:neg")
     with pytest.raises(UsageError, match="concurrency 0"):
         Worker("q", print, "inproc://x", concurrency=0)
+    with pytest.raises(UsageError, match="batch -1"):
+        Worker("q", print, "inproc://x", batch=-1)
 
 
 # --- the processed table
@@ -193,6 +265,19 @@ def test_an_effect_that_raises_is_rolled_back_and_can_happen_later(tmp_path: Pat
             if db is not None:
                 db.execute("INSERT INTO effects VALUES (1)")
     assert processed.db.execute("SELECT count(*) FROM effects").fetchone() == (1,)
+    processed.close()
+
+
+@pytest.mark.parametrize("seqs", [[1, 2, 3, 4], [1, 2000, 5, 999_999]])
+def test_of_several_jobs_those_that_took_effect_before_are_left_out(tmp_path: Path, seqs: list[int]) -> None:
+    processed = Processed(tmp_path / "p.db")
+    events = [trade(f"T{seq}") for seq in seqs]
+    with processed.once_each("q", seqs[1:3], events[1:3]) as (_, fresh):
+        assert fresh == [0, 1]
+    with processed.once_each("q", seqs, events) as (_, fresh):
+        assert fresh == [0, 3]
+    with processed.once_each("q", seqs, events) as (_, fresh):
+        assert fresh == []
     processed.close()
 
 

@@ -416,7 +416,7 @@ def test_a_cut_frame_decodes_to_the_same_events_as_the_whole_one(refs: bool, pla
     decoder = EventDecoder()
     expected = dict(enumerate(event for _, event in decoder.decode_all(whole)))
     cut = Frame(bytes(cut_jobs([(Source(whole), np.array(places))], NameFilter(), decoder, 1)))
-    assert JobDecoder().decode(cut) == [expected[place] for place in places]
+    assert list(JobDecoder().decode(cut)) == [expected[place] for place in places]
 
 
 def test_jobs_of_several_frames_and_types_travel_in_one() -> None:
@@ -425,7 +425,7 @@ def test_jobs_of_several_frames_and_types_travel_in_one() -> None:
     expected = [event for _, event in decoder.decode_all(first)] + [event for _, event in decoder.decode_all(second)]
     parts = [(Source(first), np.array([1, 4])), (Source(second), np.array([3, 0])), (Source(first), np.array([0]))]
     cut = Frame(bytes(cut_jobs(parts, NameFilter(), decoder, 1)))
-    assert JobDecoder().decode(cut) == [expected[i] for i in (1, 4, 8, 5, 0)]
+    assert list(JobDecoder().decode(cut)) == [expected[i] for i in (1, 4, 8, 5, 0)]
 
 
 def test_joined_frames_read_like_the_frames_they_were() -> None:
@@ -456,7 +456,7 @@ def test_a_worker_is_told_each_name_once() -> None:
     two = sent(bench.batch, names, bench.queue.decoder)
     assert len(one.definitions()) == 4
     assert two.definitions() == []
-    assert [event.account for event in decoder.decode(one) + decoder.decode(two)] == [f"A{i % 3}" for i in range(1, 13)]
+    assert [event.account for event in [*decoder.decode(one), *decoder.decode(two)]] == [f"A{i % 3}" for i in range(1, 13)]
 
 
 def test_the_head_of_a_batch_survives_the_wire_and_junk_is_refused() -> None:

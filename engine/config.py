@@ -92,7 +92,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     venues, strategies). events_hwm, alerts_hwm: frames that wait for one slow subscriber before PUB drops
     them (it fetches them later). publisher_window_frames: frames one publisher may have unacked. sink_hwm:
     frames of dead letters that wait for the sink. heartbeat_every_ns: how often a silent engine says that it
-    is alive.
+    is alive. snapshot_every_ns: between two snapshots of the risk consumer beside the journal; snapshots_kept: the
+    last so many stay.
     """
 
     base: str | None = None
@@ -108,6 +109,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     publisher_window_frames: int = 64
     sink_hwm: int = 1_000
     heartbeat_every_ns: int = SECOND_NS // 2
+    snapshot_every_ns: int = 60 * SECOND_NS
+    snapshots_kept: int = 3
     queue: tuple[QueueConfig, ...] = ()
 
 
@@ -119,6 +122,7 @@ ENGINE_BOUNDS = {
     "alerts_hwm": (10_000, 1, 10_000_000),
     "publisher_window_frames": (64, 1, 65_536),
     "sink_hwm": (1_000, 1, 1_000_000),
+    "snapshots_kept": (3, 1, 100),
 }
 ENGINE_KEYS = (
     "base",
@@ -129,6 +133,7 @@ ENGINE_KEYS = (
     "dead_letters",
     *ENGINE_BOUNDS,
     "heartbeat_every",
+    "snapshot_every",
 )
 QUEUE_KEYS = (
     "name",
@@ -172,6 +177,7 @@ def parse_config(obj: dict[str, Any], where: str = "riskwire.toml", folder: Path
         instruments=_path(engine, "instruments", folder),
         dead_letters=_path(engine, "dead_letters", folder),
         heartbeat_every_ns=engine.duration("heartbeat_every") or EngineConfig().heartbeat_every_ns,
+        snapshot_every_ns=engine.duration("snapshot_every") or EngineConfig().snapshot_every_ns,
         queue=queues,
         **numbers,
     )

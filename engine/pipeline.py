@@ -7,6 +7,7 @@ import secrets
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import zmq
 
 from engine.broker import Broker, BrokerSettings
 from engine.config import EngineConfig
-from engine.consumer import RiskConsumer
+from engine.consumer import SILENCE_S, RiskConsumer
 from engine.endpoints import endpoint
 from engine.errors import ConfigError
 from engine.events import Event, InstrumentDefined, PositionAdjusted
@@ -48,7 +49,8 @@ class Pipeline:
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
     consumers of this process). expected_events: about how many will come, where it is known. count_after: refusals in
     the sequence at or below this seq belong to an earlier run.
-    core: a RiskCore that is prepared already. on_kills: see RiskConsumer.
+    core: a RiskCore that is prepared already, or is being prepared while the broker takes up the journal.
+    on_kills: see RiskConsumer.
     Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
     """
 
@@ -65,7 +67,7 @@ class Pipeline:
         expected_events: int = 0,
         count_after: int = 0,
         context: zmq.Context[Any] | None = None,
-        core: RiskCore | None = None,
+        core: RiskCore | Future[RiskCore] | None = None,
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         config = config or EngineConfig()
@@ -99,7 +101,7 @@ class Pipeline:
         self.consumer = RiskConsumer(
             self.context,
             self.own_base,
-            core=core,
+            core=core.result() if isinstance(core, Future) else core,
             sink=own_sink,
             announce=announce,
             announce_base=base,
@@ -108,6 +110,7 @@ class Pipeline:
             events_hwm=config.events_hwm,
             alerts_hwm=config.alerts_hwm,
             heartbeat_s=config.heartbeat_every_ns / 1e9,
+            silence_s=max(SILENCE_S, 4 * config.heartbeat_every_ns / 1e9),
         )
 
     def start(self, first: Sequence[Event] = ()) -> int:

@@ -35,6 +35,7 @@ from engine.journal import open_journal
 from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
+from engine.snapshots import Snapshotter, restore_core
 from ext.records import Frame
 from ext.risk import RiskCore
 
@@ -116,17 +117,29 @@ class Engine:
         in_force = InForce.of(self.journal)
         events = first_events(in_force, instruments=instruments, limits=limits, opening=opening, at=at)
         self._steering = _Steering(self)
-        self.pipeline = Pipeline(
-            self.base,
-            self.journal,
-            dead_letters=self.dead_letters,
-            config=config,
-            on_kills=self._steering.announce_kills,
-        )
+        with ThreadPoolExecutor(1, "restore") as beside:
+            self.pipeline = Pipeline(
+                self.base,
+                self.journal,
+                dead_letters=self.dead_letters,
+                config=config,
+                core=beside.submit(restore_core, self.journal),
+                on_kills=self._steering.announce_kills,
+            )
         self._stack.callback(self.pipeline.stop)
         self._stack.callback(self._steering.close)
         names = [[table[i] for i in range(1, len(table))] for table in self.pipeline.broker.sequencer.names]
+        restored_seq = self.pipeline.consumer.core.applied_seq
         self.pipeline.start(events)
+        self.snapshots = Snapshotter(
+            self.pipeline.consumer,
+            self.journal,
+            every_s=config.snapshot_every_ns / 1e9,
+            kept=config.snapshots_kept,
+            last_seq=restored_seq,
+        )
+        self._stack.callback(self.snapshots.stop)
+        self.snapshots.start()
         self.queue = QueueService(
             self.pipeline.context,
             self.base,

@@ -220,12 +220,20 @@ cdef class Frozen:
         bytes_free(&self.state)
         bytes_free(&self.alerts)
 
-    def reserve(self, size_t state_bytes, size_t alert_bytes):
-        """Have memory ready, so that it costs the core's thread nothing."""
+    def reserve(self, size_t state_bytes):
+        """Have memory ready for ``freeze``, so that it costs the core's thread nothing."""
         cdef int status
         with nogil:
             status = make_room(&self.state, state_bytes)
-            status |= make_room(&self.alerts, alert_bytes)
+        if status < 0:
+            raise MemoryError
+
+    def reserve_alerts(self):
+        """The same for ``take_alerts``, between ``freeze`` and its first call."""
+        cdef size_t size = self.alert_bytes
+        cdef int status
+        with nogil:
+            status = make_room(&self.alerts, size)
         if status < 0:
             raise MemoryError
 

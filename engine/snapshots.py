@@ -1,0 +1,241 @@
+"""Snapshots beside the journal: taken while the engine runs, so that a start reads one and the journal's rest.
+
+The consumer stands still only while what changes is copied (milliseconds); writing, syncing and renaming happen in a
+thread of their own. What was taken counts only with the journal's frame it goes on from, so that one of a history that
+a power cut has undone is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from engine.consumer import ConsumerStopped, RiskConsumer
+from engine.errors import RiskwireError
+from ext.journal import Journal
+from ext.risk import RiskCore
+from ext.snapshot import Frozen, SnapshotError, load, state_bytes
+
+__all__ = ["SnapshotInfo", "SnapshotStore", "Snapshotter", "restore_core"]
+
+log = logging.getLogger("riskwire.snapshots")
+
+KEPT: Final = 3
+EVERY_S: Final = 60.0
+SINK_WAIT_S: Final = 10.0  # for the sink to store what was refused up to a snapshot
+CALL_WAIT_S: Final = 30.0
+POLL_S: Final = 0.02
+_NAME = re.compile(r"snapshot-(\d{8})\.rws")
+_TEMPORARY = "snapshot.tmp"
+
+
+class SnapshotInfo(msgspec.Struct, frozen=True):
+    """The last snapshot written. seq: applied by it; at: when, ns; stalled_ms: how long the consumer stood still."""
+
+    path: str
+    seq: int
+    at: int
+    bytes: int
+    stalled_ms: float
+    elapsed_ms: float
+
+
+class SnapshotStore:
+    """The snapshot files of one journal's folder, the last `kept` of them."""
+
+    def __init__(self, folder: str | Path, kept: int = KEPT) -> None:
+        self.folder, self.kept = Path(folder), max(kept, 1)
+
+    def paths(self) -> list[Path]:
+        """Return the snapshots that are there, the newest first."""
+        return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+    def write(self, parts: Sequence[Any]) -> Path:
+        """Write a snapshot under its name at once or not at all, and remove what is beyond `kept`. Raises OSError."""
+        newest = self.paths()
+        number = int(newest[0].name[9:17]) + 1 if newest else 1
+        path, temporary = self.folder / f"snapshot-{number:08d}.rws", self.folder / _TEMPORARY
+        try:
+            with open(temporary, "wb", buffering=0) as file:
+                for part in parts:
+                    _write_all(file.fileno(), part)
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(self.folder)
+        for old in self.paths()[self.kept :]:
+            old.unlink(missing_ok=True)
+        return path
+
+
+def _write_all(fd: int, data: Any) -> None:
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(fd, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def restore_core(journal: Journal) -> RiskCore:
+    """Return a core with the state of the newest good snapshot beside a journal, or an empty one.
+
+    One that is damaged, of another version or of another history is skipped with a warning.
+    """
+    if journal.directory is None:
+        return RiskCore()
+    for path in SnapshotStore(journal.directory).paths():
+        core = RiskCore()
+        started = time.monotonic()
+        try:
+            _load(core, path, journal)
+        except (SnapshotError, OSError) as problem:
+            log.warning("snapshot skipped", extra={"path": str(path), "reason": str(problem)})
+            continue
+        log.info(
+            "snapshot loaded",
+            extra={"path": str(path), "seq": core.applied_seq, "elapsed_ms": _ms(time.monotonic() - started)},
+        )
+        return core
+    return RiskCore()
+
+
+def _load(core: RiskCore, path: Path, journal: Journal) -> None:
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise SnapshotError("an empty file")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            load(core, content, journal)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+class Snapshotter:
+    """Takes snapshots of a consumer's core every so often, in a thread of its own.
+
+    consumer: whose core. journal: that it follows; in memory, nothing is ever taken. every_s: between two.
+    kept: how many files stay.
+    """
+
+    def __init__(
+        self, consumer: RiskConsumer, journal: Journal, *, every_s: float = EVERY_S, kept: int = KEPT, last_seq: int = 0
+    ) -> None:
+        self.last: SnapshotInfo | None = None
+        self.error = ""
+        self._consumer, self._journal, self._every_s = consumer, journal, every_s
+        self._store = SnapshotStore(journal.directory, kept) if journal.directory is not None else None
+        self._frozen = Frozen()
+        self._taken_seq = last_seq
+        self._measured = (0.0, 0)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to take them."""
+        if self._store is None:
+            return
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take a last one, so that the next start has nothing to read again, and end."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            self._try()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every_s):
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self.take()
+            self.error = ""
+        except (OSError, RiskwireError, ConsumerStopped, FutureTimeout) as problem:
+            self.error = str(problem) or type(problem).__name__
+            log.warning("no snapshot could be taken", extra={"reason": self.error})
+
+    def take(self) -> SnapshotInfo | None:
+        """Take a snapshot now; None where nothing was applied since the last one, or nothing is kept.
+
+        Raises OSError where it cannot be written, ConsumerStopped, RiskwireError where the sink does not store what
+        was refused up to it (which a start from it would not send again).
+        """
+        if self._store is None:
+            return None
+        with self._lock:
+            started = time.monotonic()
+            if not self._freeze():
+                return self.last
+            stalled_s, batch_no = self._measured
+            self._wait_for_sink(batch_no)
+            parts = self._frozen.parts
+            path = self._store.write(parts)
+            self._taken_seq = self._frozen.applied_seq
+            self.last = SnapshotInfo(
+                path=str(path),
+                seq=self._taken_seq,
+                at=time.time_ns(),
+                bytes=sum(len(part) for part in parts),
+                stalled_ms=_ms(stalled_s),
+                elapsed_ms=_ms(time.monotonic() - started),
+            )
+            log.info("snapshot taken", extra={"seq": self.last.seq, "bytes": self.last.bytes})
+            return self.last
+
+    def _freeze(self) -> bool:
+        """Copy the state, with little of it at a time in the consumer's thread; False: there is nothing new."""
+
+        def size(core: RiskCore) -> tuple[int, int]:
+            return core.applied_seq, state_bytes(core)
+
+        def freeze(core: RiskCore) -> tuple[float, int]:
+            started = time.perf_counter()
+            self._frozen.freeze(core, trades=False, journal=self._journal)
+            return time.perf_counter() - started, self._consumer.sink_sent
+
+        if self._consumer.error:
+            raise RiskwireError(self._consumer.error)  # its state is not what the journal says
+        applied_seq, state = self._ask(size)
+        if applied_seq == self._taken_seq:
+            return False
+        self._frozen.reserve(state + state // 8)
+        self._measured = self._ask(freeze)
+        self._frozen.reserve_alerts()
+        while not self._ask(self._frozen.take_alerts):
+            continue
+        return True
+
+    def _wait_for_sink(self, batch_no: int) -> None:
+        deadline = time.monotonic() + SINK_WAIT_S
+        while self._ask(lambda _: self._consumer.sink_confirmed) < batch_no:
+            if time.monotonic() > deadline:
+                raise RiskwireError("the sink has not stored what was refused up to the snapshot")
+            time.sleep(POLL_S)
+
+    def _ask(self, function: Any) -> Any:
+        return self._consumer.call(function).result(CALL_WAIT_S)

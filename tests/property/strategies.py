@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -40,136 +40,180 @@ WINDOWS = ("1ns", "50ms", "100ms", "1s", "1m")
 DIMENSIONS = ("account", "symbol", "venue", "strategy")
 CSV_COLUMNS = tuple(field.name for field in msgspec.structs.fields(TradeExecuted))
 
-ANY_PER = st.lists(st.sampled_from(DIMENSIONS), unique=True)
-SYMBOL_PER = st.lists(st.sampled_from(("account", "venue", "strategy")), unique=True).map(lambda per: [*per, "symbol"])
-PER = {
-    "max_position": SYMBOL_PER,
-    "max_notional": SYMBOL_PER,
-    "gross_notional": ANY_PER,
-    "net_notional": ANY_PER,
-    "max_trade_volume": ANY_PER,
-    "max_trade_notional": ANY_PER,
-    "max_loss": ANY_PER,
-    "max_drawdown": ANY_PER,
-    "trade_rate": ANY_PER,
-    "volume_rate": ANY_PER,
-    "price_collar": SYMBOL_PER,
-    "restricted": ANY_PER,
-    "concentration": st.just(["account", "symbol"]),
-    "repeated_trade": st.just(["account", "symbol"]),
-}
+SYMBOL_KINDS = ("max_position", "max_notional", "price_collar")
+PAIR_KINDS = ("concentration", "repeated_trade")
+KINDS = (
+    "max_position",
+    "max_notional",
+    "gross_notional",
+    "net_notional",
+    "max_trade_volume",
+    "max_trade_notional",
+    "max_loss",
+    "max_drawdown",
+    "trade_rate",
+    "volume_rate",
+    "price_collar",
+    "restricted",
+    "concentration",
+    "repeated_trade",
+)
 COUNTED = ("trade_rate", "repeated_trade")
 IN_PERCENT = ("price_collar", "concentration")
-
-
-def decimals(low: int, high: int, places: tuple[int, ...] = (0, 0, 1, 2)) -> st.SearchStrategy[Decimal]:
-    """Draw decimals of few digits: whole numbers from low to high, times a small power of ten."""
-    return st.builds(
-        lambda whole, place: Decimal(whole).scaleb(-place), st.integers(low, high), st.sampled_from(places)
-    )
-
-
-PRICES = st.one_of(decimals(1, 30), decimals(1, 30), decimals(-20, 20), st.just(Decimal(0)))
-VOLUMES = decimals(1, 12)
-FEES = st.one_of(st.just(Decimal(0)), decimals(-5, 9))
 BIG = 2**63 - 1
-BIG_NUMBERS = st.one_of(st.integers(BIG - 3, BIG + 1), st.integers(2**62 - 2, 2**62 + 2), st.integers(1, 3)).map(
-    Decimal
-)
+BIG_NUMBERS = (1, 2, 3, *range(2**62 - 2, 2**62 + 3), *range(BIG - 3, BIG + 2))
 THRESHOLDS = {
-    "count": st.integers(1, 4).map(str),
-    "percent": st.sampled_from(("1", "10", "33.3", "50", "99.99")),
-    "amount": st.sampled_from(("0.5", "3", "10", "12.50", "60", "250", "1e3")),
+    "count": ("1", "2", "3", "4"),
+    "percent": ("1", "10", "33.3", "50", "99.99"),
+    "amount": ("0.5", "3", "10", "12.50", "60", "250", "1e3"),
 }
+CHOICE_BYTES = 24  # as many as most events ask for
+CHOICES = st.binary(min_size=CHOICE_BYTES, max_size=CHOICE_BYTES)
 
 
-@st.composite
-def limits(draw: st.DrawFn, number: int = 0) -> dict[str, Any]:
-    """Draw one limit as a file has it. number: what makes its id its own."""
-    kind = draw(st.sampled_from(tuple(PER)))
-    group = "count" if kind in COUNTED else "percent" if kind in IN_PERCENT else "amount"
-    row: dict[str, Any] = {"id": f"{kind}-{number}", "kind": kind, "per": draw(PER[kind])}
-    if kind != "restricted":
-        row["threshold"] = draw(THRESHOLDS[group])
-    match = draw(st.dictionaries(st.sampled_from(DIMENSIONS), st.sampled_from(GLOBS), max_size=2))
-    if match:
-        row["match"] = match
-    row |= draw(st.sampled_from(({}, {}, {"warn_at": "0.5"}, {"warn_at": "1"}, {"clear_at": "0.4"})))
-    if kind in ("trade_rate", "volume_rate", "repeated_trade"):
-        row["window"] = draw(st.sampled_from(WINDOWS))
-    if kind == "concentration" and draw(st.booleans()):
-        row["floor"] = draw(st.sampled_from(("0", "10", "200")))
-    if draw(st.integers(0, 5)) == 0:
-        row |= {"action": "kill", "kill_scope": "account" if "account" in row["per"] else "firm"}
-    return row
+class Choices:
+    """Answers from drawn bytes, one a choice: an event is one draw in place of twenty. Zeros are the first answers."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._left: Iterator[int] = iter(b"")
+
+    def start(self, given: bytes) -> None:
+        """Answer from these bytes next, and from more of them where they run out."""
+        self._left = iter(given)
+
+    def number(self, low: int, high: int) -> int:
+        """Return a number from low to high, which are less than 256 apart."""
+        for byte in self._left:
+            return low + byte % (high - low + 1)
+        self.start(self._draw(CHOICES))
+        return self.number(low, high)
+
+    def pick(self, *choices: Any) -> Any:
+        """Return one of these."""
+        return choices[self.number(0, len(choices) - 1)]
+
+    def some(self, choices: Iterable[Any]) -> list[Any]:
+        """Return any of these, in any order."""
+        left, found = list(choices), []
+        for _ in range(self.number(0, len(left))):
+            found.append(left.pop(self.number(0, len(left) - 1)))
+        return found
+
+    def decimal(self, low: int, high: int) -> Decimal:
+        """Return a decimal of few digits: a whole number from low to high, times a small power of ten."""
+        return Decimal(self.number(low, high)).scaleb(-self.pick(0, 0, 1, 2))
+
+    def price(self) -> Decimal:
+        """Return a price: mostly positive, sometimes not."""
+        low, high = self.pick((1, 30), (1, 30), (-20, 20), (0, 0))
+        return self.decimal(low, high)
+
+    def fee(self) -> Decimal:
+        """Return a fee: mostly none, sometimes a rebate."""
+        return self.decimal(-5, 9) if self.pick(False, True) else Decimal(0)
+
+    # --- limits and instruments -------------------------------------------------------------------------------------
+
+    def per(self, kind: str) -> list[str]:
+        """Return what a limit of this kind may be kept for."""
+        if kind in PAIR_KINDS:
+            return ["account", "symbol"]
+        if kind in SYMBOL_KINDS:
+            return [*self.some(("account", "venue", "strategy")), "symbol"]
+        return self.some(DIMENSIONS)
+
+    def limit(self, number: int) -> dict[str, Any]:
+        """Return one limit as a file has it. number: what makes its id its own."""
+        kind = self.pick(*KINDS)
+        group = "count" if kind in COUNTED else "percent" if kind in IN_PERCENT else "amount"
+        row: dict[str, Any] = {"id": f"{kind}-{number}", "kind": kind, "per": self.per(kind)}
+        if kind != "restricted":
+            row["threshold"] = self.pick(*THRESHOLDS[group])
+        match = {self.pick(*DIMENSIONS): self.pick(*GLOBS) for _ in range(self.pick(0, 0, 1, 2))}
+        if match:
+            row["match"] = match
+        row |= self.pick({}, {}, {"warn_at": "0.5"}, {"warn_at": "1"}, {"clear_at": "0.4"})
+        if kind in ("trade_rate", "volume_rate", "repeated_trade"):
+            row["window"] = self.pick(*WINDOWS)
+        if kind == "concentration" and self.pick(False, True):
+            row["floor"] = self.pick("0", "10", "200")
+        if self.number(0, 5) == 5:
+            row |= {"action": "kill", "kill_scope": "account" if "account" in row["per"] else "firm"}
+        return row
+
+    def limits(self, at: int, event_id: str) -> LimitsChanged:
+        """Return a whole set of limits, with rates for every currency that instruments may have."""
+        # Few numbers: a later set meets limits of an earlier one by id, kind and per, and also by id alone.
+        numbers = self.some(range(10))[: self.pick(0, 2, 4, 6, 8)]
+        settings = {
+            "base_currency": "USD",
+            "revalue_every": self.pick("100ms", "1ns", "1s"),
+            "fx": {"EUR": self.pick("1.08", "0.5"), "JPY": "0.0067"},
+        }
+        rows = [self.limit(number) for number in numbers]
+        return LimitsChanged(event_id=event_id, at=at, settings=settings, limit=rows, who="test")
+
+    def instrument(self, event_id: str) -> InstrumentDefined:
+        """Return a definition of a symbol or a glob."""
+        return InstrumentDefined(
+            event_id=event_id,
+            symbol=self.pick(*SYMBOLS, "A*", "?", "[é]"),
+            price_exponent=self.pick(-9, -2, 0, -12),
+            quantity_exponent=self.pick(-8, -1, 0, -10),
+            multiplier=self.pick(Decimal(1), Decimal(50), Decimal("0.1"), Decimal("2.5")),
+            currency=self.pick("", "USD", "EUR", "JPY"),
+        )
 
 
 @st.composite
 def limits_changes(draw: st.DrawFn, at: int = START_NS, event_id: str = "limits") -> LimitsChanged:
-    """Draw a whole set of limits, with rates for every currency that instruments may have."""
-    count = draw(st.sampled_from((0, 2, 4, 6, 8)))
-    # Few numbers: a later set meets limits of an earlier one by id, kind and per, and also by id alone.
-    numbers = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count, unique=True))
-    settings = {
-        "base_currency": "USD",
-        "revalue_every": draw(st.sampled_from(("100ms", "1ns", "1s"))),
-        "fx": {"EUR": draw(st.sampled_from(("1.08", "0.5"))), "JPY": "0.0067"},
-    }
-    rows = [draw(limits(number)) for number in numbers]
-    return LimitsChanged(event_id=event_id, at=at, settings=settings, limit=rows, who="test")
+    """Draw a whole set of limits."""
+    return Choices(draw).limits(at, event_id)
 
 
-@st.composite
-def instruments(draw: st.DrawFn, event_id: str = "instrument") -> InstrumentDefined:
-    """Draw a definition of a symbol or a glob."""
-    return InstrumentDefined(
-        event_id=event_id,
-        symbol=draw(st.sampled_from((*SYMBOLS, "A*", "?", "[é]"))),
-        price_exponent=draw(st.sampled_from((-9, -2, 0, -12))),
-        quantity_exponent=draw(st.sampled_from((-8, -1, 0, -10))),
-        multiplier=draw(st.sampled_from((Decimal(1), Decimal(50), Decimal("0.1"), Decimal("2.5")))),
-        currency=draw(st.sampled_from(("", "USD", "EUR", "JPY"))),
-    )
-
-
-class SessionBuilder:
-    """Draws one event after another, remembering what earlier ones said."""
+class SessionBuilder(Choices):
+    """Makes one event after another, remembering what earlier ones said."""
 
     def __init__(self, draw: st.DrawFn, extreme: bool) -> None:
-        self.draw = draw
-        self.prices = BIG_NUMBERS.flatmap(lambda n: st.sampled_from((n, -n))) if extreme else PRICES
-        self.volumes = BIG_NUMBERS if extreme else VOLUMES
+        super().__init__(draw)
+        self.extreme = extreme
         self.events: list[Event] = []
         self.trades: list[TradeExecuted] = []
         self.now_ns = START_NS
 
     def add(self, what: str) -> None:
         """Add an event of this kind."""
-        self.now_ns += self.draw(st.sampled_from(STEPS_MS)) * MS
+        self.now_ns += self.pick(*STEPS_MS) * MS
         event: Event = getattr(self, f"draw_{what}")()
         self.events.append(event)
         if isinstance(event, TradeExecuted):
             self.trades.append(event)
 
-    def pick(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
+    def price(self) -> Decimal:
+        if not self.extreme:
+            return super().price()
+        return self.pick(1, -1) * Decimal(self.pick(*BIG_NUMBERS))
+
+    def volume(self) -> Decimal:
+        return Decimal(self.pick(*BIG_NUMBERS)) if self.extreme else self.decimal(1, 12)
 
     def event_id(self) -> str:
         # Now and then the id of an earlier event: a duplicate, or a conflict.
-        return f"e{self.draw(st.integers(0, 3)) if self.draw(st.integers(0, 9)) == 0 else len(self.events)}"
+        return f"e{self.number(0, 3) if self.number(0, 9) == 9 else len(self.events)}"
 
     def draw_trade(self) -> TradeExecuted:
         return TradeExecuted(
             trade_id=f"t{len(self.trades)}",
             symbol=self.pick("AA", *SYMBOLS),
-            price=self.draw(self.prices),
-            volume=self.draw(self.volumes),
+            price=self.price(),
+            volume=self.volume(),
             side=self.pick("buy", "sell"),
             executed_at=self.now_ns,
             account=self.pick(*ACCOUNTS),
             venue=self.pick(*VENUES),
             strategy=self.pick(*STRATEGIES),
-            fee=self.draw(FEES),
+            fee=self.fee(),
         )
 
     def draw_repeat(self) -> TradeExecuted:
@@ -210,30 +254,30 @@ class SessionBuilder:
             exec_type="correct",
             ref_trade_id=self.pick(old.trade_id, old.trade_id, old.ref_trade_id or "t999"),
             side=self.pick("buy", "sell"),
-            price=self.pick(old.price, self.draw(self.prices)),
-            volume=self.pick(old.volume, self.draw(self.volumes)),
+            price=self.pick(old.price, self.price()),
+            volume=self.pick(old.volume, self.volume()),
             strategy=self.pick(*STRATEGIES),
-            fee=self.draw(FEES),
+            fee=self.fee(),
             executed_at=self.now_ns,
         )
 
     def draw_mark(self) -> MarkPrice:
-        return MarkPrice(self.event_id(), self.pick(*SYMBOLS), self.draw(self.prices), self.now_ns)
+        return MarkPrice(self.event_id(), self.pick(*SYMBOLS), self.price(), self.now_ns)
 
     def draw_adjustment(self) -> PositionAdjusted:
-        quantity = self.draw(self.volumes) * self.pick(1, -1, 1, -1, 0)
+        quantity = self.volume() * self.pick(1, -1, 1, -1, 0)
         account, symbol = self.pick(*ACCOUNTS), self.pick(*SYMBOLS)
-        price = self.draw(self.prices)
+        price = self.price()
         return PositionAdjusted(self.event_id(), account, symbol, quantity, price, self.now_ns)
 
     def draw_session(self) -> SessionStarted:
         return SessionStarted(self.event_id(), "day", self.now_ns)
 
     def draw_instrument(self) -> InstrumentDefined:
-        return self.draw(instruments(self.event_id()))
+        return self.instrument(self.event_id())
 
     def draw_limits(self) -> LimitsChanged:
-        return self.draw(limits_changes(self.now_ns, self.event_id()))
+        return self.limits(self.now_ns, self.event_id())
 
     def draw_kill(self) -> KillSwitch:
         account = self.pick(*ACCOUNTS, "*")
@@ -243,7 +287,7 @@ class SessionBuilder:
         if not self.trades:
             return self.draw_trade()
         recent = self.trades[-8:]
-        return recent[self.draw(st.integers(0, len(recent) - 1))]
+        return self.pick(*recent)
 
 
 def replaced(trade: TradeExecuted, **changes: Any) -> TradeExecuted:
@@ -278,13 +322,14 @@ def sessions(draw: st.DrawFn, events_max: int = 40, extreme: bool = False) -> li
     builder = SessionBuilder(draw, extreme)
     if extreme:
         builder.events.append(InstrumentDefined("units", "*", price_exponent=0, quantity_exponent=0))
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(builder.number(0, 2)):
         builder.add("instrument")
     builder.add("limits")
     # Drawn first, because lists of hypothesis' own choice stay too short to reach busts of corrects and full windows.
     count = draw(st.integers(1, events_max))
-    for what in draw(st.lists(st.sampled_from(WHAT), min_size=count, max_size=count)):
-        builder.add(what)
+    for given in draw(st.lists(CHOICES, min_size=count, max_size=count)):
+        builder.start(given)
+        builder.add(builder.pick(*WHAT))
     return builder.events
 
 

@@ -1,4 +1,7 @@
-"""The core against the exact slow reference: every position, alert, refusal and kill, after every event."""
+"""The core against the exact slow reference: positions, P&L, alerts, levels, sums, refusals and kills, event by event.
+
+2,000 examples of each kind of session here; 100,000 of both with `-m nightly`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,21 @@ from strategies import accepted, sessions
 
 from engine.events import Event
 from engine.oracle import Oracle
+from engine.oracle.numbers import VALUE_EXPONENT
+from engine.oracle.rules import RATES, Key, Rule, quantity_factor
+from ext.levels import levels, sums
 from ext.records import REASONS
 from ext.report import alerts_to_jsonl
 from ext.risk import RiskCore
 
-CHECKED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+CHECKED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000)
 NIGHTLY = settings(CHECKED, max_examples=100_000)
 Numbered = list[tuple[int, Event]]
+Sums = dict[tuple[str, Key], tuple[int, int]]
+BY_QUANTITY = {"max_position", "max_notional"}
+ADDED = {*BY_QUANTITY, *RATES, "gross_notional", "net_notional", "max_loss", "max_drawdown", "concentration"}
+RESTARTS = st.sets(st.integers(0, 79), max_size=3)
+SIZES = st.lists(st.integers(1, 30), max_size=20)
 
 
 def alerts_of(core: RiskCore, first_no: int = 1) -> list[dict[str, Any]]:
@@ -34,69 +45,91 @@ def refusals_of(core: RiskCore) -> list[tuple[int, str]]:
     return [(seq, REASONS[reason]) for seq, reason in core.refused()]
 
 
-def check_event_by_event(numbered: Numbered) -> None:
+def sums_of(core: RiskCore) -> Sums:
+    """Return what every key adds up to, and its peak, in units of 1e-72, where it is anything."""
+    found = {}
+    for name, (mantissa, exponent, peak) in sums(core).items():
+        if mantissa or peak:
+            unit = 10 ** (exponent - VALUE_EXPONENT)
+            found[name] = mantissa * unit, peak * unit
+    return found
+
+
+def reference_sums(oracle: Oracle) -> Sums:
+    found = {}
+    for rule in oracle._rules:
+        if rule.kind in ADDED:
+            for key, state in rule.keys.items():
+                if state.total or state.peak:
+                    found[rule.limit.id, key] = state.total * unit_of(oracle, rule, key), state.peak
+    return found
+
+
+def unit_of(oracle: Oracle, rule: Rule, key: Key) -> int:
+    return quantity_factor(oracle._symbols[key[1]]) if rule.kind in BY_QUANTITY else 1
+
+
+def check_state(core: RiskCore, oracle: Oracle) -> None:
+    assert core.positions() == oracle.positions()
+    assert refusals_of(core) == oracle.refusals
+    assert {name.decode() for name in core.killed()} == oracle.kills
+    assert levels(core) == oracle.levels()
+    assert sums_of(core) == reference_sums(oracle)
+
+
+def restarted(core: RiskCore) -> RiskCore:
+    """Return a core restored from a snapshot of this one: what goes on must not notice."""
+    fresh = RiskCore()
+    fresh.restore(core.snapshot())
+    assert fresh.state_hash() == core.state_hash()
+    return fresh
+
+
+def check_session(events: list[Event], restarts: set[int], sizes: list[int]) -> None:
+    """Compare after each event, restarting from a snapshot before some; then once more in frames cut anywhere."""
+    numbered = accepted(events)
     frames, core, oracle = SequencedFrames(), RiskCore(), Oracle()
     seen = 0
     for seq, event in numbered:
+        if seq in restarts:
+            core = restarted(core)
         core.apply(frames.frame(seq, [event]))
         oracle.apply(seq, event)
         assert alerts_of(core, seen + 1) == oracle.alerts[seen:], (seq, event)
         seen = len(oracle.alerts)
-        assert core.positions() == oracle.positions(), (seq, event)
-        assert refusals_of(core) == oracle.refusals, (seq, event)
-        assert {name.decode() for name in core.killed()} == oracle.kills, (seq, event)
+        check_state(core, oracle)
+    check_frames(numbered, sizes, core)
 
 
-@CHECKED
-@given(sessions())
-def test_positions_and_alerts_equal_the_reference_after_every_event(events: list[Event]) -> None:
-    check_event_by_event(accepted(events))
-
-
-@CHECKED
-@given(sessions(extreme=True))
-def test_numbers_at_the_edge_of_their_types_equal_the_reference(events: list[Event]) -> None:
-    check_event_by_event(accepted(events))
-
-
-@CHECKED
-@given(sessions(), st.lists(st.integers(1, 9), max_size=30))
-def test_frame_boundaries_change_nothing(events: list[Event], sizes: list[int]) -> None:
-    numbered = accepted(events)
-    one, many = RiskCore(), RiskCore()
-    for frame in SequencedFrames().cut(numbered, []):
-        one.apply(frame)
-    for frame in SequencedFrames().cut(numbered, sizes):
-        many.apply(frame)
-        many.apply(frame)  # what came before is passed over
-    assert one.positions_json() == many.positions_json()
-    assert alerts_of(one) == alerts_of(many)
-    assert refusals_of(one) == refusals_of(many)
-    assert one.state_hash() == many.state_hash()
-
-
-@CHECKED
-@given(sessions(), st.integers(0, 60))
-def test_the_state_survives_a_snapshot_at_any_point(events: list[Event], at: int) -> None:
-    numbered = accepted(events)
-    frames = SequencedFrames().cut(numbered, [1] * len(numbered))
+def check_frames(numbered: Numbered, sizes: list[int], one_by_one: RiskCore) -> None:
     core = RiskCore()
-    for frame in frames[:at]:
+    for frame in SequencedFrames().cut(numbered, sizes):
         core.apply(frame)
-    restored = RiskCore()
-    restored.restore(core.snapshot())
-    assert restored.state_hash() == core.state_hash()
-    for frame in frames[at:]:
-        core.apply(frame)
-        restored.apply(frame)
-    assert restored.positions_json() == core.positions_json()
-    assert alerts_of(restored) == alerts_of(core)
-    assert restored.state_hash() == core.state_hash()
+        core.apply(frame)  # what came before is passed over
+    assert core.state_hash() == one_by_one.state_hash()
+    assert core.positions_json() == one_by_one.positions_json()
+    assert alerts_of(core) == alerts_of(one_by_one)
+
+
+@CHECKED
+@given(sessions(events_max=60), RESTARTS, SIZES)
+def test_everything_equals_the_reference_after_every_event(
+    events: list[Event], restarts: set[int], sizes: list[int]
+) -> None:
+    check_session(events, restarts, sizes)
+
+
+@CHECKED
+@given(sessions(extreme=True), RESTARTS, SIZES)
+def test_numbers_at_the_edge_of_their_types_equal_the_reference(
+    events: list[Event], restarts: set[int], sizes: list[int]
+) -> None:
+    check_session(events, restarts, sizes)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(0)
 @NIGHTLY
-@given(st.booleans().flatmap(lambda extreme: sessions(events_max=80, extreme=extreme)))
-def test_the_reference_agrees_all_night(events: list[Event]) -> None:
-    check_event_by_event(accepted(events))
+@given(st.booleans().flatmap(lambda extreme: sessions(events_max=80, extreme=extreme)), RESTARTS, SIZES)
+def test_the_reference_agrees_all_night(events: list[Event], restarts: set[int], sizes: list[int]) -> None:
+    check_session(events, restarts, sizes)

@@ -1,0 +1,6 @@
+from ext.risk import RiskCore
+
+Names = tuple[str, str, str, str]
+
+def levels(core: RiskCore) -> dict[tuple[str, Names], str]: ...
+def sums(core: RiskCore) -> dict[tuple[str, Names], tuple[int, int, int]]: ...

@@ -445,7 +445,7 @@ cdef class Sequencer:
         if type == EVENT_TRADE:
             detail = self.map_name(source, work, NAME_SYMBOL, &r.symbol, True)
             if detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, False)
+                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, True)
             if detail == DETAIL_NONE:
                 detail = self.map_name(source, work, NAME_VENUE, &r.venue, False)
             if detail == DETAIL_NONE:
@@ -459,8 +459,8 @@ cdef class Sequencer:
                 r.symbol = 0
             if type != EVENT_ADJUST and type != EVENT_KILL:
                 r.account = 0
-            elif detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, False)
+            elif detail == DETAIL_NONE:     # 0: a kill of every account
+                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, type == EVENT_ADJUST)
         if detail != DETAIL_NONE:
             work.reason = REASON_INVALID
             work.detail = <uint8_t>detail

@@ -287,7 +287,10 @@ BAD_RECORDS = {
     "an id that is not UTF-8": {"id": b"\xff\xfe"},
     "no symbol": {"symbol": 0},
     "an undefined symbol": {"symbol": 2},
+    "no account": {"account": 0},
+    "an adjustment without account": {"type": 3, "side": 0, "account": 0},
     "a bust without ref": {"exec_type": 2},
+    "a correct without ref": {"exec_type": 1},
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import InvalidEvent
 from engine.events import (
     Event,
     InstrumentDefined,
@@ -18,6 +19,7 @@ from engine.events import (
     TradeExecuted,
 )
 from engine.oracle import Door
+from engine.risk import RiskEngine
 
 D = Decimal
 BIG = 2**63 - 1
@@ -88,33 +90,43 @@ def test_marks_and_adjustments_conflict_by_their_numbers_others_by_nothing() -> 
     assert verdicts(kill, KillSwitch("k", "B", engaged=False, at=0)) == ["accepted", "duplicate"]
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        trade(volume=D(0)),
-        trade(volume=D(-1)),
-        trade(price=D("NaN")),
-        trade(fee=D("Infinity")),
-        trade(side="hold"),
-        trade(exec_type="new?"),
-        trade(""),
-        trade(account=""),
-        trade(exec_type="bust"),
-        trade(symbol="s" * 65),
-        trade(venue="é" * 33),
-        trade(symbol="\ud800"),
-        SessionStarted("", "day", 0),
-        InstrumentDefined("i", "X", price_exponent=1),
-        InstrumentDefined("i", "X", quantity_exponent=-19),
-        InstrumentDefined("i", "X", multiplier=D(0)),
-        InstrumentDefined("i", "X", multiplier=D("1e18")),
-        InstrumentDefined("i", "X", multiplier=D("1e-19")),
-        InstrumentDefined("i", "X", multiplier=D("1234567890123456789")),
-        LimitsChanged("l", 0, limit=[{"id": "x"}]),
-    ],
-)
+INVALID: list[Event] = [
+    trade(volume=D(0)),
+    trade(volume=D(-1)),
+    trade(price=D("NaN")),
+    trade(fee=D("Infinity")),
+    trade(side="hold"),
+    trade(exec_type="new?"),
+    trade(""),
+    trade(account=""),
+    trade(exec_type="bust"),
+    trade(exec_type="correct"),
+    PositionAdjusted("a", "", "X", D(1), D(1), 0),
+    trade(symbol="s" * 65),
+    trade(venue="é" * 33),
+    trade(symbol="\ud800"),
+    SessionStarted("", "day", 0),
+    InstrumentDefined("i", "X", price_exponent=1),
+    InstrumentDefined("i", "X", quantity_exponent=-19),
+    InstrumentDefined("i", "X", multiplier=D(0)),
+    InstrumentDefined("i", "X", multiplier=D("1e18")),
+    InstrumentDefined("i", "X", multiplier=D("1e-19")),
+    InstrumentDefined("i", "X", multiplier=D("1234567890123456789")),
+    LimitsChanged("l", 0, limit=[{"id": "x"}]),
+]
+BY_TYPE = [type(event).__name__ for event in INVALID]
+
+
+@pytest.mark.parametrize("event", INVALID, ids=BY_TYPE)
 def test_a_value_that_cannot_be_is_invalid(event: Event) -> None:
     assert verdicts(event) == ["invalid"]
+
+
+@pytest.mark.parametrize("event", INVALID, ids=BY_TYPE)
+def test_the_encoder_and_the_door_call_invalid_what_the_reference_does(event: Event) -> None:
+    with RiskEngine() as engine, pytest.raises(InvalidEvent) as caught:
+        engine.apply(event)
+    assert caught.value.reason == "invalid"
 
 
 def test_precision_comes_before_overflow_and_is_the_instruments() -> None:

@@ -7,6 +7,7 @@ module makes the sockets, decides what a set of limits must look like, and turns
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from ext.records import MAX_FRAME_BYTES, REASONS, Frame
 from ext.sequencer import Sequencer, Source
 
 __all__ = ["Broker", "BrokerSettings", "BrokerStats", "SourceStats", "check_limits"]
+
+log = logging.getLogger("riskwire.broker")
 
 STAGE = "door"
 REASON_INVALID = REASONS.index("invalid")
@@ -343,6 +346,10 @@ class Broker:
         self.dead_letters.extend(letters[: KEPT_LETTERS_MAX - len(self.dead_letters)])
 
     def _set_trouble(self, text: str) -> None:
+        if text and text != self.trouble:
+            log.error("the journal cannot be written", extra={"reason": text})
+        elif not text and self.trouble:
+            log.warning("the journal can be written again", extra={"last_seq": self.sequencer.last_seq})
         self.trouble = text
 
 

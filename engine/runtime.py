@@ -178,6 +178,8 @@ class Engine:
         """Why the engine cannot go on, in one line; empty while all is well."""
         if not self.pipeline.broker.is_alive:
             return f"the broker has ended: {self.pipeline.broker.failure or 'nobody knows why'}"
+        if self.journal.sync_failed:
+            return self.pipeline.broker.trouble or f"journal {self.journal.directory}: a sync failed"
         if not self.queue.is_alive:
             return f"the queue has ended: {self.queue.error}"
         return self.pipeline.error

@@ -567,7 +567,13 @@ cdef class BrokerLoop:
     cdef void report_trouble(self) noexcept with gil:
         try:
             where = self.journal.directory or "memory"
-            self.on_trouble(f"journal {where}: {os.strerror(self.journal.error_number)}" if self.stalled else "")
+            what = os.strerror(self.journal.error_number)
+            if self.journal.sync_failed:
+                text = (f"journal {where}: a sync failed: {what}; nothing is acked any more: check the disk, then start "
+                        "the engine again")
+            else:
+                text = f"journal {where}: {what}; nothing is acked until there is room"
+            self.on_trouble(text if self.stalled else "")
         except BaseException as problem:
             self.failure = problem
             self.stopping = True

@@ -74,6 +74,7 @@ cdef class Journal:
     cdef readonly size_t segment_bytes_max
     cdef public uint64_t epoch
     cdef readonly int error_number  # errno of the last reserve or sync that failed
+    cdef readonly bint sync_failed  # nothing more is taken: what was written before may be lost, and nobody can know
     cdef readonly object recovered  # (segment name, offset, bytes) of a torn tail that was cut, or None
 
     # Writer. Reserve room for a frame of at most `size` bytes; NULL: error_number says why.
@@ -98,5 +99,6 @@ cdef class Journal:
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
     cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1
     cdef int _scan_segment(self, size_t i, name, bint last) except -1
+    cdef int _take_spoilt(self, Segment* segment, name, size_t spoilt, size_t offset, bint last) except -1
     cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1
     cdef bint _something_whole_after(self, Segment* segment, size_t offset) noexcept

@@ -14,6 +14,7 @@ class Journal:
     segment_bytes_max: int
     epoch: int
     error_number: int
+    sync_failed: bool
     recovered: tuple[str, int, int] | None
     def __init__(
         self,

@@ -236,6 +236,8 @@ cdef class Journal:
     cdef uint8_t* reserve(self, size_t size) noexcept nogil:
         cdef size_t need = aligned(size) + SEAL_BYTES + 8
         cdef Segment* segment
+        if self.sync_failed:
+            return NULL
         if self.mapping.count:
             segment = &self.mapping.segments[self.mapping.count - 1]
             if segment.used + need <= segment.capacity:
@@ -267,13 +269,17 @@ cdef class Journal:
         cdef size_t i
         cdef int error
         cdef Segment* segment
+        if self.sync_failed:
+            return -1
         for i in range(self.mapping.count, 0, -1):
             segment = &self.mapping.segments[i - 1]
             if segment.synced >= segment.used or segment.fd < 0:
                 return 0
             error = rw_datasync(segment.fd)
             if error:
+                # The system may have dropped what it could not write, and say that all is well the next time.
                 self.error_number = error
+                self.sync_failed = True
                 return -1
             segment.synced = segment.used
         return 0
@@ -342,6 +348,7 @@ cdef class Journal:
         error = rw_preallocate(fd, size)
         if error == 0 and self.group:
             error = rw_sync_directory(self.path_chars)
+            self.sync_failed = error != 0
         if error:
             ftruncate(fd, 0)
             c_close(fd)
@@ -454,7 +461,7 @@ cdef class Journal:
     cdef int _scan_segment(self, size_t i, name, bint last) except -1:
         """Index the frames of a segment; cut a torn tail of the last one, refuse damage anywhere else."""
         cdef Segment* segment = &self.mapping.segments[i]
-        cdef size_t offset = SEGMENT_HEADER_BYTES, size = segment.capacity
+        cdef size_t offset = SEGMENT_HEADER_BYTES, size = segment.capacity, spoilt
         cdef FrameView view
         cdef int error = 0
         while offset + HEADER_BYTES <= size and (<const uint32_t*>(segment.base + offset))[0] == FRAME_MAGIC:
@@ -469,7 +476,10 @@ cdef class Journal:
             if self.add_entry(view.header.first_seq, segment.base + offset) < 0:
                 raise MemoryError
             self.epoch = view.header.epoch
+            spoilt = offset + view.size
             offset += aligned(view.size)
+            if not is_zero(segment.base + spoilt, min(offset, size) - spoilt):
+                self._take_spoilt(segment, name, spoilt, offset, last)
         segment.used = offset
         segment.synced = offset
         if not last:
@@ -477,6 +487,15 @@ cdef class Journal:
                 self._damaged(name, offset, error)
             return 0
         self._finish_scan(segment, name, offset, error)
+        return 0
+
+    cdef int _take_spoilt(self, Segment* segment, name, size_t spoilt, size_t offset, bint last) except -1:
+        """Bytes behind a good frame that are not zero: behind the last one of a torn journal they are cut."""
+        if not last or is_seal(segment.base, offset, segment.capacity) or self._something_whole_after(segment, offset - 8):
+            self._damaged(name, spoilt, -3)
+        self.recovered = (name, spoilt, offset - spoilt)
+        if self.writable:
+            memset(segment.base + spoilt, 0, offset - spoilt)
         return 0
 
     cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1:
@@ -519,7 +538,8 @@ cdef class Journal:
         return False
 
     def _damaged(self, name, offset, error):
-        what = {0: "bytes that are no frame", -1: "a frame of another kind", -2: "the seal counts other frames"}.get(
+        what = {0: "bytes that are no frame", -1: "a frame of another kind", -2: "the seal counts other frames",
+                -3: "bytes that are not zero behind a frame"}.get(
             error) or FRAME_ERRORS.get(error, f"frame error {error}")
         raise JournalError(
             f"{self.directory}: segment {name} is damaged at offset {offset}: {what}; frames follow it, so this is no "
@@ -533,7 +553,7 @@ cdef class Journal:
         if self.closed:
             return
         self.closed = True
-        if self.writable and self.path is not None and self.mapping.count:
+        if self.writable and self.path is not None and self.mapping.count and not self.sync_failed:
             segment = &self.mapping.segments[self.mapping.count - 1]
             memset(&seal, 0, sizeof(seal))
             seal.magic = SEAL_MAGIC

@@ -47,7 +47,8 @@ class Pipeline:
     base: where others reach them; among themselves they meet over inproc, unless `shortcut` is off.
     journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
-    consumers of this process). expected_events: about how many will come, where it is known. count_after: refusals in
+    consumers of this process). frames_ahead: that may wait for a subscriber, where it is not the config that says so;
+    what waits is memory touched. expected_events: about how many will come, where it is known. count_after: refusals in
     the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already, or is being prepared while the broker takes up the journal.
     on_kills: see RiskConsumer.
@@ -63,6 +64,7 @@ class Pipeline:
         config: EngineConfig | None = None,
         announce: bool = True,
         nodrop: bool = False,
+        frames_ahead: int = 0,
         shortcut: bool = True,
         expected_events: int = 0,
         count_after: int = 0,
@@ -71,6 +73,7 @@ class Pipeline:
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         config = config or EngineConfig()
+        events_hwm = frames_ahead or config.events_hwm
         keep_freed_memory()
         self.base, self.journal = base, journal
         self.dead_letters = Path(dead_letters)
@@ -92,7 +95,7 @@ class Pipeline:
                 dedup_max_trades=config.dedup_max_trades,
                 dedup_expected=expected_events,
                 window_frames=config.publisher_window_frames,
-                events_hwm=config.events_hwm,
+                events_hwm=events_hwm,
                 nodrop=nodrop,
                 heartbeat_ns=config.heartbeat_every_ns,
             ),
@@ -107,7 +110,7 @@ class Pipeline:
             announce_base=base,
             on_kills=on_kills,
             count_after=count_after,
-            events_hwm=config.events_hwm,
+            events_hwm=events_hwm,
             alerts_hwm=config.alerts_hwm,
             heartbeat_s=config.heartbeat_every_ns / 1e9,
             silence_s=max(SILENCE_S, 4 * config.heartbeat_every_ns / 1e9),

@@ -34,6 +34,7 @@ from ext.risk import RiskCore
 
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
+RECORDS_AHEAD: Final = 65_536  # numbered and not yet applied: what waits in frames is memory touched, and that is slow
 RECORD_TEXT_BYTES: Final = 56  # of a feed's record, roughly; no more than a guess at how many there are
 PROGRESS_EVERY_S: Final = 0.1
 WAIT_S: Final = 30.0
@@ -245,6 +246,7 @@ class _Run:
             dead_letters=self.dead_letters,
             announce=False,
             nodrop=True,
+            frames_ahead=min(1000, max(8, RECORDS_AHEAD // options.frame_records)),
             shortcut=False,
             expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,

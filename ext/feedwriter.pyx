@@ -6,7 +6,6 @@ travel as they were written, and what does not fit a record is flagged for the d
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -560,7 +559,4 @@ cdef class FeedWriter:
                 if builder.define(<uint8_t>kind, id, text, length) < 0:
                     raise MemoryError
             self.defined[kind] = names.count
-        if builder.build(0, 0, 0) < 0:
-            raise MemoryError
-        builder.clear()
-        return PyByteArray_FromStringAndSize(<const char*>builder.frame.data, builder.frame.size)
+        return builder.take(0, 0, 0)

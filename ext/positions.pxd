@@ -23,8 +23,9 @@ cdef enum EntryState:
     ENTRY_ADJUST = 2
 
 cdef enum:
-    ENTRY_CHUNK_BITS = 16
-    ENTRY_CHUNK_MASK = 65535
+    ENTRY_CHUNK_BITS = 18           # 10 MiB: five huge pages
+    ENTRY_CHUNK_MASK = 262143
+    ENTRY_HAS_FEE = 128             # bit of Packed.state
 
 cdef struct Symbol:
     int64_t mark                    # price units
@@ -90,12 +91,22 @@ cdef struct Entry:                  # one trade or adjustment at its place in th
     int64_t price
     int64_t quantity                # signed
     int64_t fee                     # 1e-9
-    const uint8_t* id               # trade id, in the book's own memory
+    const uint8_t* id               # trade id
     uint32_t previous               # of the same position
     uint32_t cell
-    uint32_t id_hash
     uint8_t id_length
     uint8_t state                   # EntryState
+
+cdef struct Packed:                 # an entry as it is kept: 40 bytes, and its texts
+    uint64_t seq
+    int64_t price
+    int64_t quantity
+    uint32_t text                   # in the book's arena, in units of four bytes: the fee unless it is 0, then the id
+    uint32_t previous
+    uint32_t cell
+    uint16_t id_hash                # what hash_text ends in: tells most ids apart without their texts
+    uint8_t id_length
+    uint8_t state                   # EntryState, ENTRY_HAS_FEE
 
 cdef struct Store:
     Array symbols                   # Symbol by name id
@@ -134,11 +145,11 @@ cdef inline uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue
 @cython.final
 cdef class Book:
     cdef Store store
-    cdef Entry** chunks
+    cdef Packed** chunks
     cdef uint32_t chunk_count
     cdef readonly uint32_t entry_count      # entry 0 included
-    cdef uint8_t* arena                     # the block that ids are written to
-    cdef size_t arena_used
+    cdef uint8_t* arena                     # the block that texts are written to
+    cdef uint32_t arena_used                # units of four bytes
     cdef void** blocks
     cdef uint32_t block_count
     cdef Array scratch                      # uint32_t entries in order, while rebuilding
@@ -150,7 +161,9 @@ cdef class Book:
     # Index of the cell and, where needed, its position, made now; 0: no memory.
     cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
     cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil
-    cdef Entry* entry(self, uint32_t index) noexcept nogil
+    cdef Packed* entry(self, uint32_t index) noexcept nogil
+    cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil       # id: in the book's own memory
+    cdef const uint8_t* texts_of(self, const Packed* entry) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
     cdef int add_block(self) noexcept nogil
@@ -161,6 +174,7 @@ cdef class Book:
     cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil
     # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
+    cdef void kill_entry(self, uint32_t index) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

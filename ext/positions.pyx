@@ -10,7 +10,8 @@ from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_tex
                        removed_cost, sub_i128, sub_i64)
 
 cdef enum:
-    ARENA_BYTES = 2097152
+    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB, a huge page
+    ARENA_UNITS = 524288
 
 
 # --- accounting --------------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ cdef class Book:
     def __cinit__(self):
         memset(&self.store, 0, sizeof(Store))
         self.entry_count = 1
-        self.arena_used = ARENA_BYTES        # the first id makes the first block
+        self.arena_used = ARENA_UNITS        # the first id makes the first block
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -211,28 +212,49 @@ cdef class Book:
 
     # --- entries -------------------------------------------------------------------------------------------------
 
-    cdef Entry* entry(self, uint32_t index) noexcept nogil:
+    cdef Packed* entry(self, uint32_t index) noexcept nogil:
         return &self.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
 
+    cdef const uint8_t* texts_of(self, const Packed* entry) noexcept nogil:
+        return <const uint8_t*>self.blocks[entry.text >> ARENA_BITS] + 4 * <size_t>(entry.text & (ARENA_UNITS - 1))
+
+    cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil:
+        cdef const Packed* e = self.entry(index)
+        out.seq = e.seq
+        out.price = e.price
+        out.quantity = e.quantity
+        out.fee = 0
+        out.id = self.texts_of(e) if e.id_length or e.state & ENTRY_HAS_FEE else NULL
+        if e.state & ENTRY_HAS_FEE:
+            memcpy(&out.fee, out.id, sizeof(int64_t))
+            out.id += sizeof(int64_t)
+        out.previous = e.previous
+        out.cell = e.cell
+        out.id_length = e.id_length
+        out.state = e.state & ~<uint8_t>ENTRY_HAS_FEE
+
     cdef int add_chunk(self) noexcept nogil:
-        cdef Entry** chunks = <Entry**>realloc(self.chunks, (self.chunk_count + 1) * sizeof(Entry*))
+        cdef Packed** chunks = <Packed**>realloc(self.chunks, (self.chunk_count + 1) * sizeof(Packed*))
         if chunks == NULL:
             return -1
         self.chunks = chunks
-        chunks[self.chunk_count] = <Entry*>aligned_alloc_lines(sizeof(Entry) << ENTRY_CHUNK_BITS)
+        chunks[self.chunk_count] = <Packed*>aligned_alloc_lines(sizeof(Packed) << ENTRY_CHUNK_BITS)
         if chunks[self.chunk_count] == NULL:
             return -1
         self.chunk_count += 1
         return 0
 
     cdef int add_block(self) noexcept nogil:
-        cdef void** blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
+        cdef void** blocks
+        if self.block_count >> (32 - ARENA_BITS):       # 16 GiB of ids
+            return -1
+        blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
         if blocks == NULL:
             return -1
         self.blocks = blocks
-        self.arena = <uint8_t*>aligned_alloc_lines(ARENA_BYTES)
+        self.arena = <uint8_t*>aligned_alloc_lines(4 << ARENA_BITS)
         if self.arena == NULL:
-            self.arena_used = ARENA_BYTES
+            self.arena_used = ARENA_UNITS
             return -1
         self.arena_used = 0
         blocks[self.block_count] = self.arena
@@ -241,19 +263,34 @@ cdef class Book:
 
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
         cdef uint32_t index = self.entry_count
-        cdef size_t length = values.id_length
-        cdef Entry* e
+        cdef size_t fee_bytes = sizeof(int64_t) if values.fee else 0
+        cdef uint32_t units = <uint32_t>((fee_bytes + values.id_length + 3) >> 2)
+        cdef uint8_t* text
+        cdef Packed* e
         if index + 1 == 0:
             return 0
         if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
             return 0
-        if self.arena_used + length > ARENA_BYTES and self.add_block() < 0:
+        if self.arena_used + units > ARENA_UNITS and self.add_block() < 0:
             return 0
-        e = &self.chunks[index >> <uint32_t>ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
-        e[0] = values[0]
-        e.id = self.arena + self.arena_used
-        e.id_hash = copy_text(self.arena + self.arena_used, values.id, length)
-        self.arena_used += length
+        e = self.entry(index)
+        e.seq = values.seq
+        e.price = values.price
+        e.quantity = values.quantity
+        e.text = 0
+        e.id_hash = 0
+        e.previous = values.previous
+        e.cell = values.cell
+        e.id_length = values.id_length
+        e.state = values.state
+        if units:
+            e.text = (self.block_count - 1) << <uint32_t>ARENA_BITS | self.arena_used
+            text = self.arena + 4 * <size_t>self.arena_used
+            self.arena_used += units
+            if fee_bytes:
+                e.state |= ENTRY_HAS_FEE
+                memcpy(text, &values.fee, sizeof(int64_t))
+            e.id_hash = <uint16_t>copy_text(text + fee_bytes, values.id, values.id_length)
         self.entry_count = index + 1
         return index
 
@@ -265,12 +302,16 @@ cdef class Book:
             p.last_entry = index
         return index
 
+    cdef void kill_entry(self, uint32_t index) noexcept nogil:
+        cdef Packed* e = self.entry(index)
+        e.state = (e.state & ENTRY_HAS_FEE) | ENTRY_DEAD
+
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil:
         cdef Position* p = &(<Position*>self.store.positions.data)[position]
         cdef uint32_t index = self.new_entry(values), later = p.last_entry
         if index == 0:
             return 0
-        self.entry(replaced).state = ENTRY_DEAD
+        self.kill_entry(replaced)
         self.entry(index).previous = replaced
         if later == replaced:
             p.last_entry = index
@@ -283,25 +324,27 @@ cdef class Book:
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil:
         """A bust takes its own side's; where that side never had the id, the other's (docs/decisions/0002, 6)."""
-        cdef uint32_t hash = <uint32_t>hash_text(id, length)
+        cdef uint16_t hash = <uint16_t>hash_text(id, length)
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, own = 0, other = 0
-        cdef const Entry* e
+        cdef const Packed* p
+        cdef Entry e
         cdef int own_live = 0, other_live = 0
         cdef bint own_seen = False
         while at:
-            e = self.entry(at)
-            if (e.id_hash == hash and e.state != ENTRY_ADJUST and e.id_length == length
-                    and memcmp(e.id, id, length) == 0
-                    and (<Cell*>self.store.cells.data)[e.cell].venue == venue):
-                if side == 0 or (side > 0) == (e.quantity > 0):
-                    own_seen = True
-                    if e.state == ENTRY_TRADE:
-                        own_live += 1
-                        own = at
-                elif e.state == ENTRY_TRADE:
-                    other_live += 1
-                    other = at
-            at = e.previous
+            p = self.entry(at)
+            if p.id_hash == hash and p.id_length == length:
+                self.unpack(at, &e)
+                if (e.state != ENTRY_ADJUST and memcmp(e.id, id, length) == 0
+                        and (<Cell*>self.store.cells.data)[e.cell].venue == venue):
+                    if side == 0 or (side > 0) == (e.quantity > 0):
+                        own_seen = True
+                        if e.state == ENTRY_TRADE:
+                            own_live += 1
+                            own = at
+                    elif e.state == ENTRY_TRADE:
+                        other_live += 1
+                        other = at
+            at = p.previous
         if not own_seen:
             own = other
             own_live = other_live
@@ -312,7 +355,7 @@ cdef class Book:
 
     cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil:
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, count = 0, i
-        cdef const Entry* e
+        cdef const Packed* e
         while at:
             if array_reserve(&self.scratch, count + 1, sizeof(uint32_t)) < 0:
                 return -1
@@ -324,17 +367,19 @@ cdef class Book:
         memset(out, 0, sizeof(Holding))
         for i in range(count):
             at = (<uint32_t*>self.scratch.data)[count - 1 - i]
-            e = values if at == changed else self.entry(at)
-            if e == NULL or e.state == ENTRY_DEAD or e.quantity == 0:
+            if at == changed:
+                if values != NULL and values.quantity and fold_fill(out, values.price, values.quantity):
+                    return 1
                 continue
-            if fold_fill(out, e.price, e.quantity):
+            e = self.entry(at)
+            if e.state & ~<uint8_t>ENTRY_HAS_FEE and e.quantity and fold_fill(out, e.price, e.quantity):
                 return 1
         return 0
 
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil:
         cdef uint32_t position = (<Symbol*>self.store.symbols.data)[symbol].first_position, at
         cdef uint64_t seq = 0
-        cdef const Entry* e
+        cdef const Packed* e
         cdef const Position* p
         while position:
             p = &(<const Position*>self.store.positions.data)[position]
@@ -343,7 +388,7 @@ cdef class Book:
                 e = self.entry(at)
                 if e.seq < seq:
                     break
-                if e.state == ENTRY_TRADE:
+                if e.state & ~<uint8_t>ENTRY_HAS_FEE == ENTRY_TRADE:
                     seq = e.seq
                     price[0] = e.price
                     break

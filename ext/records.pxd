@@ -170,7 +170,6 @@ cdef class FrameBuilder:
     cdef Bytes heap
     cdef Bytes origins              # Origin entries
     cdef Bytes raw
-    cdef Bytes frame                # the last frame built
     cdef Bytes origin_name
     cdef uint32_t origin_unit
     cdef readonly uint32_t count    # records so far
@@ -183,7 +182,11 @@ cdef class FrameBuilder:
     # Origin of the record added last; give one for every record of a frame or for none.
     cdef int add_origin(self, uint64_t position, const void* raw, size_t raw_length) noexcept nogil
     # Assemble header, records, definitions, heap, origins into self.frame, sealed; 0, or -1 without memory.
-    cdef int build(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
+    cdef size_t origin_bytes(self) noexcept nogil
+    cdef size_t frame_bytes(self) noexcept nogil
+    cdef void write_frame(self, uint8_t* out, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
+    # The built frame, and the builder as new.
+    cdef bytearray take(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at)
     cdef void clear(self) noexcept nogil                                 # ready for the next frame
 
 cdef class Frame:

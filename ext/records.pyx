@@ -1,5 +1,6 @@
 """Records and frames: build, check and read them (docs/wire-format.md)."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -285,6 +286,13 @@ cdef int bytes_pad(Bytes* b, size_t multiple) noexcept nogil:
 
 # --- building ----------------------------------------------------------------------------------------------------
 
+cdef inline uint8_t* put(uint8_t* at, const Bytes* part) noexcept nogil:
+    """Copy a part; return where the next one goes."""
+    if part.size:
+        memcpy(at, part.data, part.size)
+    return at + part.size
+
+
 cdef class FrameBuilder:
     def __cinit__(self, uint8_t kind=FRAME_UNSEQUENCED):
         self.kind = kind
@@ -295,7 +303,6 @@ cdef class FrameBuilder:
         bytes_free(&self.heap)
         bytes_free(&self.origins)
         bytes_free(&self.raw)
-        bytes_free(&self.frame)
         bytes_free(&self.origin_name)
 
     cdef Record* add(self) noexcept nogil:
@@ -338,41 +345,48 @@ cdef class FrameBuilder:
             return -1
         return bytes_append(&self.origins, &o, sizeof(o))
 
-    cdef int build(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+    cdef size_t origin_bytes(self) noexcept nogil:
+        if self.origins.size == 0:
+            return 0
+        return ((sizeof(OriginHeader) + self.origin_name.size + 7) & ~<size_t>7) + self.origins.size + self.raw.size
+
+    cdef size_t frame_bytes(self) noexcept nogil:
+        return HEADER_BYTES + self.records.size + self.definitions.size + self.heap.size + self.origin_bytes()
+
+    cdef void write_frame(self, uint8_t* out, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
         cdef FrameHeader header
         cdef OriginHeader origin_header
-        cdef size_t origin_at
+        cdef uint8_t* at = out + sizeof(header)
+        cdef uint8_t* origin_at
         memset(&header, 0, sizeof(header))
-        self.frame.size = 0
         header.magic = FRAME_MAGIC
         header.version = FRAME_VERSION
         header.kind = self.kind
         header.record_count = self.count
         header.definition_bytes = <uint32_t>self.definitions.size
         header.heap_bytes = <uint32_t>self.heap.size
-        if (bytes_append(&self.frame, &header, sizeof(header)) < 0
-                or bytes_append(&self.frame, self.records.data, self.records.size) < 0
-                or bytes_append(&self.frame, self.definitions.data, self.definitions.size) < 0
-                or bytes_append(&self.frame, self.heap.data, self.heap.size) < 0):
-            return -1
+        header.origin_bytes = <uint32_t>self.origin_bytes()
+        memcpy(out, &header, sizeof(header))
+        at = put(put(put(at, &self.records), &self.definitions), &self.heap)
         if self.origins.size:
-            origin_at = self.frame.size
+            origin_at = at
             origin_header.name_length = <uint32_t>self.origin_name.size
             origin_header.unit = self.origin_unit
-            if (bytes_append(&self.frame, &origin_header, sizeof(origin_header)) < 0
-                    or bytes_append(&self.frame, self.origin_name.data, self.origin_name.size) < 0):
-                return -1
-            if bytes_reserve(&self.frame, 8) < 0:
-                return -1
-            while (self.frame.size - origin_at) % 8:
-                self.frame.data[self.frame.size] = 0
-                self.frame.size += 1
-            if (bytes_append(&self.frame, self.origins.data, self.origins.size) < 0
-                    or bytes_append(&self.frame, self.raw.data, self.raw.size) < 0):
-                return -1
-            (<FrameHeader*>self.frame.data).origin_bytes = <uint32_t>(self.frame.size - origin_at)
-        frame_seal(self.frame.data, self.frame.size, first_seq, epoch, stamped_at)
-        return 0
+            memcpy(at, &origin_header, sizeof(origin_header))
+            at = put(at + sizeof(origin_header), &self.origin_name)
+            while (at - origin_at) % 8:
+                at[0] = 0
+                at += 1
+            put(put(at, &self.origins), &self.raw)
+        frame_seal(out, self.frame_bytes(), first_seq, epoch, stamped_at)
+
+    cdef bytearray take(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at):
+        cdef bytearray frame = PyByteArray_FromStringAndSize(NULL, self.frame_bytes())
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(frame)
+        with nogil:
+            self.write_frame(data, first_seq, epoch, stamped_at)
+            self.clear()
+        return frame
 
     cdef void clear(self) noexcept nogil:
         self.records.size = 0
@@ -448,10 +462,7 @@ cdef class FrameBuilder:
 
     def finish(self, uint64_t first_seq=0, uint64_t epoch=0, int64_t stamped_at=0):
         """Build, seal and return the frame as a bytearray, and be ready for the next one."""
-        if self.build(first_seq, epoch, stamped_at) < 0:
-            raise MemoryError
-        self.clear()
-        return bytearray(self.frame.data[:self.frame.size])
+        return self.take(first_seq, epoch, stamped_at)
 
     def reset(self):
         """Forget what was added since the last frame."""

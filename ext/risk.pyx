@@ -369,7 +369,7 @@ cdef class RiskCore:
             return self.refuse(<uint8_t>reason)
         if r.exec_type == EXEC_BUST:
             return self.revise(r, position, found, NULL)
-        revised = self.book.entry(found)[0]
+        self.book.unpack(found, &revised)
         revised.price = r.price
         revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
         revised.fee = r.fee
@@ -379,11 +379,12 @@ cdef class RiskCore:
 
     cdef int revise(self, const Record* r, uint32_t position, uint32_t found, const Entry* revised) noexcept nogil:
         """Make it so that the found trade had always been the revised one (NULL: had never been)."""
-        cdef Entry old = self.book.entry(found)[0], new
+        cdef Entry old, new
         cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
         cdef Holding after
         cdef TradeFacts facts
         cdef int status = self.book.rebuild(position, found, revised, &after)
+        self.book.unpack(found, &old)
         if status:
             return self.refuse(REASON_OVERFLOW) if status == 1 else CORE_NO_MEMORY
         facts.mark = s.mark
@@ -392,7 +393,7 @@ cdef class RiskCore:
             return CORE_NO_MEMORY
         cell_add(&(<Cell*>self.book.store.cells.data)[old.cell], old.price, old.quantity, old.fee, True)
         if revised == NULL:
-            self.book.entry(found).state = ENTRY_DEAD
+            self.book.kill_entry(found)
             (<Position*>self.book.store.positions.data)[position].trades -= 1
         else:
             new = revised[0]

@@ -99,7 +99,8 @@ cdef int write_trades(Bytes* out, Book book) except -1:
     cdef int status = 0
     with nogil:
         for i in range(1, book.entry_count):
-            entry = book.entry(i)[0]
+            memset(&entry, 0, sizeof(entry))        # no undefined bytes between fields
+            book.unpack(i, &entry)
             entry.id = NULL
             if bytes_append(out, &entry, sizeof(entry)) < 0:
                 status = -1
@@ -110,7 +111,8 @@ cdef int write_trades(Bytes* out, Book book) except -1:
     began = begin(out)
     with nogil:
         for i in range(1, book.entry_count):
-            if bytes_append(out, book.entry(i).id, book.entry(i).id_length) < 0:
+            book.unpack(i, &entry)
+            if bytes_append(out, entry.id, entry.id_length) < 0:
                 status = -1
                 break
     if status < 0:
@@ -737,9 +739,9 @@ cdef int revise(Book book, const Record* r, const uint8_t* heap) noexcept nogil:
     if position == 0 or book.find_trade(position, r.venue, heap + r.ref_offset, r.ref_length, side, &found) != 0:
         return -2
     if r.exec_type == EXEC_BUST:
-        book.entry(found).state = ENTRY_DEAD
+        book.kill_entry(found)
         return 0
-    revised = book.entry(found)[0]
+    book.unpack(found, &revised)
     revised.price = r.price
     revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
     revised.fee = r.fee

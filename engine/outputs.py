@@ -77,9 +77,9 @@ def alerts_file(path: str | Path) -> OutputFile:
 def write_positions(file: OutputFile, core: RiskCore) -> None:
     """Write a core's positions in the file's format."""
     if file.format == ".json":
-        file.write(lambda out: out.write(core.positions_json()))
+        file.write(lambda out: core.write_positions_json(out.write))
     elif file.format == ".csv":
-        file.write(lambda out: out.write(core.positions_csv()))
+        file.write(lambda out: core.write_positions_csv(out.write))
     else:
         file.write(lambda out: _write_parquet(out, POSITION_FIELDS, [core.positions()], {"trades"}))
 

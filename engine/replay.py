@@ -34,7 +34,7 @@ from ext.risk import RiskCore
 
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
-RECORDS_AHEAD: Final = 65_536  # numbered and not yet applied: what waits in frames is memory touched, and that is slow
+RECORDS_AHEAD: Final = 65_536  # between two threads: what waits in frames is memory touched, and that is slow
 RECORD_TEXT_BYTES: Final = 56  # of a feed's record, roughly; no more than a guess at how many there are
 PROGRESS_EVERY_S: Final = 0.1
 WAIT_S: Final = 30.0
@@ -217,6 +217,10 @@ def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
     return journal
 
 
+def _frames_ahead(options: ReplayOptions) -> int:
+    return min(1000, max(8, RECORDS_AHEAD // options.frame_records))
+
+
 def _make_base(transport: str, stack: ExitStack) -> str:
     """Return a base that nobody else uses; an ipc folder goes when the replay ends."""
     if transport == "inproc":
@@ -246,7 +250,7 @@ class _Run:
             dead_letters=self.dead_letters,
             announce=False,
             nodrop=True,
-            frames_ahead=min(1000, max(8, RECORDS_AHEAD // options.frame_records)),
+            frames_ahead=_frames_ahead(options),
             shortcut=False,
             expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,
@@ -333,7 +337,9 @@ class _Feeding:
         self._stopping = threading.Event()
         self._done = threading.Event()
         self._failure: BaseException | None = None
-        self._publisher = Publisher(pipeline.base, SOURCE, context=pipeline.context, wait_s=WAIT_S)
+        self._publisher = Publisher(
+            pipeline.base, SOURCE, context=pipeline.context, wait_s=WAIT_S, window=_frames_ahead(options)
+        )
         self.stats = self._publisher.stats
         self._reader = threading.Thread(target=self._read, name="feed", daemon=True)
         self._sender = threading.Thread(target=self._publish, name="publisher", daemon=True)

@@ -800,6 +800,9 @@ cdef class LimitBook:
                 prefetch(&(<const Key*>self.keys.data)[slot[i].key])
             if slot[i].node:
                 prefetch(&(<const Node*>self.nodes.data)[slot[i].node])
+            if slot[i].rule:
+                prefetch(&(<const Rule*>self.rules.data)[slot[i].rule])
+                prefetch(&(<const Rule*>self.rules.data)[slot[i].rule].ok_max)
 
     cdef void fetch_holders(self, const Cell* cell) noexcept nogil:
         cdef const Slot* slot = &(<const Slot*>self.slots.data)[cell.slots]

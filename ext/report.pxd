@@ -20,5 +20,5 @@ cdef struct RowTexts:               # the numbers of one position as text
 # Indices of all positions whose names match the globs (None: all), by account then symbol, bytewise.
 cdef object sorted_positions(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob)
 cdef void format_position(Book book, uint32_t position, RowTexts* out) noexcept nogil
-cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv)
+cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv, write)
 cdef object position_rows(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob)

@@ -1,6 +1,9 @@
 """What a person or another program reads. Exact: money keeps all its digits, averages round half to even at nine decimals."""
 
+from array import array
+
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
 
 from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_BYTES, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_SYMBOL, ALERT_TEXTS,
@@ -21,6 +24,10 @@ POSITION_FIELDS = ("account", "symbol", "quantity", "avg_price", "realized_pnl",
                    "trades")
 ALERT_FIELDS = ("alert_no", "seq", "limit_id", "kind", "severity", "account", "symbol", "venue", "strategy", "value",
                 "threshold", "utilization", "trade_id", "executed_at")
+
+cdef enum:
+    PIECE_BYTES = 262144
+
 cdef bytes HEX = b"0123456789abcdef"
 
 
@@ -103,19 +110,36 @@ cdef object matching(NameTable names, glob):
     return ranks
 
 
+cdef struct Ranked:
+    uint64_t rank
+    uint32_t position
+
+
+cdef int compare_ranks(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t x = (<const Ranked*>a).rank, y = (<const Ranked*>b).rank
+    return (x > y) - (x < y)
+
+
 cdef object sorted_positions(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
     cdef const Position* p
-    cdef uint32_t i
-    account_ranks = matching(accounts, account_glob)
-    symbol_ranks = matching(symbols, symbol_glob)
-    found = []
-    for i in range(1, book.store.positions.count):
-        p = &(<const Position*>book.store.positions.data)[i]
-        account_rank, symbol_rank = account_ranks[p.account], symbol_ranks[p.symbol]
-        if account_rank >= 0 and symbol_rank >= 0:
-            found.append((account_rank << 64 | symbol_rank << 32 | i))
-    found.sort()
-    return [key & 0xFFFFFFFF for key in found]
+    cdef Ranked* found
+    cdef size_t count = 0, i
+    cdef int64_t[::1] account_ranks = array("q", matching(accounts, account_glob))
+    cdef int64_t[::1] symbol_ranks = array("q", matching(symbols, symbol_glob))
+    found = <Ranked*>malloc((<size_t>book.store.positions.count + 1) * sizeof(Ranked))
+    if found == NULL:
+        raise MemoryError
+    try:
+        for i in range(1, book.store.positions.count):
+            p = &(<const Position*>book.store.positions.data)[i]
+            if account_ranks[p.account] >= 0 and symbol_ranks[p.symbol] >= 0:
+                found[count].rank = <uint64_t>account_ranks[p.account] << 32 | <uint64_t>symbol_ranks[p.symbol]
+                found[count].position = <uint32_t>i
+                count += 1
+        qsort(found, count, sizeof(Ranked), compare_ranks)
+        return [found[i].position for i in range(count)]
+    finally:
+        free(found)
 
 
 cdef object position_rows(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
@@ -234,7 +258,8 @@ cdef int put_position(Bytes* out, Book book, uint32_t index, NameTable accounts,
     return put(out, b"}", 1)
 
 
-cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv):
+cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv, write):
+    """Hand all positions to `write`, piece by piece: what is large is not made twice in memory."""
     cdef Bytes out
     cdef bint first = True
     cdef bytes header = ",".join(POSITION_FIELDS).encode() + b"\r\n"
@@ -249,9 +274,12 @@ cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint 
                 put(&out, b",\n", 2)
             first = False
             put_position(&out, book, index, accounts, symbols, csv)
+            if out.size >= PIECE_BYTES:
+                write((<const char*>out.data)[:out.size])
+                out.size = 0
         if not csv:
             put(&out, b"]\n", 2)
-        return (<const char*>out.data)[:out.size]
+        write((<const char*>out.data)[:out.size])
     finally:
         bytes_free(&out)
 

@@ -146,6 +146,7 @@ cdef class RiskCore:
             if cell:
                 prefetch(positions + all_cells[cell].position * sizeof(Position))
                 prefetch(positions + all_cells[cell].position * sizeof(Position) + 64)
+                prefetch(&(<const Symbol*>self.book.store.symbols.data)[records[i].symbol])
                 self.limits.fetch_slots(&all_cells[cell])
         if block < 3:
             return
@@ -599,11 +600,23 @@ cdef class RiskCore:
 
     def positions_json(self):
         """All positions as the bytes of one JSON array (DESIGN section 9, a position row)."""
-        return positions_as(self.book, self.accounts, self.symbols, False)
+        pieces = []
+        self.write_positions_json(pieces.append)
+        return b"".join(pieces)
+
+    def write_positions_json(self, write):
+        """Hand the bytes of ``positions_json`` to ``write``, piece by piece."""
+        positions_as(self.book, self.accounts, self.symbols, False, write)
 
     def positions_csv(self):
         """All positions as CSV bytes with a header."""
-        return positions_as(self.book, self.accounts, self.symbols, True)
+        pieces = []
+        self.write_positions_csv(pieces.append)
+        return b"".join(pieces)
+
+    def write_positions_csv(self, write):
+        """Hand the bytes of ``positions_csv`` to ``write``, piece by piece."""
+        positions_as(self.book, self.accounts, self.symbols, True, write)
 
     def snapshot(self):
         """The whole state as bytes, with version and checksum (``ext.snapshot``)."""

@@ -80,7 +80,7 @@ class QueueConfig(msgspec.Struct, frozen=True):
     order_by: str | None = None
     backoff_min_ns: int = SECOND_NS // 10
     backoff_max_ns: int = 30 * SECOND_NS
-    in_hands_max: int = 512
+    in_hands_max: int = 2048
     events: tuple[str, ...] = ("TradeExecuted",)
     match: dict[str, str] = {}
 

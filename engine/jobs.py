@@ -14,7 +14,7 @@ from engine.jobframes import Records, Source
 
 WAITING, LEASED, DONE, DYING = range(4)
 QUOTA_START = 16
-BATCH_JOBS_START, BATCH_JOBS_MAX = 256, 4096
+BATCH_JOBS_START, BATCH_JOBS_MAX = 1024, 4096
 QUICK_NS, SLOW_NS = 50_000_000, 250_000_000  # a batch done in less doubles the quota, one in more halves it
 
 

@@ -17,6 +17,7 @@ from engine.errors import SinkError
 from engine.events import Event
 
 BUSY_TIMEOUT_S = 30.0
+CHECKPOINT_PAGES = 8_000  # 32 MB: each checkpoint waits for the disk twice more
 SPARSE = 4  # look up one by one where the jobs' seqs span that many times their number
 TABLE = """
 CREATE TABLE IF NOT EXISTS riskwire_processed (
@@ -58,6 +59,7 @@ class Processed:
             db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             db.execute(TABLE)
             turn = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (sqlite3.Error, OSError) as problem:

@@ -31,6 +31,7 @@ COMMANDS = {
     "session": ("engine.cli.session", "session", "Start a trading session."),
     "worker": ("engine.cli.worker", "worker", "Run one competing worker on a queue."),
     "queue": ("engine.cli.queue", "queue", "Show the queues of a running engine and who works on them."),
+    "blotter": ("engine.cli.blotter", "blotter", "Keep every trade once, for look-ups and by day."),
     "dlq": ("engine.cli.dlq", "dlq", "List, show and handle dead letters."),
     "journal": ("engine.cli.journal", "journal", "Look into a journal."),
     "doctor": ("engine.cli.doctor", "doctor", "Say what is wrong with this installation or endpoint."),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from engine.cli.options import engine_options, is_insecure
+
+if TYPE_CHECKING:
+    from engine.worker import Worker
 
 PROMPT_STOP = 2  # the second Ctrl-C does not wait for what is in hand
 
@@ -31,8 +36,6 @@ def worker(
     job comes again later, and after the queue's max_attempts it is a dead letter. With --batch it is
     `def handle(events, context)`, called with what is there, at most N. SIGTERM and Ctrl-C let what is in hand finish.
     """
-    import signal
-
     from engine.worker import Worker, load_handler
 
     works = Worker(
@@ -45,6 +48,13 @@ def worker(
         wait_s=wait,
         insecure=is_insecure(),
     )
+    return run_until_told(works)
+
+
+def run_until_told(works: Worker) -> int:
+    """Run a worker until SIGTERM or Ctrl-C, and return the exit code; the second Ctrl-C does not wait."""
+    import signal
+
     interrupts = 0
 
     def interrupt(*_: object) -> None:

@@ -3,6 +3,7 @@
 #   make run       set up once, then a demonstration session       make test     set up once, then the tests
 #   make check     format, lint, types, layering, build, tests     make bench    figures, beside their peers
 #   make nightly   the long tests                                  make clean    remove what was built
+#   make bench-quick   each figure and peer once, small            make gate     instructions of the core against the baseline
 #
 # Work is done once: a stamp file in the virtual environment says what is already there.
 
@@ -19,7 +20,7 @@ CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
 # A plain path, not an import hook: the hook costs each start 20 ms.
 INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --config-settings editable_mode=compat --editable
 
-.PHONY: run test check lint layering format bench nightly ready clean distclean
+.PHONY: run test check lint layering format bench bench-quick bench-peers gate nightly ready clean distclean
 .DELETE_ON_ERROR:
 
 run: ready
@@ -42,6 +43,20 @@ format: $(VENV)/.dev
 
 bench: ready $(VENV)/.bench
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: ready $(VENV)/.bench
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+# NautilusTrader and openpit, in an environment of their own: they are large, and pin what riskwire uses too.
+bench-peers: $(VENV)-peers/.installed
+
+$(VENV)-peers/.installed:
+	@$(PYTHON) -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install nautilus_trader openpit
+	@touch $@
+
+gate: ready
+	@$(BIN)/python -m bench gate $(ARGS)
 
 nightly: ready
 	@$(BIN)/python -m pytest -o addopts=--strict-markers -m "nightly or not nightly" --timeout 3600 $(ARGS)

@@ -1,40 +1,89 @@
-"""`python -m bench [SUITE …] [--trades N] [--rounds N]`: print figures, the machine they were taken on, and ratios."""
+"""`python -m bench [GROUP …]`: figures beside their peers' of the same run; `compare OLD NEW`, `table FILE`, `gate`.
+
+Results are compared before times are: a peer that computed something else fails the run (exit code 1). Missed targets
+are shown, and fail the run only with --strict.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
+import json
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-# name: (module with `run(options) -> bool`, what it measures); a suite is imported when it is run
-SUITES = {
-    "startup": ("bench.startup", "how long `riskwire --help` takes"),
+from bench.machine import describe_machine, machine_facts
+from bench.report import Report
+
+# name: (module with `run(options, report)`, what it measures); a group is imported when it is run
+GROUPS = {
+    "core": (
+        "bench.core",
+        "duplicates, positions, limits: ns a trade, beside C++, dicts, NautilusTrader, openpit",
+    ),
+    "pipeline": ("bench.pipeline", "publisher, broker and consumer as processes, beside libzmq moving the same bytes"),
+    "latency": ("bench.latency", "publish to ack and trade to alert at a given rate, beside libzmq's round trip"),
+    "journal": ("bench.journal", "appending and reading back the sequence, beside write and fdatasync"),
+    "recovery": ("bench.recovery", "how long a restart takes, by length of the journal"),
+    "feeds": ("bench.feeds", "CSV into frames, beside polars reading the file"),
+    "codec": ("bench.codec", "events into frames and back, beside msgspec, json and struct"),
+    "queue": ("bench.queue", "jobs through the queue, beside Redis Streams and NATS JetStream"),
     "replay": ("bench.replay", "`riskwire replay` of a CSV beside polars doing the same job"),
+    "startup": ("bench.startup", "how long `riskwire --help` takes"),
 }
+TOOLS = {"compare": "bench.compare", "table": "bench.table", "gate": "bench.gate"}
 
 
-def main() -> int:
-    """Run the suites asked for (default: all); 1 where a result is wrong or a target is missed."""
-    listed = "; ".join(f"{name}: {text}" for name, (_, text) in SUITES.items())
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    listed = "; ".join(f"{name}: {text}" for name, (_, text) in GROUPS.items())
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=listed)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"some of {', '.join(SUITES)} (default: all)")
-    parser.add_argument("--trades", type=int, default=4_000_000, help="rows of the CSV (default: 4,000,000)")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    options = parser.parse_args()
-    unknown = [name for name in options.suites if name not in SUITES]
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"some of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="each group and peer once, small")
+    parser.add_argument("--trades", type=int, help="trades in one round (default: what the group thinks right)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default: 5, quick: 1)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures and what they were measured on")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a target is missed")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.groups if name not in GROUPS]
     if unknown:
-        parser.error(f"no suite {unknown[0]!r}; expected some of {', '.join(SUITES)}")
+        parser.error(f"no group {unknown[0]!r}; expected some of {', '.join(GROUPS)}, or one of {', '.join(TOOLS)}")
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    return options
 
-    from bench.machine import describe_machine
 
+def run_group(run: Callable[..., object], options: argparse.Namespace, report: Report) -> None:
+    """Run a group; one that takes only options prints its own rows and says whether its targets are reached."""
+    if len(inspect.signature(run).parameters) > 1:
+        run(options, report)
+    elif not run(argparse.Namespace(**{**vars(options), "trades": options.trades or 1_000_000})):
+        print(f"  {report.group}: beside a target")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the groups asked for; 1 where a result is wrong (or with --strict a target missed)."""
+    if arguments and arguments[0] in TOOLS:
+        return int(importlib.import_module(TOOLS[arguments[0]]).main(arguments[1:]))
+    options = parse(arguments)
     print(describe_machine())
-    good = True
-    for name in options.suites or SUITES:
-        module, text = SUITES[name]
-        print(f"\n{name}: {text}")
-        good = importlib.import_module(module).run(options) and good
-    return 0 if good else 1
+    report = Report()
+    started = time.time()
+    for name in options.groups or GROUPS:
+        module, text = GROUPS[name]
+        report.group = name
+        print(f"\n{name}: {text}", flush=True)
+        run_group(importlib.import_module(module).run, options, report)
+    missed = [figure.key for figure in report.figures if figure.reached is False]
+    print(f"\n{len(report.figures)} figures in {time.time() - started:.0f} s", end="")
+    print(f", {len(missed)} beside their target, {len(report.wrong)} results wrong")
+    if options.json:
+        facts = {"started_at": started, "arguments": arguments, **machine_facts()}
+        options.json.write_text(json.dumps({**facts, **report.to_dict()}, indent=1, ensure_ascii=False) + "\n")
+    return 1 if report.wrong or (options.strict and missed) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

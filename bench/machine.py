@@ -10,9 +10,31 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("riskwire", "pyzmq", "numpy", "msgspec", "click", "cython", "polars", "pyarrow")
+PACKAGES = ("riskwire", "pyzmq", "numpy", "msgspec", "uvloop", "click", "cython", "polars", "pyarrow")
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return machine, kernel, versions, flags, pinning and commit, as JSON keeps them."""
+    import zmq
+
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "allowed_cpus": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_gib": round(memory_gib(), 1),
+        "kernel": platform.release(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "compiler": platform.python_compiler(),
+        "libzmq": zmq.zmq_version(),
+        "versions": {name: version_of(name) for name in PACKAGES},
+        "flags": build_flags(),
+        "commit": commit(),
+        "load_average": os.getloadavg(),
+    }
 
 
 def describe_machine() -> str:
@@ -25,6 +47,7 @@ def describe_machine() -> str:
             f"versions  {versions}",
             f"build     {build_flags()}",
             f"commit    {commit()}",
+            f"load      {os.getloadavg()[0]:.1f} (above 0.5, others are using the cores: trust ratios and counts only)",
         ]
     )
 

@@ -14,29 +14,31 @@ from typing import Any
 import polars as pl
 
 from bench import session
-from bench.machine import ROOT, median, riskwire_command, spread
+from bench.machine import ROOT, riskwire_command
+from bench.report import MORE, Report, ratios
 
 TARGET_RATIO = 1.5
 Result = dict[str, Any]
 
 
-def run(options: argparse.Namespace) -> bool:
-    """Print both rates and their ratio; True where results agree and the ratio reaches the target."""
-    trades = session.session_csv(options.trades)
+def run(options: argparse.Namespace, report: Report) -> None:
+    """Measure both and their ratio, where results agree."""
+    rows = options.trades or (400_000 if options.quick else 4_000_000)
+    trades = session.session_csv(rows)
     limits = session.limits_toml()
-    print(f"  {trades} ({trades.stat().st_size / 2**20:.0f} MiB): {options.trades:,} rows, ", end="")
+    print(f"  {trades} ({trades.stat().st_size / 2**20:.0f} MiB): {rows:,} rows, ", end="")
     print(f"{session.SYMBOLS:,} symbols, {session.ACCOUNTS} accounts, 3 limits", flush=True)
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
         outs = Path(folder)
-        if not agree(riskwire(trades, limits, outs, alerts=True), polars(trades, outs), outs):
-            return False
+        if not agree(riskwire(trades, limits, outs, alerts=True), polars(trades, outs), outs, report):
+            return
         ours, peers = [], []
         for _ in range(options.rounds):
             ours.append(riskwire(trades, limits, outs))
             peers.append(polars(trades, outs))
-            if not same_positions(outs):
-                return False
-    return report(ours, peers, options.trades)
+            if not same_positions(outs, report):
+                return
+    tell(ours, peers, rows, report)
 
 
 def timed(command: list[str]) -> Result:
@@ -64,49 +66,42 @@ def polars(trades: Path, outs: Path) -> Result:
     return timed([sys.executable, "-m", "bench.peer_polars", str(trades), str(outs / "peer.csv"), *map(str, numbers)])
 
 
-def agree(ours: Result, peer: Result, outs: Path) -> bool:
+def agree(ours: Result, peer: Result, outs: Path, report: Report) -> bool:
     """Compare what both found: accepted trades, final positions, volume breaches, keys ever over the position."""
-    breaches = {"volume": 0, "position": set()}
+    volume, position = 0, set()
     for line in (outs / "alerts.jsonl").read_text().splitlines():
         alert = json.loads(line)
         if alert["severity"] == "breach" and alert["limit_id"] == "volume":
-            breaches["volume"] += 1
+            volume += 1
         elif alert["severity"] == "breach" and alert["limit_id"] == "position":
-            breaches["position"].add((alert["account"], alert["symbol"]))
+            position.add((alert["account"], alert["symbol"]))
     pairs = [
         ("accepted trades", ours["accepted"], peer["accepted"]),
-        ("volume breaches", breaches["volume"], peer["volume_breaches"]),
-        ("keys over the position limit", len(breaches["position"]), peer["keys_over_position"]),
+        ("volume breaches", volume, peer["volume_breaches"]),
+        ("keys over the position limit", len(position), peer["keys_over_position"]),
     ]
-    for name, mine, theirs in pairs:
-        print(f"  {name}: {mine:,}" + ("" if mine == theirs else f", but polars found {theirs:,}: WRONG"))
-    return all(mine == theirs for _, mine, theirs in pairs) and same_positions(outs)
+    print("  " + ", ".join(f"{name}: {mine:,}" for name, mine, _ in pairs))
+    return all([report.check(*pair) for pair in pairs]) and same_positions(outs, report)
 
 
-def same_positions(outs: Path) -> bool:
+def same_positions(outs: Path, report: Report) -> bool:
     """Tell whether both wrote the same final quantities."""
     key = ["account", "symbol"]
     ours = pl.read_csv(outs / "ours.csv", columns=[*key, "quantity"], schema_overrides={"quantity": pl.Float64})
     peer = pl.read_csv(outs / "peer.csv", schema_overrides={"quantity": pl.Float64})
     both = ours.sort(key).join(peer.sort(key), on=key, how="full", suffix="_peer")
     differ = both.filter((pl.col("quantity") - pl.col("quantity_peer")).abs().fill_null(1) > 0.001)
-    if differ.height:
-        print(f"  positions differ in {differ.height:,} of {both.height:,} keys, first {differ.row(0)}: WRONG")
-    return differ.height == 0
+    return report.check("keys whose positions differ", differ.height, 0)
 
 
-def report(ours: list[Result], peers: list[Result], trades: int) -> bool:
-    """Print times, rates and ratios of medians."""
-
-    def of(results: list[Result], name: str) -> list[float]:
-        return [result[name] for result in results]
-
-    def line(label: str, name: str, results: list[Result]) -> float:
-        middle = median(of(results, name))
-        print(f"  {label:<28}{spread(of(results, name))}, {trades / middle:,.0f} trades/s")
-        return middle
-
-    whole = line("polars, whole process", "wall_s", peers) / line("riskwire, whole process", "wall_s", ours)
-    inner = line("polars, inside", "elapsed_s", peers) / line("riskwire, inside", "elapsed_s", ours)
-    print(f"  riskwire is {whole:.2f} x polars ({inner:.2f} x inside), target {TARGET_RATIO} x")
-    return whole >= TARGET_RATIO
+def tell(ours: list[Result], peers: list[Result], trades: int, report: Report) -> None:
+    """Report times, rates and ratios."""
+    whole_ours, whole_peer = [each["wall_s"] for each in ours], [each["wall_s"] for each in peers]
+    inner_ours, inner_peer = [each["elapsed_s"] for each in ours], [each["elapsed_s"] for each in peers]
+    report.add("riskwire, whole process", "trades/s", [trades / s for s in whole_ours], better=MORE)
+    report.add("polars, whole process", "trades/s", [trades / s for s in whole_peer], better=MORE)
+    report.add(
+        "polars / riskwire, whole process", "x", ratios(whole_peer, whole_ours), better=MORE, target=TARGET_RATIO
+    )
+    report.add("riskwire, inside", "trades/s", [trades / s for s in inner_ours], better=MORE)
+    report.add("polars / riskwire, inside", "x", ratios(inner_peer, inner_ours), better=MORE)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from bench.machine import ROOT, median, riskwire_command, spread
+from bench.machine import ROOT, riskwire_command
+from bench.report import Report
 
 TARGET_S = 0.2
 ROUNDS = 15
@@ -20,13 +21,12 @@ def wall_s(command: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def run(options: argparse.Namespace) -> bool:
-    """Measure `riskwire --help` beside an interpreter that does nothing; True within the target."""
+def run(options: argparse.Namespace, report: Report) -> None:
+    """Measure `riskwire --help` beside an interpreter that does nothing."""
     help_s, bare_s = [], []
     wall_s([*riskwire_command(), "--help"])
-    for _ in range(ROUNDS):
+    for _ in range(3 if options.quick else ROUNDS):
         help_s.append(wall_s([*riskwire_command(), "--help"]))
         bare_s.append(wall_s([sys.executable, "-c", "pass"]))
-    print(f"  riskwire --help    {spread(help_s)}, target {TARGET_S} s")
-    print(f"  python -c pass     {spread(bare_s)}")
-    return median(help_s) <= TARGET_S
+    report.add("riskwire --help", "s", help_s, target=TARGET_S)
+    report.add("python -c pass", "s", bare_s)

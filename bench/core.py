@@ -126,9 +126,7 @@ def tell_case(report: Report, keys: int, ours: list[Result], peers: list[Result]
 
     both = ("door_ns", "core_ns")
     report.add(f"{keys:,} keys: duplicates + position + 3 limits", "ns", of(ours, *both), target=target)
-    report.add(
-        f"{keys:,} keys: of that the door", "ns", of(ours, "door_ns"), note="checks, CRC twice, duplicates, journal"
-    )
+    report.add(f"{keys:,} keys: of that the door", "ns", of(ours, "door_ns"), note="checks, duplicates, journal")
     report.add(f"{keys:,} keys: of that the core", "ns", of(ours, "core_ns"), note="CRC, position, 3 limits")
     report.add(f"{keys:,} keys: reference in C++", "ns", of(peers, *both))
     report.add(f"{keys:,} keys: reference, door", "ns", of(peers, "door_ns"))

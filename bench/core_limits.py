@@ -1,4 +1,4 @@
-"""What each further limit adds to a trade that it matches: each kind alone on top of three, and all of them together."""
+"""What each further limit adds to a trade that it matches: each kind alone on top of three, and all together."""
 
 from __future__ import annotations
 

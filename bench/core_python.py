@@ -45,7 +45,7 @@ def trades(count: int, seed: int = 1) -> list[TradeExecuted]:
         )
         for i in range(count)
     ]
-    for i in np.flatnonzero(random.random(count) < 0.01):
+    for i in np.flatnonzero(random.random(count) < 0.01).tolist():
         made[i] = made[max(0, i - int(random.integers(1, 1_000)))]
     return made
 

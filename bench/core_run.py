@@ -1,9 +1,8 @@
 """The door and the core over a file of frames, as a process.
 
-`python -m bench.core_run FRAMES WARM_FRAMES LIMITS.json [POSITIONS.csv | -] [FRAMES_MAX] [door]`; `door` leaves the core out.
-
-Prints one JSON object: ns of this thread's processor time per trade of the frames after WARM_FRAMES, door and core apart,
-and what was found. Imports little, so that callgrind has little to look at: no NumPy but what `ext.records` needs.
+`python -m bench.core_run FRAMES WARM_FRAMES LIMITS.json [POSITIONS.csv | -] [FRAMES_MAX] [door]`; `door` leaves out the
+core. Prints one JSON object: ns of this thread's processor time per trade of the frames after WARM_FRAMES, door and
+core apart, and what was found. Imports little, so that callgrind has little to look at.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The core's instructions per trade, counted by callgrind, against the committed baseline: `python -m bench gate`.
 
-Clocks differ from run to run and machine to machine; instructions hardly do. Two sessions, one the beginning of the other,
-run under callgrind; the difference by the trades in it is what one trade costs, start and end of the process left out.
-The count depends on the compiler, so a baseline belongs to one; with another the check is skipped, aloud, as it is without
-valgrind. Exit code 1 where a count grew by more than 5 %.
+Clocks differ from run to run and machine to machine; instructions hardly do. Two sessions, one the beginning of the
+other, run under callgrind; the difference by the trades in it is what one trade costs, start and end of the process
+left out. The count depends on the compiler, so a baseline belongs to one; with another the check is skipped, aloud, as it is
+without valgrind. Exit code 1 where a count grew by more than 5 %.
 
     python -m bench gate              compare
     python -m bench gate --refresh    write the baseline (commit it with the change that needs it)
@@ -130,9 +130,8 @@ def main(arguments: list[str]) -> int:
     kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     made_with = compiler()
     if made_with not in kept and not (options.refresh or options.where):
-        print(
-            f"bench gate: SKIPPED, {BASELINE.name} has no baseline for {made_with}, only for {', '.join(kept) or 'none'}"
-        )
+        known = ", ".join(kept) or "nothing"
+        print(f"bench gate: SKIPPED, {BASELINE.name} has no baseline for {made_with}; it has one for {known}")
         return 0
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
         found = count(Path(folder))

@@ -1,7 +1,7 @@
 """The peer NautilusTrader, in its own environment: `Position.apply` over fills of one position; prints one JSON object.
 
-`python bench/peer_nautilus.py TRADES.csv`, rows of `side,price,volume` that never close the position. Its position keeps
-all its events and looks for duplicates among them, and its averages are floats: riskwire's are exact.
+`python bench/peer_nautilus.py TRADES.csv`, rows of `side,price,volume` that never close the position. Its position
+keeps all its events and looks for duplicates among them, and its averages are floats: riskwire's are exact.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from nautilus_trader.core.uuid import UUID4
 from nautilus_trader.model.enums import LiquiditySide, OrderSide, OrderType
@@ -30,7 +31,7 @@ from nautilus_trader.test_kit.providers import TestInstrumentProvider
 PIECE = 200
 
 
-def fill_of(instrument: object, number: int, side: str, price: str, volume: str) -> OrderFilled:
+def fill_of(instrument: Any, number: int, side: str, price: str, volume: str) -> OrderFilled:
     """Return a fill of the one position."""
     return OrderFilled(
         trader_id=TraderId("BENCH-001"),

@@ -1,7 +1,7 @@
 """The peer openpit (Rust behind Python), in its own environment: one size check of an order; prints one JSON object.
 
-`python bench/peer_openpit.py TRADES.csv MAX_VOLUME MAX_NOTIONAL`, rows of `side,price,volume`. It judges orders before they
-are sent, by quantity and notional; riskwire does duplicates, the position and three limits in its call.
+`python bench/peer_openpit.py TRADES.csv MAX_VOLUME MAX_NOTIONAL`, rows of `side,price,volume`. It judges orders before
+they are sent, by quantity and notional; riskwire does duplicates, the position and three limits in its call.
 """
 
 from __future__ import annotations

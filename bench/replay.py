@@ -81,7 +81,8 @@ def agree(ours: Result, peer: Result, outs: Path, report: Report) -> bool:
         ("keys over the position limit", len(position), peer["keys_over_position"]),
     ]
     print("  " + ", ".join(f"{name}: {mine:,}" for name, mine, _ in pairs))
-    return all([report.check(*pair) for pair in pairs]) and same_positions(outs, report)
+    same = [report.check(*pair) for pair in pairs]
+    return all(same) and same_positions(outs, report)
 
 
 def same_positions(outs: Path, report: Report) -> bool:

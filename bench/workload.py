@@ -1,4 +1,4 @@
-"""Trades for the core's figures, as frames: uniform over all keys (the hardest case for caches), one in a hundred repeated."""
+"""Trades for the core's figures, as frames: uniform over all keys (hardest for caches), one in a hundred repeated."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ ID_DIGITS = 10
 ID_BYTES = ID_DIGITS + 1
 PRICE_EXPONENT, VOLUME_EXPONENT = -4, -2
 Records = npt.NDArray[np.void]
+Numbers = npt.NDArray[np.int64]  # of the trades: what their ids are made from
 
 POSITION_MAX = 6_000
 NOTIONAL_MAX = 610_000
@@ -68,9 +69,7 @@ class Keys:
         return [str(POSITION_MAX * 10**8), str(NOTIONAL_MAX * 10**17), str(RATE_MAX), str(self.window_ns)]
 
 
-def make_records(
-    keys: Keys, count: int, first: int, random: np.random.Generator
-) -> tuple[Records, npt.NDArray[np.int64]]:
+def make_records(keys: Keys, count: int, first: int, random: np.random.Generator) -> tuple[Records, Numbers]:
     """Return new trades in a random order over all keys, and their numbers, from `first` on."""
     records = np.zeros(count, RECORD_DTYPE)
     records["type"] = 1
@@ -92,7 +91,7 @@ def visit_once(keys: Keys, records: Records, random: np.random.Generator) -> Non
     records["symbol"][: len(key)], records["account"][: len(key)] = key // keys.accounts + 1, key % keys.accounts + 1
 
 
-def repeat_some(records: Records, numbers: npt.NDArray[np.int64], random: np.random.Generator, share: float) -> None:
+def repeat_some(records: Records, numbers: Numbers, random: np.random.Generator, share: float) -> None:
     """Turn this share of the trades into duplicates of one at most a thousand before."""
     place = np.flatnonzero(random.random(len(records)) < share)
     place = place[place > 0]
@@ -101,7 +100,7 @@ def repeat_some(records: Records, numbers: npt.NDArray[np.int64], random: np.ran
 
 
 def to_frames(
-    records: Records, numbers: npt.NDArray[np.int64], per_frame: int, first_seq: int, *, epoch: int = 1, kind: int = 0
+    records: Records, numbers: Numbers, per_frame: int, first_seq: int, *, epoch: int = 1, kind: int = 0
 ) -> Iterator[bytes]:
     """Yield stamped frames of so many trades each; ids are `T` and the number."""
     digits = np.empty((len(records), ID_BYTES), np.uint8)
@@ -130,7 +129,7 @@ def names_frame(keys: Keys, kind: int = 0, epoch: int = 1, limits: bytes | None 
     return bytes(builder.finish(1, epoch))
 
 
-def sequence(records: Records, numbers: npt.NDArray[np.int64], first_seq: int, per_frame: int = 1_024) -> list[bytes]:
+def sequence(records: Records, numbers: Numbers, first_seq: int, per_frame: int = 1_024) -> list[bytes]:
     """Return the frames a broker would make of new trades: the default units, numbered."""
     records["price"] *= 10 ** (PRICE_EXPONENT + 9)
     records["volume"] *= 10 ** (VOLUME_EXPONENT + 8)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from engine.codec import EventDecoder
 from engine.errors import JournalError
+from engine.events import Event
 from ext.journal import Journal
+from ext.records import Frame
 
-__all__ = ["Journal", "JournalInfo", "is_journal", "journal_info", "open_journal", "read_frames", "verify_journal"]
+__all__ = [
+    "EventSelection",
+    "Journal",
+    "JournalInfo",
+    "events_of",
+    "is_journal",
+    "journal_info",
+    "open_journal",
+    "read_frames",
+    "verify_journal",
+]
 
 
 class JournalInfo(msgspec.Struct, frozen=True):
@@ -72,6 +86,56 @@ def read_frames(directory: str | Path) -> Iterator[bytes]:
         yield from journal
     finally:
         journal.close()
+
+
+class EventSelection(msgspec.Struct, frozen=True):
+    """Which events of a journal are wanted; None takes all.
+
+    first, last: seqs, inclusive. since_ns, until_ns: when the broker numbered them, inclusive. symbol, account:
+    case-sensitive globs; an event without a symbol (an account) is left out where one is given.
+    """
+
+    first: int = 1
+    last: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    symbol: str | None = None
+    account: str | None = None
+
+    def takes(self, seq: int, event: Event) -> bool:
+        """Tell whether an event of a frame in range is wanted."""
+        return (
+            self.first <= seq
+            and (self.last is None or seq <= self.last)
+            and _matches(self.symbol, event, "symbol")
+            and _matches(self.account, event, "account")
+        )
+
+
+def _matches(glob: str | None, event: Event, field: str) -> bool:
+    if glob is None:
+        return True
+    value = getattr(event, field, None)
+    return value is not None and fnmatch.fnmatchcase(value, glob)
+
+
+def events_of(directory: str | Path, wanted: EventSelection) -> Iterator[tuple[int, Event]]:
+    """Yield (seq, event) of what is wanted, in order; other frames only give names. Raises JournalError."""
+    decoder = EventDecoder()
+    for data in read_frames(directory):
+        frame = Frame(data, False)
+        if wanted.last is not None and frame.first_seq > wanted.last:
+            return
+        if (
+            frame.first_seq + len(frame) <= wanted.first
+            or (wanted.since_ns is not None and frame.stamped_at < wanted.since_ns)
+            or (wanted.until_ns is not None and frame.stamped_at > wanted.until_ns)
+        ):
+            decoder.learn(frame)
+            continue
+        for seq, event in decoder.decode_all(frame):
+            if wanted.takes(seq, event):
+                yield seq, event
 
 
 def journal_info(directory: str | Path) -> JournalInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,10 @@ from engine.cli.output import print_json, print_pairs
 if TYPE_CHECKING:
     from engine.events import Event
     from engine.journal import JournalInfo
+
+    PlaceType = click.ParamType[tuple[int | None, int | None]]
+else:
+    PlaceType = click.ParamType  # generic in newer versions of click only
 
 
 @click.group(cls=CommandGroup)
@@ -46,22 +50,98 @@ def verify(directory: str, as_json: bool) -> None:
     print_info(verify_journal(existing(directory)), as_json)
 
 
+class Place(PlaceType):
+    """A seq, or the ISO 8601 time when the engine numbered an event: (seq, None) or (None, ns)."""
+
+    name = "place"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        """Return a place for its text."""
+        from ext.decimals import parse_timestamp
+
+        if value.isascii() and value.isdigit():
+            return max(int(value), 1), None
+        error, at = parse_timestamp(value.encode())
+        if error:
+            self.fail(f"{value!r} is neither a seq nor an ISO 8601 time such as 2024-05-01T09:30:00Z", param, context)
+        return None, at
+
+
 @journal.command()
 @click.argument("directory", metavar="DIR")
-@click.option("--from", "first", type=click.IntRange(min=1), default=1, metavar="SEQ", help="From this seq on.")
-@click.option("--to", "last", type=click.IntRange(min=1), metavar="SEQ", help="Up to this seq (inclusive).")
+@click.option("--since", "--from", "since", type=Place(), metavar="PLACE", help="From this seq or time on.")
+@click.option("--until", "--to", "until", type=Place(), metavar="PLACE", help="Up to this seq or time (inclusive).")
+@click.option("--symbol", metavar="GLOB", help="Only events of symbols that match.")
+@click.option("--account", metavar="GLOB", help="Only events of accounts that match.")
+@click.option("--csv", "as_csv", is_flag=True, help="Trades as CSV; events of other types are left out.")
 @json_option
-def dump(directory: str, first: int, last: int | None, as_json: bool) -> None:
+def dump(
+    directory: str,
+    since: tuple[int | None, int | None] | None,
+    until: tuple[int | None, int | None] | None,
+    symbol: str | None,
+    account: str | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """Print the events of the journal in DIR, one a line, with their seqs.
 
-    --json prints JSON Lines, which `riskwire replay` reads.
+    PLACE is a seq, or the ISO 8601 time when the engine numbered an event. --json prints JSON Lines and --csv canonical
+    CSV; `riskwire replay` reads both.
     """
+    from engine.errors import UsageError
+    from engine.journal import EventSelection, events_of
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json are two formats; choose one")
+    first, since_ns = since or (1, None)
+    last, until_ns = until or (None, None)
+    wanted = EventSelection(first or 1, last, since_ns, until_ns, symbol, account)
+    events = events_of(existing(directory), wanted)
+    if as_csv:
+        print_csv(events)
+    else:
+        print_lines(events, as_json)
+
+
+def print_lines(events: Iterable[tuple[int, Event]], as_json: bool) -> None:
+    """Print each event as a line of JSON, its seq inside or (for people) before it."""
     import msgspec
 
     encode = msgspec.json.Encoder(decimal_format="string").encode
-    for seq, event in events_of(existing(directory), first, last):
+    for seq, event in events:
         text = encode(event).decode()
         sys.stdout.write(f'{{"seq":{seq},{text[1:]}\n' if as_json else f"{seq:>10}  {text}\n")
+
+
+def print_csv(events: Iterable[tuple[int, Event]]) -> None:
+    """Print trades as canonical CSV with a column `seq`; say how many events of other types there were."""
+    import csv
+
+    import msgspec
+
+    from engine.events import TradeExecuted
+
+    columns = [field.name for field in msgspec.structs.fields(TradeExecuted)]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["seq", *columns])
+    others = 0
+    for seq, event in events:
+        if isinstance(event, TradeExecuted):
+            writer.writerow([seq, *(plain(getattr(event, name)) for name in columns)])
+        else:
+            others += 1
+    if others:
+        click.echo(f"{others:,} events that are no trades are left out; --json prints them", err=True)
+
+
+def plain(value: object) -> object:
+    """Return a value as CSV has it: no exponents."""
+    from decimal import Decimal
+
+    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def existing(directory: str) -> str:
@@ -72,25 +152,6 @@ def existing(directory: str) -> str:
     if not is_journal(directory):
         raise UsageError(f"{directory}: no journal there; name the folder that --journal was given")
     return directory
-
-
-def events_of(directory: str, first: int, last: int | None) -> Iterator[tuple[int, Event]]:
-    """Yield (seq, event) from first to last; what comes before is read only for its names."""
-    from engine.codec import EventDecoder
-    from engine.journal import read_frames
-    from ext.records import Frame
-
-    decoder = EventDecoder()
-    for data in read_frames(directory):
-        frame = Frame(data, False)
-        if last is not None and frame.first_seq > last:
-            return
-        if frame.first_seq + len(frame) <= first:
-            decoder.learn(frame)
-            continue
-        for seq, event in decoder.decode_all(frame):
-            if first <= seq and (last is None or seq <= last):
-                yield seq, event
 
 
 def print_info(found: JournalInfo, as_json: bool) -> None:

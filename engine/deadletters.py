@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ INSERT = (
     " source_seq, account, symbol, trade_id, attempts, count, first_at, last_at, history, traceback, first_failure)"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+SKIPPED = "skipped"  # the reason
 KEYS_AT_ONCE = 500  # parameters of one statement (SQLite allows 999 everywhere)
 
 _json = msgspec.json.Encoder(decimal_format="string")
@@ -241,6 +242,19 @@ class DeadLetterStore:
         self._db.executemany(INSERT, rows)
         for letter, key in again:
             self._record(letter, key, sent_again)
+        for letter in letters:
+            if letter.reason == SKIPPED:
+                self._mark_skipped(letter)
+
+    def _mark_skipped(self, letter: DeadLetter) -> None:
+        """Give the letters of a skipped job that status; the new one names the first."""
+        place = (_clamped(letter.seq), letter.stage)
+        self._db.execute("UPDATE dead_letters SET status = 'skipped' WHERE seq = ? AND stage = ?", place)
+        self._db.execute(
+            "UPDATE dead_letters SET first_failure = (SELECT min(id) FROM dead_letters WHERE seq = ?1 AND stage = ?2"
+            " AND reason <> ?3) WHERE seq = ?1 AND stage = ?2 AND reason = ?3",
+            (*place, SKIPPED),
+        )
 
     def _known_keys(self, keys: Sequence[bytes]) -> set[bytes]:
         known: set[bytes] = set()
@@ -285,7 +299,7 @@ class DeadLetterStore:
     def _row(self, letter: DeadLetter, key: bytes, clash: int, sent_again: bool) -> tuple[Any, ...]:
         """Return a new letter's row; sent_again: whether anything was, which it could be a failure of."""
         first_failure = None
-        if sent_again and (identity := event_identity(letter.event)):
+        if sent_again and (identity := _requeue_identity(letter.stage, letter.event)):
             row = self._db.execute("SELECT letter_id FROM requeues WHERE identity = ?", (identity,)).fetchone()
             first_failure = row and row[0]
         seq = _clamped(letter.seq)
@@ -329,24 +343,32 @@ class DeadLetterStore:
         event_json: the event as it is sent, which may differ from the letter's.
         """
         with self._transaction():
-            if identity := event_identity(event_json):
-                first = self._db.execute("SELECT first_failure FROM dead_letters WHERE id = ?", (id_,)).fetchone()
+            first = self._db.execute("SELECT first_failure, stage FROM dead_letters WHERE id = ?", (id_,)).fetchone()
+            if first and (identity := _requeue_identity(first[1], event_json)):
                 self._db.execute(
                     "INSERT INTO requeues VALUES (?, ?, ?) ON CONFLICT (identity) DO UPDATE SET at = excluded.at",
-                    (identity, (first and first[0]) or id_, time.time_ns()),
+                    (identity, first[0] or id_, time.time_ns()),
                 )
             self._db.execute("UPDATE dead_letters SET status = 'requeued' WHERE id = ?", (id_,))
 
-    def purge(self, which: LetterFilter, dry_run: bool = False) -> int:
-        """Delete letters for good; return how many (with dry_run: how many it would be)."""
+    def purge(self, which: LetterFilter, dry_run: bool = False, keep: Iterable[int] = ()) -> int:
+        """Delete letters for good, but those whose ids are to be kept; return how many (dry_run: would be)."""
         condition, values = which.where()
+        kept = ",".join(str(int(id_)) for id_ in keep)
+        condition += f" AND id NOT IN ({kept})" if kept else ""
         if dry_run:
-            return self.count(which)
+            return int(self._read(f"SELECT count(*) FROM dead_letters WHERE {condition}", values)[0][0])
         with self._transaction():
             deleted = self._db.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount
         self._db.execute("PRAGMA incremental_vacuum")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
+
+    def unsettled_jobs(self, which: LetterFilter) -> list[tuple[int, str, int]]:
+        """Return id, stage and seq of the letters of queues' jobs that are dead or on their way again."""
+        condition, values = which.where()
+        condition += " AND seq > 0 AND substr(stage, 1, 6) = 'queue:' AND status IN ('dead', 'requeued')"
+        return self._read(f"SELECT id, stage, seq FROM dead_letters WHERE {condition}", values)
 
     def _read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
         try:
@@ -418,6 +440,12 @@ class _Transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise self._unusable(error) from None
+
+
+def _requeue_identity(stage: str, event_json: str) -> str:
+    """Return what a failure of something sent again is known by: a queue's is of that queue alone."""
+    identity = event_identity(event_json)
+    return f"{stage}\0{identity}" if identity and stage.startswith("queue:") else identity
 
 
 def _clamped(number: int) -> int:
@@ -499,7 +527,14 @@ def show_letter(path: str | Path, id_: int) -> dict[str, Any] | None:
         return None if letter is None else letter.to_json()
 
 
-def purge_letters(path: str | Path, which: LetterFilter, dry_run: bool = False) -> dict[str, Any]:
-    """Delete a file's letters: what the control verb `dlq_purge` answers."""
+def purge_letters(
+    path: str | Path, which: LetterFilter, dry_run: bool = False, holds: Callable[[str, int], int] = lambda *_: 0
+) -> dict[str, Any]:
+    """Delete a file's letters: what the control verb `dlq_purge` answers.
+
+    holds: how many jobs wait behind the letter of a stage and a seq; it is kept, or nobody could send it again.
+    """
     with DeadLetterStore(path, read_only=dry_run, create=False) as store:
-        return {"purged": store.purge(which, dry_run), "dry_run": dry_run}
+        places = store.unsettled_jobs(which)
+        kept = [id_ for id_, stage, seq in places if holds(stage, seq)]
+        return {"purged": store.purge(which, dry_run, kept), "kept": len(kept), "dry_run": dry_run}

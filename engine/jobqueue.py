@@ -31,6 +31,7 @@ LINE_JOBS_MAX = 16_384  # jobs kept whole behind busy keys; beyond, their seqs o
 REFILL_JOBS = 256  # fetched again at once when a line of seqs moves
 READY_JOBS = 256  # with order_by: looked at together
 HISTORY_MAX = 100
+PARKED_SHOWN = 10_000
 _FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
 _NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
 
@@ -77,6 +78,7 @@ class JobQueue:
         self._stalled: set[int] = set()  # keys whose next job could not be fetched yet
         self._parked: dict[int, int] = {}  # dead seq: its key
         self._parked_keys: dict[int, int] = {}  # key: how many dead jobs it has
+        self._skipping: set[int] = set()  # dead seqs whose letters of that are on their way to the sink
         self._revive_later: set[int] = set(log.revived)
         self._keys_unknown: set[int] = set(log.dead | log.revived) if config.order_by else set()
         self._batch_no = random.getrandbits(40) << 20  # acks of an earlier life match nothing
@@ -443,8 +445,12 @@ class JobQueue:
                 self._line_jobs -= line.shrink()
 
     def bury(self, job: Job) -> None:
-        """Note that a dead job's letter is safe in the sink: it will not be handed out again."""
+        """Note that a job's letter is safe in the sink: it is dead and not handed out again, or skipped for good."""
         job.state = DONE
+        if job.seq in self._skipping:
+            self._skipping.discard(job.seq)
+            self._skip(job.seq)
+            return
         self.dying -= 1
         self.log.add_dead(job.seq)
 
@@ -452,7 +458,7 @@ class JobQueue:
 
     def revive(self, seqs: Iterable[int], now: int) -> list[int]:
         """Hand dead jobs out again; return those that were dead."""
-        revived = [seq for seq in seqs if seq in self.log.dead]
+        revived = [seq for seq in seqs if seq in self.log.dead and seq not in self._skipping]
         for seq in revived:
             self.log.revive(seq)
             self._revive_later.add(seq)
@@ -478,15 +484,37 @@ class JobQueue:
             self._again(job, now)
 
     def skip(self, seqs: Iterable[int]) -> list[int]:
-        """Leave dead jobs for good; what was parked behind them goes on. Return those that were dead."""
-        skipped = [seq for seq in seqs if seq in self.log.dead]
-        for seq in skipped:
-            self.log.skip(seq)
-            self._keys_unknown.discard(seq)
-            key = self._unpark(seq)
-            if key is not None:
-                self._release_key(key)
+        """Leave dead jobs for good: each makes a letter, and once that is safe, what is parked behind it goes on.
+
+        Returns those that were dead and could be fetched.
+        """
+        skipped = []
+        for seq in seqs:
+            frame = self._fetch(seq) if seq in self.log.dead and seq not in self._skipping else None
+            if frame is None:
+                continue
+            job = Job(Source(frame), seq - frame.first_seq)
+            letter = self.decoder.dead_letter(
+                frame,
+                job.place,
+                REASONS.index("skipped"),
+                f"queue:{self.name}",
+                error="left for good; what waited behind it goes on",
+                seq=seq,
+                attempts=0,
+                at=time.time_ns(),
+            )
+            self._skipping.add(seq)
+            self.letters.append((letter, job))
+            skipped.append(seq)
         return skipped
+
+    def _skip(self, seq: int) -> None:
+        self.log.skip(seq)
+        self._keys_unknown.discard(seq)
+        key = self._unpark(seq)
+        if key is not None:
+            self._release_key(key)
 
     # --- looking at it
 
@@ -518,6 +546,16 @@ class JobQueue:
     def retrying_jobs(self) -> list[Job]:
         """Return the jobs that wait for another attempt."""
         return [job for _, _, job in self._retries]
+
+    def parked_behind(self) -> dict[str, int]:
+        """Return how many jobs are parked behind which dead seqs (the first of each key), for at most PARKED_SHOWN."""
+        found: dict[str, int] = {}
+        keys: set[int] = set()
+        for seq, key in sorted(self._parked.items())[:PARKED_SHOWN]:
+            if key not in keys and key in self._lines:
+                found[str(seq)] = len(self._lines[key])
+            keys.add(key)
+        return found
 
     def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
         """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""

@@ -153,7 +153,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
 
     depth: what is not done: waiting, in flight, retrying, parked and unread together. unread: events not looked at yet,
     of which not all need be jobs. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
-    oldest_s: age of the oldest job not done, since it was numbered.
+    parked_behind: jobs parked behind a dead one, by its seq. oldest_s: age of the oldest job not done, since numbered.
     """
 
     name: str
@@ -163,6 +163,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
     in_flight: int
     retrying: int
     parked: int
+    parked_behind: dict[str, int]
     attempts: dict[str, int]
     dead: int
     done: int

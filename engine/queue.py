@@ -132,6 +132,7 @@ class _Queue:
             in_flight=in_flight,
             retrying=jobs.retrying,
             parked=jobs.parked,
+            parked_behind=jobs.parked_behind(),
             attempts=attempts_of(hands, jobs.retrying_jobs),
             dead=len(jobs.log.dead) + jobs.dying,
             done=jobs.done,
@@ -239,6 +240,11 @@ class QueueService:
     def is_alive(self) -> bool:
         """Tell whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
+
+    def parked_behind(self, stage: str, seq: int) -> int:
+        """Return how many jobs are parked behind a dead letter, as of a moment ago. Safe from any thread."""
+        name = stage.removeprefix("queue:")
+        return sum(queue.parked_behind.get(str(seq), 0) for queue in self._status if queue.name == name)
 
     @property
     def status(self) -> list[QueueStatus]:

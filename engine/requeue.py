@@ -100,21 +100,24 @@ class Requeuer:
 
     def skip(self, letters: Iterable[StoredLetter], dry_run: bool = False) -> list[Outcome]:
         """Leave letters for good: what is parked behind them in an ordered queue goes on."""
-        outcomes = []
-        for letter in letters:
-            if letter.status in ("skipped", "resolved"):
-                outcomes.append(Outcome(letter.id, "settled", f"it is {letter.status}"))
-            elif dry_run:
-                outcomes.append(Outcome(letter.id, "would skip"))
-            else:
-                if letter.stage.startswith(QUEUE_STAGE):
-                    self._revive(letter, "skip")
-                self._store.mark([letter.id], "skipped")
-                outcomes.append(Outcome(letter.id, "skipped"))
-        return outcomes
+        return [self._skip(letter, dry_run) for letter in letters]
+
+    def _skip(self, letter: StoredLetter, dry_run: bool) -> Outcome:
+        from_queue = letter.stage.startswith(QUEUE_STAGE)
+        if letter.status == "resolved" or (letter.status == "skipped" and not from_queue):
+            return Outcome(letter.id, "settled", f"it is {letter.status}")
+        if dry_run:
+            return Outcome(letter.id, "would skip" if letter.status != "skipped" else "settled")
+        if from_queue and letter.seq not in self._revive(letter, "skip"):
+            if letter.status == "skipped":
+                return Outcome(letter.id, "settled", "it is skipped")
+            return Outcome(letter.id, "unusable", f"seq {letter.seq} is not dead in that queue of this engine")
+        if not from_queue:
+            self._store.mark([letter.id], "skipped")
+        return Outcome(letter.id, "skipped")
 
     def _send(self, letter: StoredLetter, dry_run: bool) -> Outcome:
-        if letter.status != "dead":
+        if letter.status not in ("dead", "requeued"):
             return Outcome(letter.id, "settled", f"it is {letter.status}")
         from_queue = letter.stage.startswith(QUEUE_STAGE)
         if from_queue and self._edits:
@@ -125,12 +128,15 @@ class Requeuer:
             return Outcome(letter.id, "unusable", str(problem))
         if dry_run:
             return Outcome(letter.id, "would send")
+        # `requeued` is tried again: whoever wrote that may have ended before it was sent, and nothing counts twice.
         return self._back_to_queue(letter) if event is None else self._publish(letter, event)
 
     def _back_to_queue(self, letter: StoredLetter) -> Outcome:
-        self._store.note_requeue(letter.id, "")
+        self._store.note_requeue(letter.id, letter.event)
         if letter.seq in self._revive(letter, "requeue"):
             return Outcome(letter.id, "requeued")
+        if letter.status == "requeued":
+            return Outcome(letter.id, "settled", "a worker has it, or will")
         self._store.mark([letter.id], "dead")
         return Outcome(letter.id, "unusable", f"seq {letter.seq} is not dead in that queue of this engine")
 

@@ -324,7 +324,10 @@ class Engine:
     async def _list_letters(self, request: control.LettersRequest) -> Answer:
         fields = msgspec.structs.asdict(request)
         after, limit = fields.pop("after"), min(max(1, fields.pop("limit")), 10_000)
-        return await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(**fields), after, limit))
+        answer = await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(**fields), after, limit))
+        for letter in answer["letters"]:
+            letter["parked"] = self.queue.parked_behind(letter["stage"], letter["seq"]) if letter["seq"] else 0
+        return answer
 
     async def _show_letter(self, request: control.LetterRequest) -> Answer:
         letter = await self._in_thread(lambda: show_letter(self.dead_letters, request.letter))
@@ -335,7 +338,8 @@ class Engine:
     async def _purge_letters(self, request: control.PurgeRequest) -> Answer:
         fields = msgspec.structs.asdict(request)
         dry_run = fields.pop("dry_run")
-        return await self._in_thread(lambda: purge_letters(self.dead_letters, LetterFilter(**fields), dry_run))
+        which, holds = LetterFilter(**fields), self.queue.parked_behind
+        return await self._in_thread(lambda: purge_letters(self.dead_letters, which, dry_run, holds))
 
 
 class _Steering:

@@ -87,7 +87,11 @@ def dlq() -> None:
 @engine_options
 @json_option
 def list_(file: str | None, limit: int | None, connect: str | None, wait: float, as_json: bool, **options: Any) -> None:
-    """List dead letters, oldest first: of FILE.db, else of the running engine."""
+    """List dead letters, oldest first: of FILE.db, else of the running engine.
+
+    parked is how many later jobs of the same key wait behind it in a queue with order_by, until it is sent again with
+    success or skipped (only a running engine knows).
+    """
     which = make_filter(options)
     if as_json:
         print_json(list(take(pages(file, which, connect, wait), limit)))
@@ -97,9 +101,10 @@ def list_(file: str | None, limit: int | None, connect: str | None, wait: float,
     if not letters:
         print_line("no dead letters")
         return
-    table = Table(">id", "reason", "stage", "where", "account", "symbol", "trade_id", ">count", "status", "error")
+    columns = ("account", "symbol", "trade_id", ">count", ">parked", "status")
+    table = Table(">id", "reason", "stage", "where", *columns, "error")
     for letter in letters[:shown]:
-        cells = [letter[key] for key in ("account", "symbol", "trade_id", "count", "status")]
+        cells = [letter.get(key.removeprefix(">"), "-") or "-" for key in columns]
         table.add(letter["id"], letter["reason"], letter["stage"], place_of(letter), *cells, cut(letter["error"]))
     table.print()
     if len(letters) > shown:
@@ -244,7 +249,8 @@ def purge(
         print_json(answer)
     else:
         done = "would be purged" if dry_run else "purged"
-        print_line(f"{count_of(answer['purged'], 'dead letter')} {done}")
+        kept = f"; {answer['kept']} kept, because jobs wait behind them" if answer["kept"] else ""
+        print_line(f"{count_of(answer['purged'], 'dead letter')} {done}{kept}")
 
 
 # --- where letters come from

@@ -144,10 +144,19 @@ def test_export_and_purge(file: str, tmp_path: Path) -> None:
 # --- a running engine
 
 
+CONFIG = """
+[[queue]]
+name = "ordered"
+order_by = "account"
+max_attempts = 1
+"""
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[str]:
     base = f"ipc://{tmp_path}/run"
-    process = start("serve", "--base", base, "--journal", "journal", cwd=tmp_path)
+    (tmp_path / "riskwire.toml").write_text(CONFIG)
+    process = start("serve", "-c", "riskwire.toml", "--base", base, "--journal", "journal", cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == f"ready {base}\n"
     yield base
@@ -216,3 +225,67 @@ def test_what_failed_can_be_sent_again_until_it_succeeds_and_nothing_happens_twi
     assert dlq(engine, tmp_path, "purge", "--status", "resolved")["purged"] == 2
     worker.stop()
     thread.join(10)
+
+
+def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is_sent_again_or_skipped(
+    engine: str, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    broken = {"T1", "T2"}
+
+    def handle(event: TradeExecuted, context: Any) -> None:
+        if event.trade_id in broken:
+            raise ValueError("broken")
+        seen.append(event.trade_id)
+
+    worker = Worker("ordered", handle, engine)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    with Publisher(engine, "desk") as publisher:
+        for n in range(1, 6):
+            publisher.publish(trade(f"T{n}"))
+
+    def parked() -> dict[str, int]:
+        return {row["trade_id"]: row["parked"] for row in dlq(engine, tmp_path, "list", "--status", "dead")}
+
+    wait_for(lambda: parked() == {"T1": 4})
+    text = riskwire("dlq", "list", "--connect", engine, cwd=tmp_path).out.splitlines()
+    assert text[1][: text[0].index("parked") + len("parked")].split()[-1] == "4"
+    assert dlq(engine, tmp_path, "purge", "--all") == {"purged": 0, "kept": 1, "dry_run": False}
+    broken.remove("T1")
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", "1")] == ["requeued"]
+    wait_for(lambda: parked() == {"T2": 3})
+    assert seen == ["T1"]
+    (second,) = [row["id"] for row in dlq(engine, tmp_path, "list", "--status", "dead")]
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "skip", str(second), "--dry-run")] == ["would skip"]
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "skip", str(second))] == ["skipped"]
+    wait_for(lambda: seen == ["T1", "T3", "T4", "T5"])
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "skip", str(second))] == ["settled"]
+    (skipped,) = dlq(engine, tmp_path, "list", "--reason", "skipped")
+    assert (skipped["trade_id"], skipped["status"], skipped["first_failure"]) == ("T2", "skipped", second)
+    assert base64.b64decode(skipped["payload_base64"]) == json.dumps(skipped["event"], separators=(",", ":")).encode()
+    assert dlq(engine, tmp_path, "show", str(second))["status"] == "skipped"
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", str(second))] == ["settled"]
+    worker.stop()
+    thread.join(10)
+
+
+def test_a_letter_left_half_sent_by_a_crash_can_be_sent_again(engine: str, tmp_path: Path) -> None:
+    with Publisher(engine, "desk") as publisher:
+        publisher.publish(trade("T1", "0.123456789"))
+    (letter,) = wait_for(lambda: dlq(engine, tmp_path, "list"))
+    with DeadLetterStore(tmp_path / "journal" / "dead-letters.db") as store:
+        store.mark([letter["id"]], "requeued")  # what is written before it is sent
+    again = dlq(engine, tmp_path, "requeue", str(letter["id"]), "--edit", "volume=0.5")
+    assert [row["outcome"] for row in again] == ["accepted"]
+    assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", str(letter["id"]))] == ["settled"]
+
+
+def test_what_is_refused_again_after_an_edit_names_the_first_failure(engine: str, tmp_path: Path) -> None:
+    with Publisher(engine, "desk") as publisher:
+        publisher.publish(trade("T1", "0.123456789"))
+    (letter,) = wait_for(lambda: dlq(engine, tmp_path, "list"))
+    again = dlq(engine, tmp_path, "requeue", str(letter["id"]), "--edit", "volume=0.987654321")
+    assert [row["outcome"] for row in again] == ["refused"]
+    first, second = dlq(engine, tmp_path, "list")
+    assert (first["first_failure"], second["first_failure"]) == (None, first["id"])

@@ -96,7 +96,7 @@ class Life:
         elif action == "revive":
             self.queue.revive(sorted(self.log.dead)[:n], self.now)
         elif action == "skip":
-            self.skipped |= set(self.queue.skip(sorted(self.log.dead)[:1]))
+            self.queue.skip(sorted(self.log.dead)[:1])
         elif action == "wait":
             self.now += n * SECOND
         elif action == "lose":
@@ -155,8 +155,10 @@ class Life:
 
     def bury(self) -> None:
         letters, self.queue.letters = self.queue.letters, []
-        for _, job in letters:
+        for letter, job in letters:
             self.queue.bury(job)
+            if letter.reason == "skipped":
+                self.skipped.add(job.seq)
 
     def finish(self) -> None:
         """Let one good worker do all that is left."""

@@ -331,6 +331,11 @@ def test_a_skipped_dead_job_lets_its_key_go_on() -> None:
     bench.bury_all()
     assert bench.take(hands) == []
     assert bench.queue.skip([1]) == [1]
+    assert (bench.queue.skip([1]), bench.queue.revive([1], 0)) == ([], [])
+    assert bench.queue.parked > 0, "not before the letter of it is safe"
+    (letter, _) = bench.queue.letters[0]
+    assert (letter.reason, letter.seq, letter.trade_id) == ("skipped", 1, "T1")
+    assert bench.bury_all() == [1]
     assert bench.take(hands) == [2]
     assert bench.log.dead == set()
 
@@ -456,7 +461,9 @@ def test_a_worker_is_told_each_name_once() -> None:
     two = sent(bench.batch, names, bench.queue.decoder)
     assert len(one.definitions()) == 4
     assert two.definitions() == []
-    assert [event.account for event in [*decoder.decode(one), *decoder.decode(two)]] == [f"A{i % 3}" for i in range(1, 13)]
+    assert [event.account for event in [*decoder.decode(one), *decoder.decode(two)]] == [
+        f"A{i % 3}" for i in range(1, 13)
+    ]
 
 
 def test_the_head_of_a_batch_survives_the_wire_and_junk_is_refused() -> None:

@@ -113,11 +113,33 @@ def test_a_job_that_was_sent_again_and_failed_again_counts_again(store: DeadLett
 
 
 def test_what_is_refused_of_a_requeued_event_is_linked_to_the_first_failure(store: DeadLetterStore) -> None:
-    store.record([queue_letter(5)])
+    store.record([msgspec.structs.replace(queue_letter(5), stage="door", seq=0)])
     store.note_requeue(1, store.list()[0].event)
     edited = msgspec.structs.replace(queue_letter(5), stage="door", payload=b"edited", seq=0, reason="precision")
     store.record([edited])
     assert [(row.status, row.first_failure) for row in store.list()] == [("requeued", None), ("dead", 1)]
+
+
+def test_a_queues_job_that_fails_otherwise_after_it_was_sent_again_is_linked_within_that_queue(
+    store: DeadLetterStore,
+) -> None:
+    event = '{"type":"TradeExecuted","trade_id":"T1","symbol":"BTC","account":"A"}'
+
+    def given_up(reason: str, stage: str) -> DeadLetter:
+        return DeadLetter(reason, stage, "no", payload=event.encode(), event=event, seq=7)
+
+    store.record([given_up("handler_failed", "queue:q")])
+    store.note_requeue(1, event)
+    store.record([given_up("lease_exhausted", "queue:q"), given_up("handler_failed", "queue:other")])
+    assert [letter.first_failure for letter in store.iterate()] == [None, 1, None]
+
+
+def test_a_skipped_job_is_a_letter_of_its_own_that_names_the_first(store: DeadLetterStore) -> None:
+    store.record([DeadLetter("handler_failed", "queue:q", "no", payload=b"x", seq=7, attempts=5)])
+    store.record([DeadLetter("handler_failed", "queue:p", "no", payload=b"x", seq=7, attempts=5)])
+    store.record([DeadLetter("skipped", "queue:q", "left", payload=b"x", seq=7, attempts=0)])
+    rows = [(letter.reason, letter.status, letter.first_failure) for letter in store.iterate()]
+    assert rows == [("handler_failed", "skipped", None), ("handler_failed", "dead", None), ("skipped", "skipped", 1)]
 
 
 def test_filters_take_what_they_name_and_combine(store: DeadLetterStore) -> None:

@@ -1,6 +1,10 @@
+from typing import Final
+
 from ext.risk import RiskCore
 
+DEBUG: Final[bool]
 Names = tuple[str, str, str, str]
 
 def levels(core: RiskCore) -> dict[tuple[str, Names], str]: ...
 def sums(core: RiskCore) -> dict[tuple[str, Names], tuple[int, int, int]]: ...
+def check_cash(core: RiskCore) -> None: ...

@@ -1,18 +1,21 @@
-"""What the limits of a core stand at: every level, and the sums, windows and peaks behind the levels."""
+"""What the limits of a core stand at: levels, and the sums, windows and peaks behind them; and whether its cash is right."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Key, LEVEL_BREACH, LEVEL_OK, Limit, LimitBook, MAX_DRAWDOWN,
                          MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, Rule, Sums, TRADE_RATE, VOLUME_RATE,
                          part_of_gross)
-from ext.positions cimport Symbol
+from ext.positions cimport Position, Symbol
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, i128, u128
 from ext.risk cimport RiskCore
 from ext.wide cimport Wide, high_u128, low_u128
 from ext.windows cimport Window
 
 from ext.limits import DIMENSIONS
+
+DEBUG = bool(IS_DEBUG)
 
 cdef set ADDED = {MAX_POSITION, MAX_NOTIONAL, GROSS_NOTIONAL, NET_NOTIONAL, MAX_LOSS, MAX_DRAWDOWN, TRADE_RATE,
                   VOLUME_RATE, CONCENTRATION}
@@ -88,3 +91,17 @@ def sums(RiskCore core not None):
         if key.kind in ADDED:
             found[name_of(limits, key)] = sum_of(limits, key)
     return found
+
+
+def check_cash(RiskCore core not None):
+    """Check that each position's realized - open cost is the cash that flowed, to the last unit (DESIGN section 5).
+
+    Also that its quantity is what its cells hold. Raises AssertionError naming the first position where not.
+    """
+    cdef const Position* p
+    cdef uint32_t i
+    for i in range(1, core.book.store.positions.count):
+        if not cash_holds(&core.book.store, i):
+            p = &(<const Position*>core.book.store.positions.data)[i]
+            raise AssertionError(f"realized - cost is not the cash that flowed in {core.accounts[p.account].decode()}/"
+                                 f"{core.symbols[p.symbol].decode()}")

@@ -66,7 +66,10 @@ class EngineClient:
         Raises EngineUnreachable without an answer in time, RequestRefused where the engine says no.
         """
         self._last_id += 1
-        self._socket.send(encode_message({"do": do, "id": self._last_id, **fields}))
+        message = encode_message({"do": do, "id": self._last_id, **fields})
+        if len(message) > REQUEST_BYTES_MAX:  # libzmq would end the connection at the other end
+            raise RequestRefused(f"{do}: a request of {len(message):,} bytes; at most {REQUEST_BYTES_MAX:,} are taken")
+        self._socket.send(message)
         wait_s = self.wait_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + wait_s
         while True:

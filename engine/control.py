@@ -103,8 +103,14 @@ class ControlServer:
             self.answered += 1
         else:
             self.refused += 1
+        message = encode_message(answer)
+        if len(message) > REQUEST_BYTES_MAX:  # libzmq would end the connection of whoever asked
+            error = (
+                f"the answer has {len(message):,} bytes, above {REQUEST_BYTES_MAX:,}; ask for less, with narrower globs"
+            )
+            message = encode_message({"id": answer["id"], "ok": False, "error": error})
         # A REQ socket sends an empty part first and expects it back.
-        await router.send_multipart([identity, *parts[:-1], encode_message(answer)])
+        await router.send_multipart([identity, *parts[:-1], message])
 
     async def _answer_to(self, message: bytes) -> dict[str, Any]:
         try:

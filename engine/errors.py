@@ -11,6 +11,7 @@ from ext.records import FrameDecodeError
 __all__ = [
     "ConfigError",
     "EndpointError",
+    "EngineBehind",
     "EngineBusy",
     "EngineUnreachable",
     "FrameDecodeError",
@@ -54,6 +55,10 @@ class EngineBusy(UsageError):
 
 class EngineUnreachable(RiskwireError):
     """No engine answered at the address within the time given."""
+
+
+class EngineBehind(RiskwireError):
+    """The engine takes no more at the moment; nothing was published. Only with ``when_full="raise"``."""
 
 
 class RequestRefused(RiskwireError):

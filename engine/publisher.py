@@ -12,14 +12,14 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import zmq
 
 from engine.endpoints import endpoint
-from engine.errors import EngineUnreachable, InvalidEvent, UsageError
-from engine.events import Event
+from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, UsageError
+from engine.events import Event, LimitsChanged
 from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control
 from ext.encoder import EncodeError, EventEncoder
 from ext.outlet import send_stamped
@@ -37,6 +37,10 @@ LISTEN_EVERY: Final = 8  # frames, while the window is not full
 POLL_S: Final = 0.05
 NAMES_FRAME_BYTES: Final = 1 << 20
 LINGER_MS: Final = 1000
+WELCOME_WAIT_S: Final = 0.25  # for an engine that is there; one that is not is waited for by `flush`
+WELCOME_POLL_MS: Final = 2  # a socket that has just connected does not say so
+
+_AT_MOST: Final = f"a message has at most {MAX_FRAME_BYTES:,}: a larger one would end the connection"
 
 _COUNTS: Final = struct.Struct("<II")  # record_count and definition_bytes
 _COUNTS_OFFSET: Final = 8  # of a frame
@@ -79,7 +83,9 @@ class Publisher:
 
     base: the engine's base endpoint, or with ``role=""`` the publish endpoint itself. source: who publishes, 1 to 64
     bytes. context: the ZeroMQ context to share, needed for ``inproc://``. window: frames that may be unacked (the
-    engine may allow fewer). wait_s: how long to wait for an engine that does not answer.
+    engine may allow fewer). wait_s: how long to wait for an engine that does not answer. when_full: what to do
+    with more while the engine is behind: ``"block"`` until it takes it, or ``"raise"`` EngineBehind at once (for a feed
+    that cannot wait).
     Not to be used by two threads at once. It may be made before the engine is up.
 
     >>> publisher = Publisher("ipc:///run/riskwire", "desk-1")            # doctest: +SKIP
@@ -95,12 +101,17 @@ class Publisher:
         window: int = WINDOW_FRAMES,
         wait_s: float = WAIT_S,
         role: str = "publish",
+        when_full: Literal["block", "raise"] = "block",
     ) -> None:
+        if when_full not in ("block", "raise"):
+            raise UsageError(f"when_full is {when_full!r}; expected 'block' or 'raise'")
         if not 1 <= len(source.encode()) <= 64:
             raise UsageError(f"source {source[:80]!r} is {len(source.encode())} bytes long; expected 1 to 64")
         self.source = source
         self.endpoint = endpoint(base, role) if role else base
         self.wait_s = wait_s
+        self._raises = when_full == "raise"
+        self._hopeful = True  # an engine is likely to answer at once: worth a moment
         self._window = max(window, 1)
         self._credit = self._window
         self._encoder = EventEncoder()
@@ -131,39 +142,78 @@ class Publisher:
         """Publish one event: at once while the engine keeps up, else with others in one frame.
 
         Raises InvalidEvent for an event that the engine would refuse as it stands, EngineUnreachable where more than
-        one frame's worth waits and no engine takes it within ``wait_s``.
+        one frame's worth waits and no engine takes it within ``wait_s``, EngineBehind (with ``when_full="raise"``)
+        where it has not yet taken one frame's worth; the event is not published then.
         """
         if self._frames.unacked:
             self._drain_lane(self._frames)
+        if self._raises and self._is_full():
+            self._listen()
+            if not self._send_open():
+                raise EngineBehind(self._behind())
+        self._add(event)
+        self._listen()
+        if not self._send_open() and not self._events.welcome and self._hopeful:
+            self._greet_and_wait()
+        if self._is_full() and not self._raises:
+            self._wait_until(self._send_open, None)
+
+    def _add(self, event: Event) -> None:
+        """Put an event into the open frame. Raises InvalidEvent."""
+        if isinstance(event, LimitsChanged) and len(self._encoder):
+            self._wait_until(self._send_open, None)  # alone in a frame: it may be large
         try:
             self._encoder.add(event)
         except EncodeError as problem:
             raise InvalidEvent(problem.reason, str(problem)) from None
-        self._listen()
-        self._send_open()
-        if len(self._encoder) >= OPEN_RECORDS_MAX or self._encoder.size_bytes >= OPEN_BYTES_MAX:
-            self._wait_until(self._send_open, None)
+        if (size := self._encoder.size_bytes) > MAX_FRAME_BYTES:
+            self._encoder.finish()  # forgets it: only limits can be so large, and they define no names
+            raise InvalidEvent("overflow", f"{type(event).__name__} of {size:,} bytes; {_AT_MOST}")
+
+    def _is_full(self) -> bool:
+        return len(self._encoder) >= OPEN_RECORDS_MAX or self._encoder.size_bytes >= OPEN_BYTES_MAX
+
+    def _greet_and_wait(self) -> None:
+        """Wait a moment for the engine's welcome, so that an event that comes alone leaves at once."""
+        deadline = time.monotonic() + WELCOME_WAIT_S
+        while not self._send_open():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                self._hopeful = False  # until something is heard of it
+                return
+            self._socket.poll(min(WELCOME_POLL_MS, int(left_s * 1000) + 1))
+            self._listen()
 
     def publish_frame(self, frame: bytearray) -> None:
         """Publish a feed's frame of up to 8192 records; it is stamped in place and must not be changed afterwards.
 
-        Raises EngineUnreachable where the engine takes nothing for ``wait_s``.
+        Raises EngineUnreachable where the engine takes nothing for ``wait_s``, EngineBehind (with
+        ``when_full="raise"``) where it takes nothing now, InvalidEvent for a frame of more than 32 MiB; the frame is
+        not published then.
         """
+        if len(frame) > MAX_FRAME_BYTES:
+            raise InvalidEvent("overflow", f"a frame of {len(frame):,} bytes; {_AT_MOST}")
         if len(self._encoder) or self._events.unacked:
             self._drain_lane(self._events)
         records, definition_bytes = _COUNTS.unpack_from(frame, _COUNTS_OFFSET)
         lane = self._frames
+        if records:
+            self._wait_for_room(lane)
         if definition_bytes:
             lane.names += Frame(frame, check_crc=False).definitions()
-        if not records:
-            return  # names are defined again by us when the broker does not know them
+        if records:  # names alone are defined again by us when the broker does not know them
+            self._send_new(lane, frame, records)
+
+    def _wait_for_room(self, lane: _Lane) -> None:
+        """Wait until a frame may be sent. Raises EngineUnreachable, EngineBehind."""
         self._calls += 1
         if self._calls % LISTEN_EVERY == 0 or not self._may_send(lane):
             self._listen()
         if not self._may_send(lane):
             lane.wanted = True
+            if self._raises and (lane.welcome or not self._hopeful):
+                raise EngineBehind(self._behind())
             self._wait_until(lambda: self._may_send(lane), None)
-        self._send_new(lane, frame, records)
 
     def poll(self) -> int:
         """Send what waits, take acks, resend where needed, all without waiting; return the events not yet acked."""
@@ -333,7 +383,7 @@ class Publisher:
 
     def _take_welcome(self, lane: _Lane, welcome: Control) -> None:
         """Go on where the broker is: names first if it knows none, then what it has not taken."""
-        lane.welcome = True
+        lane.welcome = self._hopeful = True
         lane.wanted = False
         self._credit = min(self._window, max(welcome.c, 1))
         if welcome.b == 0 and lane.names:
@@ -365,6 +415,12 @@ class Publisher:
             if now - since >= limit_s:
                 raise EngineUnreachable(self._complaint(limit_s))
             self._socket.poll(int(min(POLL_S, limit_s - (now - since)) * 1000) + 1)
+
+    def _behind(self) -> str:
+        return (
+            f"the engine at {self.endpoint} is behind: {self.unacked} events are not acked yet; "
+            "publish again later, or wait with `flush`"
+        )
 
     def _complaint(self, waited_s: float) -> str:
         if self._answered_at and time.monotonic() - self._answered_at < waited_s:

@@ -12,7 +12,8 @@ import zmq
 from broker_rig import WAIT_S, Rig, new_base, trade, wait_for
 
 from engine.endpoints import endpoint, prepare_base
-from engine.errors import EngineUnreachable, InvalidEvent, UsageError
+from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, UsageError
+from engine.events import LimitsChanged
 from engine.publisher import Publisher
 from engine.sink import Sink
 from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control
@@ -185,6 +186,68 @@ def test_names_alone_are_kept_for_the_frames_that_use_them(context, base, publis
         publisher.publish_frame(whole)
         publisher.flush()
         assert rig.trade_ids() == ["T2", "T1"]
+
+
+def test_an_event_alone_leaves_at_once_without_flush_or_poll(context, tmp_path):
+    base = f"ipc://{tmp_path}"
+    with Rig(context, base) as rig:
+        publisher = Publisher(base, "test", context=context)
+        publisher.publish(trade(1))
+        wait_for(lambda: rig.broker.stats().last_seq == 1, "the event that nobody flushed")
+        publisher.publish(trade(2))
+        wait_for(lambda: rig.broker.stats().last_seq == 2, "the second one")
+        publisher.abandon()
+
+
+def publish_all(publisher: Publisher, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        publisher.publish(trade(number, price=Decimal("1e-40")))
+
+
+def test_with_raise_a_publisher_says_that_the_engine_is_behind_and_takes_nothing(context, base):
+    """A broker whose sink is away acks nothing: its window fills, and then what may wait."""
+    with Rig(context, base, sink=endpoint(base, "sink")):
+        publisher = Publisher(base, "test", context=context, window=2, when_full="raise")
+        numbers = iter(range(20_000))
+        with pytest.raises(EngineBehind, match="is behind"):
+            publish_all(publisher, numbers)
+        assert publisher.unacked == next(numbers) - 1
+        publisher.abandon()
+
+
+def test_with_raise_a_feeds_frame_beyond_the_window_is_refused_and_can_be_given_again(context, base, tmp_path):
+    with Rig(context, base, sink=endpoint(base, "sink")) as rig:
+        publisher = Publisher(base, "test", context=context, window=2, when_full="raise")
+        encoder = EventEncoder()
+        encoder.add(trade(0, price=Decimal("1e-40")))
+        publisher.publish_frame(encoder.finish())
+        made = frames(encoder, 1, 3, 1)
+        publisher.publish_frame(made[0])
+        with pytest.raises(EngineBehind):
+            publisher.publish_frame(made[1])
+        with Sink(context, endpoint(base, "sink"), tmp_path / "letters.db"):
+            publisher.flush(WAIT_S)
+            publisher.publish_frame(made[1])
+            publisher.publish_frame(made[2])
+            publisher.close(WAIT_S)
+        assert len(rig.trade_ids()) == 3
+
+
+def test_a_message_larger_than_the_engine_takes_is_refused_before_it_ends_the_connection(context, base):
+    with Rig(context, base) as rig:
+        with Publisher(base, "test", context=context) as publisher:
+            publisher.publish(trade(1))
+            with pytest.raises(InvalidEvent, match="33,554,432"):
+                publisher.publish(LimitsChanged("big", 1, {"base_currency": "U" * (33 << 20)}, []))
+            with pytest.raises(InvalidEvent, match="33,554,432"):
+                publisher.publish_frame(bytearray(33 << 20))
+            publisher.publish(trade(2))
+        assert rig.trade_ids() == ["T1", "T2"]
+
+
+def test_when_full_is_one_of_two_words(context, base):
+    with pytest.raises(UsageError, match="'block' or 'raise'"):
+        Publisher(base, "test", context=context, when_full="drop")
 
 
 def test_no_engine_is_one_clear_error(context, base):

@@ -78,7 +78,7 @@ class Worker:
         self._concurrency = concurrency
         self._batch = batch
         self._async = is_async(handler)
-        self._threaded = concurrency > 1 and not self._async
+        self._threaded = False
         self._own_context = zmq.Context() if context is None else None
         self._link = JobLink(
             context or self._own_context or zmq.Context.instance(),
@@ -101,6 +101,9 @@ class Worker:
 
         Raises EngineUnreachable where no engine is there, UsageError where the queue refuses this worker.
         """
+        # Only in the main thread can a signal cut a handler that hangs; elsewhere that needs another thread to do it.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._threaded = not self._async and (self._concurrency > 1 or not in_main)
         try:
             if self._async:
                 self._run_async()  # starts the link once there is a loop to deliver to
@@ -214,22 +217,20 @@ class Worker:
     # --- one handler at a time, in the thread that called run
 
     def _run_here(self) -> None:
-        in_main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGALRM, self._alarm) if in_main else None
+        before = signal.signal(signal.SIGALRM, self._alarm)
         timed = False
         try:
             while not self._stopping:
                 hand = self._inbox.get()
                 if hand is None:
                     continue
-                if in_main and not timed:
+                if not timed:
                     timed = True
                     signal.setitimer(signal.ITIMER_REAL, self._check_every_s(), self._check_every_s())
                 self._work_through(hand)
         finally:
-            if in_main:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def _work_through(self, hand: Hand) -> None:
         for places in self._calls_of(hand):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -102,7 +103,7 @@ class Engine:
             raise
 
     def _start(self) -> None:
-        config = self.config
+        config, began = self.config, time.monotonic()
         limits = load_limits(config.limits) if config.limits is not None else None
         instruments = load_instruments(config.instruments) if config.instruments is not None else []
         opening = load_opening(self._opening) if self._opening is not None else []
@@ -111,6 +112,10 @@ class Engine:
         self._stack.enter_context(BaseLock(self.base))
         self.journal = open_journal(config.journal, config.sync)
         self._stack.callback(self.journal.close)
+        if self.journal.recovered is not None:
+            segment, offset, size = self.journal.recovered
+            cut = {"segment": segment, "offset": offset, "bytes": size, "last_seq": self.journal.last_seq}
+            log.warning("an unfinished frame at the journal's end was cut: it was never acked", extra=cut)
         last_seq = self.journal.last_seq  # before anything is added to it
         self.dead_letters = Path(config.dead_letters or default_dead_letters(self.journal.directory))
         at = time.time_ns() if self.journal.last_seq else 0
@@ -157,11 +162,22 @@ class Engine:
         self._stack.callback(server.stop)
         server.start()
         self.started_at = time.monotonic()
+        log.info(
+            "started",
+            extra={
+                "base": self.base,
+                "journal": self.journal.directory or "memory",
+                "seq": self.journal.last_seq,
+                "from_snapshot_seq": restored_seq,
+                "elapsed_ms": round((self.started_at - began) * 1000),
+            },
+        )
 
     def stop(self) -> None:
         """Stop every part, the last started first, and seal the journal."""
         self._stopping.set()
         self._stack.close()
+        log.info("stopped", extra={"base": self.base, "seq": self.journal.last_seq})
 
     def request_stop(self) -> None:
         """Make `wait` return; may be called from a signal handler or another thread."""
@@ -233,6 +249,8 @@ class Engine:
         consumer = self.pipeline.consumer
         judged, alert_no = await self._ask(lambda core: (core.applied_seq, len(core.alerts)))
         letters = await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(), 0, 1)["counts"])
+        queues = self.queue.status
+        snapshot = self.snapshots.last
         return {
             "base": self.base,
             "pid": os.getpid(),
@@ -245,9 +263,23 @@ class Engine:
             "consumer": {"state": consumer.loop.state_name, "gaps": consumer.loop.gaps, "frames": consumer.loop.frames},
             "broker": msgspec.to_builtins(msgspec.structs.replace(broker, sources=())),
             "sources": [msgspec.to_builtins(source) for source in broker.sources],
-            "journal": {"directory": self.journal.directory, "sync": self.config.sync, "bytes": broker.journal_bytes},
+            "consumers": [
+                {"name": "risk", "through": judged, "lag": max(0, broker.last_seq - judged)},
+                *({"name": f"queue:{q.name}", "through": q.acked_through, "lag": q.depth} for q in queues),
+            ],
+            "journal": {
+                "directory": self.journal.directory,
+                "sync": self.config.sync,
+                "bytes": broker.journal_bytes,
+                "segments": self.journal.segment_count,
+                "disk_free_bytes": disk_free(self.journal.directory),
+            },
+            "snapshot": {
+                "last": msgspec.to_builtins(snapshot) if snapshot is not None else None,
+                "error": self.snapshots.error,
+            },
             "dead_letters": {"path": str(self.dead_letters), "counts": letters, "error": self.pipeline.sink.error},
-            "queues": [msgspec.to_builtins(queue) for queue in self.queue.status],
+            "queues": [msgspec.to_builtins(queue) for queue in queues],
         }
 
     async def _positions(self, request: control.PositionsRequest) -> Answer:
@@ -340,6 +372,11 @@ class Engine:
         dry_run = fields.pop("dry_run")
         which, holds = LetterFilter(**fields), self.queue.parked_behind
         return await self._in_thread(lambda: purge_letters(self.dead_letters, which, dry_run, holds))
+
+
+def disk_free(directory: str | None) -> int | None:
+    """Return the bytes left to this user on a folder's disk; None for no folder."""
+    return shutil.disk_usage(directory).free if directory is not None else None
 
 
 class _Steering:

@@ -27,12 +27,21 @@ if TYPE_CHECKING:
     type=click.Choice(["os", "group", "off"]),
     help="os survives the end of any process, group also the loss of power, off keeps no journal.",
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="Log lines on stderr; with --json each is a JSON object.",
+)
 @insecure_option
 @json_option
-def serve(config: str | None, opening: str | None, as_json: bool, **settings: str | None) -> None:
+def serve(config: str | None, opening: str | None, log_level: str, as_json: bool, **settings: str | None) -> None:
     """Run the engine until SIGTERM or Ctrl-C; print `ready BASE` when it accepts."""
+    from engine.logs import start_logging
     from engine.runtime import Engine
 
+    start_logging(log_level, as_json)
     engine = Engine(merged(config, settings), opening=opening, insecure=is_insecure())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.request_stop())

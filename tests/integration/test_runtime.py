@@ -73,6 +73,21 @@ def test_status_says_how_far_the_engine_is(engine: Engine, client: EngineClient)
     assert (status["seq"], status["judged_through"], status["alert_no"]) == (2, 2, 1)
     assert (status["broker"]["accepted"], status["broker"]["duplicates"]) == (1, 1)
     assert status["error"] == ""
+    assert {"name": "risk", "through": 2, "lag": 0} in status["consumers"]
+    assert status["journal"]["bytes"] > 0
+    assert status["journal"]["disk_free_bytes"] is None or status["journal"]["disk_free_bytes"] > 0
+    assert status["snapshot"] == {"last": None, "error": ""}
+    assert status["dead_letters"]["counts"] == {}
+
+
+def test_status_tells_of_the_disk_and_the_last_snapshot(tmp_path: Path) -> None:
+    with Engine(config(tmp_path, journal=str(tmp_path / "j"))) as engine, EngineClient(engine.base) as client:
+        publish(engine, trade(1))
+        engine.snapshots.take()
+        status = client.status()
+    assert status["journal"]["disk_free_bytes"] > 0
+    assert status["journal"]["segments"] == 1
+    assert status["snapshot"]["last"]["seq"] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 Clocks differ from run to run and machine to machine; instructions hardly do. Two sessions, one the beginning of the
 other, run under callgrind; the difference by the trades in it is what one trade costs, start and end of the process
-left out. The count depends on the compiler, so a baseline belongs to one; with another the check is skipped, aloud, as it is
-without valgrind. Exit code 1 where a count grew by more than 5 %.
+left out. The count depends on the compiler, so a baseline belongs to one; with another the check is skipped, aloud, as
+it is without valgrind. Exit code 1 where a count grew by more than 5 %.
 
     python -m bench gate              compare
     python -m bench gate --refresh    write the baseline (commit it with the change that needs it)

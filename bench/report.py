@@ -43,6 +43,7 @@ class Report:
 
     figures: list[Figure] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    histograms: dict[str, dict[str, str]] = field(default_factory=dict)  # HdrHistogram V2, by what was timed
     group: str = ""
 
     def add(
@@ -65,6 +66,11 @@ class Report:
         """Say in a row why there is no figure, and how to get one."""
         self.add(name, "", [], note=how)
 
+    def fail(self, what: str) -> None:
+        """Keep and print that something could not be measured because it failed."""
+        self.wrong.append(f"{self.group}: {what}")
+        print(f"  FAILED {what}", flush=True)
+
     def check(self, what: str, ours: Any, theirs: Any) -> bool:
         """Compare results before times are: False, kept and printed, where they differ."""
         if ours == theirs:
@@ -75,7 +81,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON keeps."""
-        return {"figures": [asdict(figure) for figure in self.figures], "wrong": self.wrong}
+        return {
+            "figures": [asdict(figure) for figure in self.figures],
+            "wrong": self.wrong,
+            "histograms": self.histograms,
+        }
 
 
 def _short(value: Any) -> str:

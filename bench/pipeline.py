@@ -1,0 +1,109 @@
+"""Publisher, broker and consumer as three processes over ipc, beside libzmq moving the same bytes through three.
+
+Both get the same frames from the same C program, which speaks the publishers' protocol; both ack. riskwire's broker
+checks, numbers and journals (in memory, and in a folder with `sync = "os"`), its consumer applies with three limits;
+libzmq's hop and sink look at a header. The rate is trades by the time from the first send to the last trade applied (or seen).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import hops, workload
+from bench.native import NoCompiler
+from bench.report import MORE, Report, ratios
+from engine.endpoints import endpoint
+
+KEYS = workload.Keys()
+FRAMED_RATIO, FRAMED_RATE, SINGLE_RATIO = 0.6, 2e6, 0.5
+WINDOWS = {256: 64, 1: 4_096}  # by trades in a frame: frames that may be unacked
+
+
+def write_session(path: Path, trades: int, per_frame: int) -> None:
+    """Write unsequenced frames of new trades, the names in the first."""
+    records, numbers = workload.make_records(KEYS, trades, 1, np.random.default_rng(11))
+    frames = [workload.names_frame(KEYS), *workload.to_frames(records, numbers, per_frame, 1)]
+    workload.write_frames(path, frames)
+
+
+def raw_rate(path: Path, trades: int, window: int) -> tuple[float, dict[str, Any]]:
+    """Return trades/s through libzmq, and what the sink saw."""
+    with hops.base_folder() as base:
+        publish, events = endpoint(base, "publish"), endpoint(base, "events")
+        with hops.running(hops.raw("hop", publish, events, str(window))) as hop:
+            hops.wait_ready(hop)
+            with hops.running(hops.raw("sink", events, str(trades))) as sink:
+                hops.wait_ready(sink)
+                sent = hops.outcome(hops.raw("source", publish, str(path)))
+                seen = hops.answer(sink)
+    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, seen
+
+
+def riskwire_rate(
+    path: Path, trades: int, window: int, journal: bool = False, python: bool = False
+) -> tuple[float, dict[str, Any]]:
+    """Return trades/s through riskwire, and what the consumer found; python: published by engine.Publisher."""
+    with hops.base_folder() as base, tempfile.TemporaryDirectory(prefix="rwj-") as folder:
+        where = str(Path(folder) / "journal") if journal else "-"
+        with hops.running(hops.role("broker", base, str(window), where)) as broker:
+            hops.wait_ready(broker)
+            with hops.running(hops.role("consumer", base, str(trades + 1))) as consumer:
+                hops.wait_ready(consumer)
+                hops.publish_limits(base, KEYS.limits())
+                source = hops.role("publisher", base, str(path))
+                sent = hops.outcome(source if python else hops.raw("source", endpoint(base, "publish"), str(path)))
+                seen = hops.answer(consumer)
+    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, seen
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    """Measure frames of 256 trades and of one."""
+    framed = options.trades or (400_000 if options.quick else 4_000_000)
+    with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
+        for trades, per_frame in ((framed, 256), (framed // 10, 1)):
+            try:
+                measure(options, report, Path(folder) / f"{per_frame}.bin", trades, per_frame)
+            except (NoCompiler, hops.NoLibrary) as problem:
+                report.missing("libzmq", str(problem))
+            except hops.Ended as problem:
+                report.fail(str(problem))
+
+
+def measure(options: argparse.Namespace, report: Report, path: Path, trades: int, per_frame: int) -> None:
+    """Measure riskwire and libzmq, interleaved, with so many trades in a frame."""
+    write_session(path, trades, per_frame)
+    mib, window, alerts = path.stat().st_size / 2**20, WINDOWS[per_frame], set()
+    rates: dict[str, list[float]] = {"libzmq": [], "riskwire": [], "on disk": [], "python": []}
+    for _ in range(options.rounds):
+        rate, seen = raw_rate(path, trades, window)
+        rates["libzmq"].append(rate)
+        report.check("libzmq: records", seen["records"], trades)
+        for name, how in (("riskwire", {}), ("on disk", {"journal": True}), ("python", {"python": True})):
+            rate, found = riskwire_rate(path, trades, window, **how)
+            rates[name].append(rate)
+            report.check(f"{name}: applied, and none refused", (found["applied"], found["refused"]), (trades + 1, 0))
+            alerts.add(found["alerts"])
+    report.check("alerts, the same in each run", len(alerts), 1)
+    tell(report, rates, mib / trades, per_frame)
+
+
+def tell(report: Report, rates: dict[str, list[float]], mib_each: float, per_frame: int) -> None:
+    """Report rates, and ratios to libzmq."""
+    what = f"{per_frame} trades a frame" if per_frame > 1 else "one trade a message"
+    by_rate, by_ratio = (FRAMED_RATE, FRAMED_RATIO) if per_frame > 1 else (None, SINGLE_RATIO)
+
+    def add(name: str, key: str, target: float | None = None, note: str = "") -> None:
+        report.add(f"{what}: {name}", "trades/s", rates[key], better=MORE, target=target, note=note)
+
+    add("libzmq", "libzmq", note=f"{mib_each * sorted(rates['libzmq'])[len(rates['libzmq']) // 2]:.0f} MiB/s")
+    add("riskwire, journal in memory", "riskwire")
+    add("riskwire, journal on disk", "on disk", by_rate)
+    add("the same from engine.Publisher in Python", "python")
+    report.add(f"{what}: riskwire in memory / libzmq", "x", ratios(rates["riskwire"], rates["libzmq"]), better=MORE)
+    on_disk = ratios(rates["on disk"], rates["libzmq"])
+    report.add(f"{what}: riskwire on disk / libzmq", "x", on_disk, better=MORE, target=by_ratio)

@@ -65,19 +65,24 @@ def open_source(
     side: str | None = None,
     account: str | None = None,
     limits: LimitSet | None = None,
+    **reading: Any,
 ) -> FrameSource:
     """Open recorded feeds as `feeds.open_feed` does, or one journal directory.
 
-    limits: for a journal, what replaces every LimitsChanged in it.
+    limits: for a journal, what replaces every LimitsChanged in it. reading: what else `feeds.open_feed` takes.
     Raises UsageError (FeedError among them) for what cannot be read.
     """
     try:
-        return FileSource(open_feed(paths, format=format, map=map, side=side, account=account))
+        return FileSource(open_feed(paths, format=format, map=map, side=side, account=account, **reading))
     except JournalFeed as found:
         if len(paths) > 1:
             raise UsageError(f"{found.path} is a journal: replay it alone, its sequence is complete") from None
         if side is not None or account is not None or map:
             raise UsageError(f"{found.path} is a journal: --map, --side and --account are for feeds") from None
+        if any(value not in (None, 0, False, ()) for value in reading.values()):
+            raise UsageError(
+                f"{found.path} is a journal: its sequence is replayed whole; options that choose are for feeds"
+            ) from None
         return JournalSource(found.path, limits)
 
 

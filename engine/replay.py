@@ -11,9 +11,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +49,8 @@ Progress = Callable[[int, int, int], None]
 class ReplayOptions:
     """What to replay, and what to write.
 
-    feeds: files, or one journal directory. format, map, side, account: as `feeds.open_feed` takes them.
+    feeds: files, or one journal directory. format, map, side, account: as `feeds.open_feed` takes them; reading: what
+    else it takes, by name.
     limits, instruments, opening: files. speed: None for as fast as possible, else times the recorded speed.
     journal: a directory that is continued; None: memory. positions, alerts, dead_letters: files to write.
     frame_records: records in one frame, 1 to 8192. verify: compare with the reference afterwards.
@@ -66,6 +67,7 @@ class ReplayOptions:
     speed: float | None = None
     side: str | None = None
     account: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
     journal: str | Path | None = None
     positions: str | Path | None = None
     alerts: str | Path | None = None
@@ -153,6 +155,7 @@ def run_replay(options: ReplayOptions) -> Summary:
             side=options.side,
             account=options.account,
             limits=given.limits,
+            **options.reading,
         )
         run = _Run(options, given, source, stack)
         summary = run.run()

@@ -67,6 +67,7 @@ cdef class CsvReader:
     cdef int add_row(self, int status) noexcept nogil
     cdef int add_origin(self, size_t start, size_t length) noexcept nogil
     cdef int flush_raw(self) noexcept nogil
+    cdef int pass_over(self) noexcept nogil
     cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
     cdef int cut_broken(self, bint broken, size_t first_line, size_t first_mark) noexcept nogil
     cdef bint skip_line(self) noexcept nogil

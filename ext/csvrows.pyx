@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from ext.feedwriter cimport (
-    FIELDS, FIELD_IGNORED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, utf8_step,
+    FIELDS, FIELD_GUARD, FIELD_IGNORED, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, is_utf8,
 )
 from ext.records cimport REASON_UNDECODABLE, Bytes, Origin, bytes_append, bytes_free, bytes_reserve
 
@@ -64,22 +64,6 @@ cdef enum:
     NEWLINE = 10
     RETURN = 13
     QUOTE = 34
-
-
-cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
-    cdef size_t i = 0, step
-    cdef uint64_t eight
-    while i < n:
-        if n - i >= 8:
-            memcpy(&eight, p + i, 8)
-            if eight & 0x8080808080808080ULL == 0:
-                i += 8
-                continue
-        step = utf8_step(p + i, n - i)
-        if step == 0:
-            return False
-        i += step
-    return True
 
 
 cdef class CsvReader:
@@ -383,9 +367,19 @@ cdef class CsvReader:
                 self.row.text[self.copies.data[2 * i]] = self.row.text[self.copies.data[2 * i + 1]]
                 self.row.length[self.copies.data[2 * i]] = self.row.length[self.copies.data[2 * i + 1]]
             failed = self.writer.add_row(self.rules, &self.row, self.records_read)
+            if failed == ROW_SKIPPED:
+                return self.pass_over()
         if failed < 0 or self.add_origin(start, length) < 0:
             return -1
         self.consume()
+        return 0
+
+    cdef int pass_over(self) noexcept nogil:
+        """Take the row without a record: what is copied behind the frame ends before it and goes on behind it."""
+        if self.flush_raw() < 0:
+            return -1
+        self.consume()
+        self.raw_from = self.position
         return 0
 
     cdef int reject_count(self) noexcept nogil:
@@ -487,8 +481,8 @@ cdef class CsvReader:
         self.columns = len(targets)
         for store, values in ((0, targets), (1, [x for pair in copies for x in pair])):
             data = bytes(values)
-            if any(value > FIELD_IGNORED for value in values):
-                raise ValueError(f"fields are 0 to {FIELD_IGNORED}: {values}")
+            if any(value > FIELD_GUARD for value in values):
+                raise ValueError(f"fields are 0 to {FIELD_GUARD}: {values}")
             if bytes_append(&self.copies if store else &self.targets, <const char*>data, len(data)) < 0:
                 raise MemoryError
         if bytes_reserve(&self.constants, sum(len(text) + TEXT_SLACK_BYTES for text in constants.values())) < 0:

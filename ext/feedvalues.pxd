@@ -2,6 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
 from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
 from ext.records cimport REASON_NONE, REASON_OVERFLOW, i128
 
@@ -23,6 +24,10 @@ cdef extern from *:
         return (int64_t)(v & 0xFFFFFFFFull);
     }
 
+    static const char rw_two_digits[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354"
+        "555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
     static inline uint64_t rw_load_masked(const uint8_t *p, size_t n) {   /* n in 1..8 */
         uint64_t v;
         memcpy(&v, p, 8);
@@ -31,6 +36,7 @@ cdef extern from *:
     """
     int64_t rw_eight_digits(const uint8_t* p) noexcept nogil
     uint64_t rw_load_masked(const uint8_t* p, size_t n) noexcept nogil
+    const char* rw_two_digits
 
 
 cdef inline int read_decimal(const uint8_t* p, size_t n, Decimal64* out) noexcept nogil:
@@ -106,6 +112,11 @@ cdef inline int read_time(const uint8_t* p, size_t n, int64_t* out) noexcept nog
     cdef uint64_t value
     if not read_digits(p, n, &value):
         return parse_time(p, n, out)
+    return scale_time(value, out)
+
+
+cdef inline int scale_time(uint64_t value, int64_t* out) noexcept nogil:
+    """An integer time in ns, its unit seen from its size (DESIGN section 9)."""
     if value < 100000000000ULL:
         if value > 9223372036ULL:
             return REASON_OVERFLOW
@@ -123,6 +134,18 @@ cdef inline int read_time(const uint8_t* p, size_t n, int64_t* out) noexcept nog
     else:
         out[0] = <int64_t>value
     return REASON_NONE
+
+
+cdef inline void trim_i64(Decimal64* number) noexcept nogil:
+    """Move trailing zeros of the mantissa into the exponent."""
+    cdef int64_t m = number.mantissa
+    if m == 0:
+        number.exponent = 0
+        return
+    while not m & 1 and m % 10 == 0:
+        m //= 10
+        number.exponent += 1
+    number.mantissa = m
 
 
 cdef inline int compare_prices(int64_t a, int a_exponent, int64_t b, int b_exponent) noexcept nogil:
@@ -145,14 +168,19 @@ cdef inline int compare_prices(int64_t a, int a_exponent, int64_t b, int b_expon
 
 
 cdef inline size_t write_number(uint64_t value, uint8_t* out) noexcept nogil:
-    cdef uint8_t reversed_digits[20]
-    cdef size_t n = 0, i
-    while True:
-        reversed_digits[n] = <uint8_t>(48 + value % 10)
-        n += 1
-        value //= 10
-        if value == 0:
-            break
-    for i in range(n):
-        out[i] = reversed_digits[n - 1 - i]
-    return n
+    cdef uint8_t digits[20]
+    cdef size_t n = 20
+    cdef uint64_t rest
+    while value >= 100:
+        rest = value // 100
+        n -= 2
+        memcpy(digits + n, rw_two_digits + 2 * (value - rest * 100), 2)
+        value = rest
+    if value >= 10:
+        n -= 2
+        memcpy(digits + n, rw_two_digits + 2 * value, 2)
+    else:
+        n -= 1
+        digits[n] = <uint8_t>(48 + value)
+    memcpy(out, digits + n, 20 - n)
+    return 20 - n

@@ -5,6 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.decimals cimport Decimal64
 from ext.definitions cimport NameTable
+from ext.feedfilter cimport RowFilter
 from ext.records cimport Bytes, FrameBuilder, Record
 
 cdef enum:                          # the canonical columns (DESIGN section 9), and where others go
@@ -22,6 +23,8 @@ cdef enum:                          # the canonical columns (DESIGN section 9), 
     FIELD_REF_TRADE_ID = 11
     FIELDS = 12
     FIELD_IGNORED = 12
+    FIELD_GUARD = 13                # a column that says whether a row is a trade at all
+    ROW_TEXTS = 14
 
 cdef enum:
     SIDE_FROM_TEXT = 0              # RowRules.side_rule; 1 and 2 are Side
@@ -29,10 +32,20 @@ cdef enum:
     TEXT_SLACK_BYTES = 32           # readable bytes needed behind every text of a Row
     ERROR_BYTES_MAX = 255           # ref_length of a rejected record is one byte
     NAME_CACHE_SLOTS = 4096
+    ROW_SKIPPED = 1                 # add_row: nothing was added, the filter or the kind of feed leaves it out
 
 cdef struct Row:                    # the texts of one trade; NULL: the source has no such column
-    const uint8_t* text[13]
-    size_t length[13]
+    const uint8_t* text[14]
+    size_t length[14]
+
+cdef struct Values:                 # what a source has as numbers rather than texts; `given`: 1 << FIELD_… of each
+    uint32_t given
+    uint8_t time_reason             # of executed_at: 0, or REASON_PRECISION, REASON_OVERFLOW
+    Decimal64 price
+    Decimal64 volume
+    Decimal64 fee
+    int64_t executed_at             # ns
+    uint32_t* name_ids[4]           # per NameKind: where the id of the row's text is kept, 0 for not yet; or NULL
 
 cdef struct NameSlot:               # a name of at most 16 bytes, zero-padded, and its id (0: free)
     uint64_t low
@@ -60,10 +73,16 @@ cdef class RowRules:
     cdef uint8_t id_text[48]        # `<16 hex>#` and room for the number
     cdef SideText side_texts[8]
     cdef int side_text_count
+    cdef SideText kept_texts[16]    # of FIELD_GUARD, with which a row is a trade
+    cdef int kept_count             # 0: every row is
     cdef int price_shift            # added to the exponent of every price
     cdef int64_t time_base_ns       # time_unit_ns > 0: executed_at = base + integer x unit
     cdef int64_t time_unit_ns
     cdef Bytes ticks                # Tick per symbol id
+    cdef readonly bint as_marks     # rows become MarkPrice events
+    cdef uint32_t spread            # > 0: rows without an account go to one of so many, by a hash of their trade id
+    cdef uint64_t spread_seed
+    cdef int spread_width           # digits of the number
 
 @cython.final
 cdef class FeedWriter:
@@ -76,9 +95,14 @@ cdef class FeedWriter:
     cdef uint32_t defined[4]        # names of each kind that earlier frames defined, id 0 included
     cdef NameSlot* cache            # NAME_CACHE_SLOTS per kind
     cdef Bytes scratch
+    cdef RowFilter row_filter
+    cdef bint filtered              # row_filter may leave rows out
 
-    # Add one trade, or its refusal as `invalid`; `number` is the data record's, for made ids. 0, or -1 without memory.
+    # Add one trade, or its refusal as `invalid`; `number` is the data record's, for made ids. 0, ROW_SKIPPED, or -1
+    # without memory.
     cdef int add_row(self, RowRules rules, const Row* row, uint64_t number) noexcept nogil
+    # add_row with numbers (NULL: none); a number that is given stands for its text.
+    cdef int add_values(self, RowRules rules, const Row* row, const Values* values, uint64_t number) noexcept nogil
     # executed_at of a row in ns: 1, or 0 where it has none.
     cdef bint row_time(self, RowRules rules, const Row* row, int64_t* out) noexcept nogil
     # Add a refusal: `field: found 'text', expected …` (field and text may be NULL). 0, or -1 without memory.
@@ -90,12 +114,21 @@ cdef class FeedWriter:
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
     cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil
     cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil
+    cdef bint is_kept(self, RowRules rules, const Row* row) noexcept nogil
     cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil
     cdef int tick_side(self, RowRules rules, uint32_t symbol, const Decimal64* price) noexcept nogil
     cdef int check_texts(self, RowRules rules, const Row* row) noexcept nogil
-    cdef int read_numbers(self, RowRules rules, const Row* row, Decimal64* price, Decimal64* volume,
-                          Record* r) noexcept nogil
+    cdef int read_numbers(self, RowRules rules, const Row* row, const Values* values, Decimal64* price,
+                          Decimal64* volume, Record* r) noexcept nogil
+    cdef int read_time_of(self, RowRules rules, const Row* row, const Values* values, Record* r) noexcept nogil
+    cdef int refuse_volume(self, const Row* row, const Values* values) noexcept nogil
     cdef int read_kind(self, const Row* row, Record* r) noexcept nogil
-    cdef int finish_row(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil
+    cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
+                        Record* r) noexcept nogil
+    cdef int finish_mark(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil
+    cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil
+    cdef size_t spread_account(self, RowRules rules, const Row* row, const uint8_t* id, size_t id_length,
+                               uint8_t* out) noexcept nogil
 
 cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil
+cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil

@@ -1,13 +1,16 @@
 from typing import Final
 
+from ext.feedfilter import RowFilter
 from ext.records import FrameBuilder
 
 FIELD_NAMES: Final[tuple[str, ...]]
+FIELD_GUARD_NUMBER: Final[int]
 SIDE_RULES: Final[dict[str | None, int]]
 SIDE_TEXTS: Final[dict[str, int]]
 
 class RowRules:
     side_rule: int
+    as_marks: bool
     def __init__(
         self,
         *,
@@ -18,6 +21,10 @@ class RowRules:
         price_shift: int = 0,
         time_base_ns: int = 0,
         time_unit_ns: int = 0,
+        as_marks: bool = False,
+        spread: int = 0,
+        seed: int = 0,
+        keep: tuple[str, ...] = (),
     ) -> None: ...
 
 class FeedWriter:
@@ -29,4 +36,6 @@ class FeedWriter:
     def add_json_trade(self, rules: RowRules, line: object, made_id: bytes, number: int) -> bool: ...
     def add_rejected(self, reason: int, error: str) -> None: ...
     def name(self, kind: int, text: bytes) -> int: ...
+    def filter_rows(self, row_filter: RowFilter) -> None: ...
+    def keeps(self, symbol: bytes | None, account: bytes | None, time_ns: int | None) -> bool: ...
     def take(self) -> bytearray | None: ...

@@ -11,11 +11,12 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from ext.decimals cimport DECIMAL_OK, Decimal64, rescale
+from ext.decimals cimport DECIMAL_OK, Decimal64, format_i128, rescale
+from ext.feedfilter cimport RowFilter
 from ext.feedvalues cimport compare_prices, read_decimal, read_digits, read_time, rw_load_masked, write_number
 from ext.definitions cimport NO_NAME, NameTable
 from ext.records cimport (
-    EVENT_REJECTED, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION,
+    EVENT_MARK, EVENT_REJECTED, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION,
     FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW, FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_UNSEQUENCED, NAME_ACCOUNT,
     NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_INVALID, REASON_NONE, REASON_OVERFLOW,
     REASON_PRECISION, REASON_UNDECODABLE, SIDE_BUY, SIDE_NONE, SIDE_SELL, TEXT_BYTES_MAX, Bytes, FrameBuilder,
@@ -31,6 +32,7 @@ FIELD_NAMES = (
     "trade_id", "symbol", "price", "volume", "side", "executed_at",
     "account", "venue", "strategy", "fee", "exec_type", "ref_trade_id",
 )
+FIELD_GUARD_NUMBER = FIELD_GUARD
 SIDE_RULES = {None: SIDE_FROM_TEXT, "buy": SIDE_BUY, "sell": SIDE_SELL, "tick": SIDE_BY_TICK}
 SIDE_TEXTS = {
     "buy": SIDE_BUY, "sell": SIDE_SELL, "BUY": SIDE_BUY, "SELL": SIDE_SELL,
@@ -49,13 +51,17 @@ cdef const char* EXPECTED_REF = "the trade id that a correct or bust names"
 
 cdef class RowRules:
     def __init__(self, *, str side=None, str account="default", bytes id_prefix=None, dict side_texts=None,
-                 int price_shift=0, int64_t time_base_ns=0, int64_t time_unit_ns=0):
+                 int price_shift=0, int64_t time_base_ns=0, int64_t time_unit_ns=0, bint as_marks=False,
+                 uint32_t spread=0, uint64_t seed=0, tuple keep=()):
         """Say what a source lacks.
 
         ``side``: None (every row says), ``buy``, ``sell`` or ``tick``. ``account``: of rows that name none, 1 to 64
         bytes. ``id_prefix``: the 16 hex digits of made trade ids; None: rows have ids. ``side_texts``: the source's own
         words for ``buy`` and ``sell``. ``price_shift``: prices are in units of 10**price_shift. ``time_unit_ns`` > 0:
-        times are integers in that unit after ``time_base_ns``.
+        times are integers in that unit after ``time_base_ns``. ``as_marks``: each trade becomes a MarkPrice (ids are
+        made). ``spread`` > 0: rows that name no account go to one of so many, ``account-1`` and on, by a hash of
+        ``seed``, symbol and trade id. ``keep``: the texts (at most 16 of at most 8 bytes) of the guard column with which a
+        row is a trade; others are passed over.
         """
         cdef bytes text
         self.side_rule = SIDE_RULES[side]
@@ -70,6 +76,12 @@ cdef class RowRules:
             self.make_ids = True
             memcpy(self.id_text, <const char*>id_prefix, 16)
             self.id_text[16] = 35
+        self.as_marks = as_marks
+        if as_marks and id_prefix is None:
+            raise ValueError("marks have made ids: give an id_prefix")
+        self.spread = spread
+        self.spread_seed = seed
+        self.spread_width = len(str(spread))
         self.price_shift = price_shift
         self.time_base_ns = time_base_ns
         self.time_unit_ns = time_unit_ns
@@ -81,6 +93,13 @@ cdef class RowRules:
             self.side_texts[self.side_text_count].length = <uint8_t>len(text)
             self.side_texts[self.side_text_count].side = side_number
             self.side_text_count += 1
+        for word in keep:
+            text = word.encode()
+            if len(text) > 8 or self.kept_count == 16:
+                raise ValueError(f"at most 16 words of at most 8 bytes to keep, not {word!r}")
+            memcpy(&self.kept_texts[self.kept_count].text, <const char*>text, len(text))
+            self.kept_texts[self.kept_count].length = <uint8_t>len(text)
+            self.kept_count += 1
 
     def __dealloc__(self):
         bytes_free(&self.ticks)
@@ -157,6 +176,22 @@ cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil:
     if n < 4 or (p[3] & 0xC0) != 0x80 or (c == 0xF0 and p[1] < 0x90) or (c == 0xF4 and p[1] > 0x8F):
         return 0
     return 4
+
+
+cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
+    cdef size_t i = 0, step
+    cdef uint64_t eight
+    while i < n:
+        if n - i >= 8:
+            memcpy(&eight, p + i, 8)
+            if eight & 0x8080808080808080ULL == 0:
+                i += 8
+                continue
+        step = utf8_step(p + i, n - i)
+        if step == 0:
+            return False
+        i += step
+    return True
 
 
 # --- the writer --------------------------------------------------------------------------------------------------
@@ -273,6 +308,19 @@ cdef class FeedWriter:
         out[0] = <int64_t>total
         return REASON_NONE
 
+    cdef bint is_kept(self, RowRules rules, const Row* row) noexcept nogil:
+        """Whether the guard column says that the row is a trade; a source without the column says so of all."""
+        cdef size_t length = row.length[FIELD_GUARD]
+        cdef uint64_t word
+        cdef int i
+        if length > 8:
+            return False
+        word = rw_load_masked(row.text[FIELD_GUARD], length) if length else 0
+        for i in range(rules.kept_count):
+            if rules.kept_texts[i].text == word and rules.kept_texts[i].length == length:
+                return True
+        return False
+
     cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil:
         cdef int i
         cdef uint64_t word
@@ -327,33 +375,66 @@ cdef class FeedWriter:
             return 0
         return -1 if self.invalid(field, row, bad, expected) < 0 else 1
 
-    cdef int read_numbers(self, RowRules rules, const Row* row, Decimal64* price, Decimal64* volume,
-                          Record* r) noexcept nogil:
+    cdef int read_numbers(self, RowRules rules, const Row* row, const Values* values, Decimal64* price,
+                          Decimal64* volume, Record* r) noexcept nogil:
         """Price, volume, time and fee into ``r``: 0; 1: refused; -1: no memory."""
         cdef Decimal64 fee
+        cdef uint32_t given = values.given if values != NULL else 0
+        cdef int64_t value = 0
+        cdef int refused, reason
+        if given & (1 << FIELD_PRICE):
+            price[0] = values.price
+        elif read_decimal(row.text[FIELD_PRICE], row.length[FIELD_PRICE], price) != DECIMAL_OK:
+            return -1 if self.invalid("price", row, FIELD_PRICE, EXPECTED_NUMBER) < 0 else 1
+        if rules.as_marks:
+            return self.read_time_of(rules, row, values, r)
+        if given & (1 << FIELD_VOLUME):
+            volume[0] = values.volume
+        elif read_decimal(row.text[FIELD_VOLUME], row.length[FIELD_VOLUME], volume) != DECIMAL_OK:
+            volume.mantissa = 0
+        if volume.mantissa <= 0:
+            return self.refuse_volume(row, values)
+        refused = self.read_time_of(rules, row, values, r)
+        if refused:
+            return refused
+        if given & (1 << FIELD_FEE):
+            fee = values.fee
+        elif row.length[FIELD_FEE] == 0:
+            return 0
+        elif read_decimal(row.text[FIELD_FEE], row.length[FIELD_FEE], &fee) != DECIMAL_OK:
+            return -1 if self.invalid("fee", row, FIELD_FEE, EXPECTED_NUMBER) < 0 else 1
+        reason = rescale(fee.mantissa, fee.exponent, fee.wide, -9, &value)
+        if reason == REASON_NONE:
+            r.fee = value
+        else:
+            r.flags |= FLAG_FEE_PRECISION if reason == REASON_PRECISION else FLAG_FEE_OVERFLOW
+        return 0
+
+    cdef int read_time_of(self, RowRules rules, const Row* row, const Values* values, Record* r) noexcept nogil:
+        """executed_at into ``r``: 0; 1: refused; -1: no memory."""
         cdef int64_t value = 0
         cdef int reason
-        if read_decimal(row.text[FIELD_PRICE], row.length[FIELD_PRICE], price) != DECIMAL_OK:
-            return -1 if self.invalid("price", row, FIELD_PRICE, EXPECTED_NUMBER) < 0 else 1
-        if (read_decimal(row.text[FIELD_VOLUME], row.length[FIELD_VOLUME], volume) != DECIMAL_OK
-                or volume.mantissa <= 0):
-            return -1 if self.invalid("volume", row, FIELD_VOLUME, EXPECTED_VOLUME) < 0 else 1
-        reason = self.time_of(rules, row.text[FIELD_EXECUTED_AT], row.length[FIELD_EXECUTED_AT], &value)
+        if values != NULL and values.given & (1 << FIELD_EXECUTED_AT):
+            value = values.executed_at
+            reason = values.time_reason
+        else:
+            reason = self.time_of(rules, row.text[FIELD_EXECUTED_AT], row.length[FIELD_EXECUTED_AT], &value)
         if reason == REASON_INVALID:
             return -1 if self.invalid("executed_at", row, FIELD_EXECUTED_AT, EXPECTED_TIME) < 0 else 1
         if reason == REASON_NONE:
             r.executed_at = value
         else:
             r.flags |= FLAG_TIME_PRECISION if reason == REASON_PRECISION else FLAG_TIME_OVERFLOW
-        if row.length[FIELD_FEE]:
-            if read_decimal(row.text[FIELD_FEE], row.length[FIELD_FEE], &fee) != DECIMAL_OK:
-                return -1 if self.invalid("fee", row, FIELD_FEE, EXPECTED_NUMBER) < 0 else 1
-            reason = rescale(fee.mantissa, fee.exponent, fee.wide, -9, &value)
-            if reason == REASON_NONE:
-                r.fee = value
-            else:
-                r.flags |= FLAG_FEE_PRECISION if reason == REASON_PRECISION else FLAG_FEE_OVERFLOW
         return 0
+
+    cdef int refuse_volume(self, const Row* row, const Values* values) noexcept nogil:
+        """Refuse a volume that is not above 0, in its own words where it came as a number. 1; -1: no memory."""
+        cdef uint8_t text[320]
+        cdef size_t length
+        if values == NULL or not values.given & (1 << FIELD_VOLUME):
+            return -1 if self.invalid("volume", row, FIELD_VOLUME, EXPECTED_VOLUME) < 0 else 1
+        length = format_i128(<i128>values.volume.mantissa, values.volume.exponent, text)
+        return -1 if self.reject(REASON_INVALID, "volume", text, length, EXPECTED_VOLUME) < 0 else 1
 
     cdef int read_kind(self, const Row* row, Record* r) noexcept nogil:
         """exec_type and whether it names a trade: 0; 1: refused; -1: no memory."""
@@ -373,14 +454,19 @@ cdef class FeedWriter:
         return 0
 
     cdef int add_row(self, RowRules rules, const Row* row, uint64_t number) noexcept nogil:
+        return self.add_values(rules, row, NULL, number)
+
+    cdef int add_values(self, RowRules rules, const Row* row, const Values* values, uint64_t number) noexcept nogil:
         cdef Record r
         cdef Decimal64 price, volume
         cdef int refused, side
         memset(&r, 0, sizeof(r))
+        if rules.kept_count and not self.is_kept(rules, row):
+            return ROW_SKIPPED
         refused = self.check_texts(rules, row)
         if refused == 0:
-            refused = self.read_numbers(rules, row, &price, &volume, &r)
-        if refused == 0 and rules.side_rule == SIDE_FROM_TEXT:
+            refused = self.read_numbers(rules, row, values, &price, &volume, &r)
+        if refused == 0 and rules.side_rule == SIDE_FROM_TEXT and not rules.as_marks:
             r.side = <uint8_t>self.side_of(rules, row.text[FIELD_SIDE], row.length[FIELD_SIDE])
             if r.side == SIDE_NONE:
                 return self.invalid("side", row, FIELD_SIDE, EXPECTED_SIDE)
@@ -392,7 +478,7 @@ cdef class FeedWriter:
         price.exponent += rules.price_shift
         if price.exponent > 127 or price.exponent < -128:
             price.exponent = 127 if price.exponent > 0 else -128
-        r.symbol = self.name_id(NAME_SYMBOL, row.text[FIELD_SYMBOL], row.length[FIELD_SYMBOL])
+        r.symbol = self.known_name(NAME_SYMBOL, row, FIELD_SYMBOL, values)
         if rules.side_rule == SIDE_BY_TICK:
             side = self.tick_side(rules, r.symbol, &price) if r.symbol != NO_NAME else -1
             if side < 0:
@@ -403,32 +489,87 @@ cdef class FeedWriter:
         r.type = EVENT_TRADE
         r.price = price.mantissa
         r.price_exponent = <int8_t>(price.exponent if price.mantissa else 0)
-        r.volume = volume.mantissa
-        r.volume_exponent = <int8_t>volume.exponent
         if price.wide:
             r.flags |= FLAG_PRICE_WIDE
+        if rules.as_marks:
+            return self.finish_mark(rules, row, number, &r)
+        r.volume = volume.mantissa
+        r.volume_exponent = <int8_t>volume.exponent
         if volume.wide:
             r.flags |= FLAG_VOLUME_WIDE
-        return self.finish_row(rules, row, number, &r)
+        return self.finish_row(rules, row, values, number, &r)
 
-    cdef int finish_row(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil:
+    cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil:
+        """The id of a text, from where the source keeps it."""
+        cdef uint32_t* kept = values.name_ids[kind] if values != NULL else NULL
+        if kept == NULL:
+            return self.name_id(kind, row.text[field], row.length[field])
+        if kept[0] == 0:
+            kept[0] = self.name_id(kind, row.text[field], row.length[field])
+        return kept[0]
+
+    cdef size_t spread_account(self, RowRules rules, const Row* row, const uint8_t* id, size_t id_length,
+                               uint8_t* out) noexcept nogil:
+        """The name of the account that a trade falls to: a correct or bust falls to that of the trade it names."""
+        cdef uint64_t h = 0xCBF29CE484222325ULL ^ rules.spread_seed
+        cdef uint64_t number
+        cdef size_t i
+        cdef int digit
+        if row.length[FIELD_REF_TRADE_ID]:
+            id = row.text[FIELD_REF_TRADE_ID]
+            id_length = row.length[FIELD_REF_TRADE_ID]
+        for i in range(row.length[FIELD_SYMBOL]):
+            h = (h ^ row.text[FIELD_SYMBOL][i]) * 0x100000001B3ULL
+        h = h * 0x100000001B3ULL                        # a NUL between the two
+        for i in range(id_length):
+            h = (h ^ id[i]) * 0x100000001B3ULL
+        # FNV's low bits are weak: the finaliser of MurmurHash3 spreads all of them.
+        h = (h ^ (h >> 33)) * 0xFF51AFD7ED558CCDULL
+        h = (h ^ (h >> 33)) * 0xC4CEB9FE1A85EC53ULL
+        number = (h ^ (h >> 33)) % rules.spread + 1
+        memcpy(out, <const char*>b"account-", 8)
+        digit = rules.spread_width
+        while digit:
+            digit -= 1
+            out[8 + digit] = <uint8_t>(48 + number % 10)
+            number //= 10
+        return 8 + rules.spread_width
+
+    cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
+                        Record* r) noexcept nogil:
         """Number the other names, put the texts into the heap and the record into the frame."""
         cdef int64_t offset
         cdef Record* target
+        cdef int kept
+        cdef const uint8_t* id = row.text[FIELD_TRADE_ID]
         cdef size_t id_length = row.length[FIELD_TRADE_ID]
-        if row.length[FIELD_ACCOUNT] == 0:
-            r.account = self.name_id(NAME_ACCOUNT, rules.account, rules.account_length)
+        cdef const uint8_t* account = row.text[FIELD_ACCOUNT]
+        cdef size_t account_length = row.length[FIELD_ACCOUNT]
+        cdef uint8_t spread[64]
+        if rules.make_ids:
+            id = rules.id_text
+            id_length = 17 + write_number(number, rules.id_text + 17)
+        if account_length == 0 and rules.spread:
+            account_length = self.spread_account(rules, row, id, id_length, spread)
+            account = spread
+        elif account_length == 0:
+            account = rules.account
+            account_length = rules.account_length
+        if self.filtered:
+            kept = self.row_filter.keeps(row.text[FIELD_SYMBOL], row.length[FIELD_SYMBOL], account, account_length,
+                                         r.executed_at,
+                                         r.flags & (FLAG_TIME_OVERFLOW | FLAG_TIME_PRECISION) == 0)
+            if kept <= 0:
+                return kept if kept < 0 else ROW_SKIPPED
+        if row.length[FIELD_ACCOUNT]:
+            r.account = self.known_name(NAME_ACCOUNT, row, FIELD_ACCOUNT, values)
         else:
-            r.account = self.name_id(NAME_ACCOUNT, row.text[FIELD_ACCOUNT], row.length[FIELD_ACCOUNT])
-        r.venue = self.name_id(NAME_VENUE, row.text[FIELD_VENUE], row.length[FIELD_VENUE])
-        r.strategy = self.name_id(NAME_STRATEGY, row.text[FIELD_STRATEGY], row.length[FIELD_STRATEGY])
+            r.account = self.name_id(NAME_ACCOUNT, account, account_length)
+        r.venue = self.known_name(NAME_VENUE, row, FIELD_VENUE, values)
+        r.strategy = self.known_name(NAME_STRATEGY, row, FIELD_STRATEGY, values)
         if r.symbol == NO_NAME or r.account == NO_NAME or r.venue == NO_NAME or r.strategy == NO_NAME:
             return -1
-        if rules.make_ids:
-            id_length = 17 + write_number(number, rules.id_text + 17)
-            offset = self.builder.add_text(rules.id_text, id_length)
-        else:
-            offset = self.builder.add_text(row.text[FIELD_TRADE_ID], id_length)
+        offset = self.builder.add_text(id, id_length)
         if offset < 0:
             return -1
         r.id_offset = <uint32_t>offset
@@ -444,6 +585,42 @@ cdef class FeedWriter:
             return -1
         target[0] = r[0]
         return 0
+
+    cdef int finish_mark(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil:
+        """The record as a MarkPrice; what corrects or busts a trade is none."""
+        cdef int64_t offset
+        cdef size_t id_length
+        cdef Record* target
+        cdef int kept
+        if r.exec_type != EXEC_NEW:
+            return ROW_SKIPPED
+        if self.filtered:
+            kept = self.row_filter.keeps(row.text[FIELD_SYMBOL], row.length[FIELD_SYMBOL], NULL, 0, r.executed_at,
+                                         r.flags & (FLAG_TIME_OVERFLOW | FLAG_TIME_PRECISION) == 0)
+            if kept <= 0:
+                return kept if kept < 0 else ROW_SKIPPED
+        id_length = 17 + write_number(number, rules.id_text + 17)
+        offset = self.builder.add_text(rules.id_text, id_length)
+        target = self.builder.add()
+        if offset < 0 or target == NULL or r.symbol == NO_NAME:
+            return -1
+        r.type = EVENT_MARK
+        r.side = SIDE_NONE
+        r.id_offset = <uint32_t>offset
+        r.id_length = <uint8_t>id_length
+        target[0] = r[0]
+        return 0
+
+    def filter_rows(self, RowFilter row_filter not None):
+        """Leave out what ``row_filter`` does not keep, from now on."""
+        self.row_filter = row_filter
+        self.filtered = True
+
+    def keeps(self, bytes symbol, bytes account, time_ns):
+        """Whether an event may be added: its symbol, account and time (ns), each None where it has none."""
+        if not self.filtered:
+            return True
+        return self.row_filter.keeps_event(symbol, account, time_ns)
 
     # The Python face, for formats that are decoded in Python.
 

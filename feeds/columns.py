@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ext.feedwriter import FIELD_NAMES
+from ext.feedwriter import FIELD_GUARD_NUMBER, FIELD_NAMES
 from feeds.errors import FeedError
 
 FIELD_IGNORED = len(FIELD_NAMES)
@@ -79,8 +79,8 @@ def map_items(text: str | Mapping[str, str] | None) -> list[tuple[str, str]]:
     return items
 
 
-def layout_by_name(header: list[str], columns: ColumnMap, where: str) -> Layout:
-    """Find the fields in a header: the mapped ones by their column's name, the others by their own.
+def columns_by_name(header: list[str], columns: ColumnMap, where: str) -> dict[str, str]:
+    """Find the fields in a header, field to column: the mapped ones by their column's name, the others by their own.
 
     Raises FeedError, naming ``where``, for a mapped column that is not there or a needed one that is there twice.
     """
@@ -92,6 +92,12 @@ def layout_by_name(header: list[str], columns: ColumnMap, where: str) -> Layout:
     for name, column in wanted.items():
         if header.count(column) > 1:
             raise FeedError(f"{where}: column {column!r} is there {header.count(column)} times: {name} needs one")
+    return wanted
+
+
+def layout_by_name(header: list[str], columns: ColumnMap, where: str) -> Layout:
+    """columns_by_name, by position."""
+    wanted = columns_by_name(header, columns, where)
     return layout({name: header.index(column) for name, column in wanted.items()}, len(header), columns.constants)
 
 
@@ -116,9 +122,30 @@ def layout(positions: Mapping[str, int], count: int, constants: Mapping[str, str
     return Layout(targets, texts, copies)
 
 
-def check_required(found: Layout, header: list[str] | None, where: str) -> None:
-    """Raise FeedError where a column is missing that nothing can stand in for."""
+def guard(found: Layout, header: list[str] | None, column: str) -> bool:
+    """Make a column the one that says whether a row is a trade; False where it is not there.
+
+    Raises FeedError where the column is a field too.
+    """
+    if header is None:
+        place = int(column) - 1 if column.isdigit() else -1
+        if not 0 <= place < len(found.targets):
+            return False
+    elif column in header:
+        place = header.index(column)
+    else:
+        return False
+    if found.targets[place] != FIELD_IGNORED:
+        raise FeedError(f"keep: column {column!r} is mapped to {FIELD_NAMES[found.targets[place]]} already")
+    found.targets[place] = FIELD_GUARD_NUMBER
+    return True
+
+
+def check_required(found: Layout, header: list[str] | None, where: str, as_marks: bool = False) -> None:
+    """Raise FeedError where a column is missing that nothing can stand in for; marks have no volume."""
     for name in REQUIRED:
+        if name == "volume" and as_marks:
+            continue
         if not found.has(name):
             seen = "" if header is None else f": the header is {show_header(header)}"
             raise FeedError(f"{where}: no column {name}{seen}; name it with --map {name}=COLUMN")

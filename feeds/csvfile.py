@@ -8,10 +8,11 @@ import io
 
 from ext.csvrows import CsvReader
 from ext.feedwriter import FeedWriter, RowRules
-from feeds.columns import ColumnMap, Layout, check_required, layout_by_name, layout_by_number
+from feeds.columns import ColumnMap, Layout, check_required, guard, layout_by_name, layout_by_number
 from feeds.errors import FeedError
 from feeds.inputs import Input
 from feeds.presets import Preset
+from feeds.reading import Reading
 
 HEADER_HINT = "trade_id,symbol,price,volume,side,executed_at"
 
@@ -28,25 +29,34 @@ class CsvSource:
         name: str,
         *,
         columns: ColumnMap,
-        side: str | None = None,
-        account: str | None = None,
+        reading: Reading | None = None,
         preset: Preset | None = None,
     ) -> None:
         self.name = name
+        self._reading = reading or Reading()
         self._input = source
-        self._reader = CsvReader(source, writer, delimiter=preset.delimiter if preset else ",")
-        layout = self._find_columns(columns)
+        self._delimiter = preset.delimiter if preset else ","
+        self._reader = CsvReader(source, writer, delimiter=self._delimiter)
+        layout = self._find_columns(columns, preset)
         self._reader.configure(layout.targets, layout.constants, layout.copies)
-        self._reader.begin(self._rules(layout, side, account, preset))
+        self._reader.begin(self._rules(layout, preset))
 
-    def _find_columns(self, columns: ColumnMap) -> Layout:
+    def _find_columns(self, columns: ColumnMap, preset: Preset | None) -> Layout:
+        header: list[str] | None
         if columns.numbered:
             header = None
             found = self._first_row_layout(columns)
         else:
             header = self._read_header()
             found = layout_by_name(header, columns, self.name)
-        check_required(found, header, self.name)
+        check_required(found, header, self.name, self._reading.as_marks)
+        self._keep: tuple[str, ...] = ()
+        if preset is not None and preset.keep is not None:
+            column, values = preset.keep
+            if guard(found, header, column):
+                self._keep = values
+            elif preset.own:
+                raise FeedError(f"{self.name}: keep: there is no column {column!r}")
         return found
 
     def _read_header(self) -> list[str]:
@@ -59,7 +69,8 @@ class CsvSource:
         if b"\0" in raw:
             raise FeedError(f"{self.name} is binary: expected a CSV header such as {HEADER_HINT}")
         try:
-            return next(csv.reader(io.StringIO(raw.decode(), newline=""), strict=True))
+            lines = csv.reader(io.StringIO(raw.decode(), newline=""), strict=True, delimiter=self._delimiter)
+            return next(lines)
         except (UnicodeDecodeError, csv.Error):
             raise FeedError(f"{self.name} is no text in UTF-8: expected a CSV header such as {HEADER_HINT}") from None
 
@@ -72,24 +83,25 @@ class CsvSource:
             raise FeedError(f"{self.name} is binary: expected CSV")
         return layout_by_number(self._reader.columns_found, columns, self.name)
 
-    def _rules(self, layout: Layout, side: str | None, account: str | None, preset: Preset | None) -> RowRules:
-        prefix = None
-        if not layout.has("trade_id"):
+    def _rules(self, layout: Layout, preset: Preset | None) -> RowRules:
+        reading, prefix = self._reading, None
+        if not layout.has("trade_id") or reading.as_marks:
             prefix = hashlib.sha256(self._reader.first_record() or b"").hexdigest()[:16].encode()
         if layout.has("side"):
-            side = None
-        elif side is None:
+            reading = reading.without_side()
+        elif reading.side is None and not reading.as_marks:
             raise FeedError(
                 f"{self.name}: no column side: say --side buy, sell or tick, or name it with --map side=COLUMN"
             )
-        return RowRules(
-            side=side,
-            account="default" if account is None else account,
+        if preset is None:
+            return reading.rules(id_prefix=prefix)
+        return reading.rules(
             id_prefix=prefix,
-            side_texts=dict(preset.sides) if preset and preset.sides else None,
-            price_shift=preset.price_shift if preset else 0,
-            time_base_ns=preset.time_base_ns if preset else 0,
-            time_unit_ns=preset.time_unit_ns if preset else 0,
+            side_texts=preset.sides,
+            price_shift=preset.price_shift,
+            time_base_ns=preset.time_base_ns,
+            time_unit_ns=preset.time_unit_ns,
+            keep=self._keep,
         )
 
     @property

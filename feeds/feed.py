@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from types import TracebackType
 from typing import Protocol
 
 from ext.feedwriter import FeedWriter
 
 FRAME_RECORDS_MAX = 8192
+COUNT_OFFSET = 8  # of FrameHeader.record_count
 INT64_MIN = -(2**63)
 
 
@@ -40,12 +42,13 @@ class Feed:
     A context manager; ``close`` releases the files. Not for several threads at once.
     """
 
-    def __init__(self, sources: list[Source], writer: FeedWriter) -> None:
+    def __init__(self, sources: list[Source], writer: FeedWriter, max_records: int | None = None) -> None:
         self._sources = sources
         self._open = list(sources)
         self._heads: list[int | None] | None = None
         self._writer = writer
         self._current: Source | None = None
+        self._left = max_records
 
     @property
     def records_read(self) -> int:
@@ -77,10 +80,22 @@ class Feed:
         """
         if not 1 <= max_records <= FRAME_RECORDS_MAX:
             raise ValueError(f"max_records is 1 to {FRAME_RECORDS_MAX}, not {max_records}")
-        if len(self._sources) > 1:
-            return self._next_merged(max_records)
-        self._fill(self._sources[0], max_records, None)
-        return self._writer.take()
+        if self._left is not None:
+            max_records = min(max_records, self._left)
+            if max_records == 0:
+                return None
+        frame = self._next_merged(max_records) if len(self._sources) > 1 else self._next_of_one(max_records)
+        if self._left is not None and frame is not None:
+            self._left -= record_count(frame)
+        return frame
+
+    def _next_of_one(self, max_records: int) -> bytearray | None:
+        """Read on until something is left by the filter, or the source ends."""
+        while True:
+            more = self._fill(self._sources[0], max_records, None)
+            frame = self._writer.take()
+            if frame is not None or not more:
+                return frame
 
     def _fill(self, source: Source, max_records: int, limit: int | None) -> bool:
         if source is not self._current:
@@ -125,6 +140,12 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def record_count(frame: bytearray) -> int:
+    """Records of a frame that the writer just built."""
+    count: int = struct.unpack_from("<I", frame, COUNT_OFFSET)[0]
+    return count
 
 
 def choose_head(heads: list[int | None]) -> tuple[int, int | None]:

@@ -19,6 +19,8 @@ SYMBOL, ACCOUNT = NAME_KIND_NAMES.index("symbol"), NAME_KIND_NAMES.index("accoun
 EVENT_CODES = {name: code for code, name in EVENT_NAMES.items() if name != "Rejected"}
 PRECISION, OVERFLOW = REASONS.index("precision"), REASONS.index("overflow")
 
+WITH_SYMBOL = ("MarkPrice", "PositionAdjusted", "InstrumentDefined")
+WITH_ACCOUNT = ("PositionAdjusted", "KillSwitch")
 NUMBERS = ("price", "volume", "fee", "executed_at", "trade_id", "ref_trade_id")
 
 Value = Raw | UnsetType
@@ -183,8 +185,23 @@ class JsonSource(LineSource):
             raise invalid("type", kind, "one of " + ", ".join(EVENT_CODES))
         if name == "TradeExecuted":
             self._add_trade(line)
-        else:
+        elif self._is_wanted(name, line):
             ADDERS[name](self, line)
+
+    def _is_wanted(self, name: str, line: Line) -> bool:
+        """Whether an event that is no trade passes the filter, and belongs into a feed of marks where this is one.
+
+        One that cannot be read passes: it is refused later, in its own words.
+        """
+        if self.reading.as_marks and name not in ("MarkPrice", "InstrumentDefined"):
+            return False
+        try:
+            symbol = self._symbol(line) if name in WITH_SYMBOL else None
+            account = text_field(line, "account", default=self.account.encode()) if name in WITH_ACCOUNT else None
+            time, flags = time_field(line, "at") if name != "InstrumentDefined" else (0, 1)
+        except Refused:
+            return True
+        return self.writer.keeps(symbol, None if account == b"*" else account, None if flags else time)
 
     def _add_trade(self, line: Line) -> None:
         rules = self.rules

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from ext.feedwriter import FeedWriter, RowRules
+from ext.feedwriter import FeedWriter
 from ext.records import REASONS
 from feeds.inputs import Input
 from feeds.lines import LINE_BYTES_MAX, LONG_LINE_RAW_BYTES, Lines
+from feeds.reading import Reading
 
 FRAME_BYTES_ENOUGH = 1_048_576
+LINE_DONE = object()
 UNDECODABLE, INVALID = REASONS.index("undecodable"), REASONS.index("invalid")
 
 
@@ -35,23 +37,27 @@ class LineSource:
         source: Input,
         writer: FeedWriter,
         name: str,
-        *,
-        side: str | None = None,
-        account: str | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.name = name
         self.records_read = 0
-        self.account = "default" if account is None else account
+        self.reading = reading or Reading()
+        self.account = self.reading.account_name
         self.writer = writer
-        self.rules = RowRules(account=self.account)
-        self.sided = RowRules(account=self.account, side=side) if side else self.rules
         self.id_prefix = b""
+        self._set_rules()
         self._input = source
         self._lines = Lines(source)
         self._pending: bytes | None = None
         self._more: Iterator[None] | None = None
         self._raw = b""
         self._finished = False
+
+    def _set_rules(self) -> None:
+        """Rules of rows that say their side, and of rows that do not."""
+        prefix = (self.id_prefix or bytes(16)) if self.reading.as_marks else None
+        self.rules = self.reading.without_side().rules(id_prefix=prefix)
+        self.sided = self.reading.rules(id_prefix=prefix) if self.reading.side else self.rules
 
     def is_record(self, raw: bytes) -> bool:
         """Whether a line is a data record; others are passed over."""
@@ -93,6 +99,8 @@ class LineSource:
                 self._pending = line
                 if not self.id_prefix:
                     self.id_prefix = hashlib.sha256(line).hexdigest()[:16].encode()
+                    if self.reading.as_marks:
+                        self._set_rules()
         return self._pending
 
     def head(self) -> tuple[bool, int | None]:
@@ -132,6 +140,7 @@ class LineSource:
 
     def _add(self, raw: bytes) -> None:
         self.records_read += 1
+        before = len(self.writer)
         try:
             if self._lines.cut:
                 raise Refused(
@@ -142,18 +151,18 @@ class LineSource:
             self._more = self.add_line(raw)
         except Refused as refused:
             self.writer.add_rejected(refused.reason, str(refused))
-        if self._more is None:
-            self.writer.builder.origin(self._lines.number, raw)
-        else:
+        if self._more is not None:
             self._raw = raw
             self.records_read -= 1
+        elif len(self.writer) > before:
+            self.writer.builder.origin(self._lines.number, raw)
 
     def _add_more(self, more: Iterator[None]) -> None:
-        """One more record of the line in hand."""
+        """One more record of the line in hand; the writer's filter may leave it out."""
         before = len(self.writer)
-        next(more, None)
-        if len(self.writer) == before:
+        if next(more, LINE_DONE) is LINE_DONE:
             self._more = None
             return
         self.records_read += 1
-        self.writer.builder.origin(self._lines.number, self._raw)
+        if len(self.writer) > before:
+            self.writer.builder.origin(self._lines.number, self._raw)

@@ -22,7 +22,9 @@ class Preset:
     own words for buy (1) and sell (2). Prices are in units of 10**``price_shift``. ``time_unit_ns`` > 0: times are
     integers of that unit after ``time_base_ns``, or after midnight in ``timezone`` of the day in the file's name.
     ``file_name``: a pattern of the file's name (in a .zip: the member's) whose group ``date`` is that day (YYYYMMDD),
-    whose groups ``symbol`` and ``expiry`` make the symbol, in capitals.
+    whose groups ``symbol`` and ``expiry`` make the symbol, in capitals. ``round``: decimals to which a float column of
+    a Parquet or Arrow file is rounded (nothing else is ever rounded).
+    ``keep``: a column and the values with which a row is a trade; others are passed over. ``own``: a user wrote it.
     """
 
     map: Mapping[str, str]
@@ -34,6 +36,9 @@ class Preset:
     time_unit_ns: int = 0
     file_name: str = ""
     timezone: str = ""
+    round: Mapping[str, int] = field(default_factory=dict)
+    keep: tuple[str, tuple[str, ...]] | None = None
+    own: bool = False
 
 
 PRESETS: dict[str, Preset] = {
@@ -52,10 +57,12 @@ PRESETS: dict[str, Preset] = {
         map={"executed_at": "1", "price": "2", "volume": "3", "venue": "=kraken"},
         file_name=r"(?P<symbol>[^.]+)",
     ),
-    # NYSE TAQ trades as R's highfrequency and WRDS export them; no aggressor side, no ids
+    # NYSE TAQ trades as R's highfrequency and WRDS export them; no aggressor side, no ids. CORR 0 is a regular trade,
+    # 1 and 2 one with corrected values; 7, 8, 10, 11, 12 are cancelled trades, errors and what cancels or corrects.
     "taq": Preset(
         map={"executed_at": "DT", "venue": "EX", "symbol": "SYMBOL", "volume": "SIZE", "price": "PRICE"},
         header=frozenset({"DT", "EX", "SYMBOL", "SIZE", "PRICE"}),
+        keep=("CORR", ("", "0", "1", "2", "00", "01", "02")),
     ),
     # https://github.com/binance/binance-public-data: spot trades without a header; the maker's side is the buyer's
     "binance-trades": Preset(
@@ -67,6 +74,15 @@ PRESETS: dict[str, Preset] = {
         map={"trade_id": "1", "price": "2", "volume": "3", "executed_at": "6", "side": "7", "venue": "=binance"},
         sides={"True": SELL, "true": SELL, "False": BUY, "false": BUY},
         file_name=r"(?P<symbol>[A-Za-z0-9]+)",
+    ),
+    # Binance spot trades as nautilus_trader keeps them in Parquet. Floats with the noise of their arithmetic: Binance
+    # counts in 1e-8 at the finest.
+    "binance-parquet": Preset(
+        map={"executed_at": "timestamp", "volume": "quantity", "side": "buyer_maker", "venue": "=binance"},
+        header=frozenset({"timestamp", "trade_id", "price", "quantity", "buyer_maker"}),
+        sides={"True": SELL, "true": SELL, "False": BUY, "false": BUY},
+        file_name=r"(?P<symbol>[A-Za-z0-9]+)",
+        round={"price": 8, "volume": 8},
     ),
     # https://www.quantconnect.com/docs (US equity ticks, from AlgoSeek): milliseconds of the day in New York, prices in
     # units of 1/10000; no aggressor side, no ids, and equal rows are different trades
@@ -98,7 +114,7 @@ def fit_to_name(preset: Preset, name: str) -> tuple[Preset, str]:
     if found is None:
         raise ValueError(f"its name is not of the form {preset.file_name}")
     groups = found.groupdict()
-    symbol = (groups["symbol"] + groups.get("expiry", "")).upper()
+    symbol = (groups.get("symbol", "") + groups.get("expiry", "")).upper()
     if not preset.timezone:
         return preset, symbol
     midnight = datetime.strptime(groups["date"], "%Y%m%d").replace(tzinfo=ZoneInfo(preset.timezone))

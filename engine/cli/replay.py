@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.feedoptions import SPEED, feed_options
+from engine.cli.feedoptions import SPEED, feed_options, reading_of
 from engine.cli.options import json_option
 from engine.cli.output import print_json, print_line
 from engine.cli.progress import Progress
@@ -40,7 +40,8 @@ def replay(as_json: bool, **options: Any) -> int:
     from engine.replay import ReplayOptions, run_replay
 
     with Progress("replay") as progress:
-        summary = run_replay(ReplayOptions(**options, progress=progress.update))
+        reading = reading_of(options)
+        summary = run_replay(ReplayOptions(**options, reading=reading, progress=progress.update))
     if as_json:
         print_json(summary.to_json())
     else:

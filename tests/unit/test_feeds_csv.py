@@ -363,7 +363,7 @@ def test_columns_of_a_file_without_a_header_are_numbers(tmp_path: Path) -> None:
         (b"trade_id,symbol,price,volume,executed_at\n", "--side"),
         (b"trade_id,symbol,price,price,volume,side,executed_at\n", "2 times"),
         (b'trade_id,"symbol\n', "header"),
-        (b"PAR1xxxxxxxx", "Parquet"),
+        (b"PAR1xxxxxxxx", "Parquet magic bytes not found"),
         (b"x" * 20_000_000, "header"),
     ],
 )

@@ -1,0 +1,82 @@
+"""Columns of a record batch (Arrow's memory layout) to records: no Python object per row."""
+
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from ext.decimals cimport Decimal64
+from ext.feedwriter cimport FeedWriter, Row, RowRules, Values
+from ext.records cimport Bytes
+
+cdef enum ColumnKind:
+    COLUMN_TEXT = 1                 # int32 offsets and bytes
+    COLUMN_DICTIONARY = 2           # int32 indices into texts
+    COLUMN_INTEGER = 3              # int64
+    COLUMN_FLOAT = 4                # float64
+    COLUMN_DECIMAL = 5              # 128-bit integers of 10**-unit
+    COLUMN_TIME = 6                 # int64 of `unit` ns
+
+cdef enum FillStatus:
+    FILL_DONE = 0                   # the frame is full, or the next row is beyond the limit
+    FILL_EMPTY = 1                  # every row of the batch is taken
+    FILL_REFUSED = 2                # the record added last is a refusal, and has no origin yet
+
+cdef enum:
+    COLUMNS_MAX = 14                # one per field of a Row
+    CELL_BYTES = 128                # scratch for a text made of a number, or one too near the end of its buffer
+
+cdef struct TextBuffer:
+    const uint8_t* validity         # bitmap; NULL: no nulls
+    const int32_t* offsets
+    const uint8_t* data
+    size_t data_bytes
+    size_t first                    # of the array in its buffers
+    size_t count
+
+cdef struct Word:                   # a text of a dictionary
+    const uint8_t* text
+    uint32_t length
+    uint32_t id                     # of the name; 0: not numbered yet
+    uint8_t status
+
+cdef struct Column:
+    uint8_t field
+    uint8_t kind
+    uint8_t decimals_hint           # digits behind the point of the last float that had a short form
+    const uint8_t* validity
+    const void* values
+    size_t first
+    int64_t unit
+    int round_decimals              # of floats; -1: as they are
+    TextBuffer texts                # TEXT, or the dictionary
+    int name_kind                   # -1: the field is no name
+    Bytes words                     # Word per text of the dictionary
+    Bytes padded                    # copies of those without TEXT_SLACK_BYTES behind them
+
+@cython.final
+cdef class ColumnReader:
+    cdef FeedWriter writer
+    cdef RowRules rules
+    cdef object batch               # keeps the buffers alive
+    cdef Column columns[14]
+    cdef int column_count
+    cdef Row constants              # row with the constants in it
+    cdef Bytes constant_texts
+    cdef uint8_t cells[14][128]
+    cdef Row row
+    cdef Values values
+    cdef size_t next_row            # in the batch
+    cdef size_t row_count
+    cdef readonly uint64_t records_read
+
+    cdef int read_row(self) noexcept nogil
+    cdef int read_cell(self, Column* column, size_t i) noexcept nogil
+    cdef int judge_words(self, Column* column) noexcept nogil
+    cdef int put_text(self, Column* column, size_t i) noexcept nogil
+    cdef int put_word(self, Column* column, int32_t index) noexcept nogil
+    cdef int put_integer(self, Column* column, int64_t value) noexcept nogil
+    cdef int put_float(self, Column* column, double value) noexcept nogil
+    cdef int put_time(self, int64_t value, int64_t unit) noexcept nogil
+    cdef Decimal64* number_of(self, int field) noexcept nogil
+    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
+    cdef int add_row(self, int status) noexcept nogil
+    cdef bint row_time(self, int status, int64_t* out) noexcept nogil

@@ -1,0 +1,262 @@
+"""Parquet and Arrow IPC: columns by name, read batch by batch; memory does not grow with the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ext.columnrows import ColumnReader
+from ext.feedwriter import FIELD_NAMES, FeedWriter
+from ext.records import REASONS
+from feeds.arrowcolumns import Arrow, arrow_column, check_type, load_arrow
+from feeds.columns import REQUIRED, ColumnMap, columns_by_name, show_header
+from feeds.errors import FeedError
+from feeds.presets import Preset
+from feeds.reading import Reading
+
+BATCH_ROWS = 65_536
+PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+CODED_FIELDS = ("symbol", "account", "venue", "strategy", "side", "exec_type")
+UNDECODABLE = REASONS.index("undecodable")
+EMPTY, REFUSED = 1, 2
+
+
+class ColumnFile:
+    """A Parquet or Arrow file: its columns, its size in rows where it says so, and its batches."""
+
+    def __init__(self, path: str, magic: bytes) -> None:
+        self.arrow: Arrow = load_arrow(path)
+        self._path = path
+        self._magic = magic
+        self._file = self.arrow.lib.OSFile(path, "r")
+        self.rows_total: int | None = None
+        try:
+            self._open()
+        except (self.arrow.lib.ArrowException, OSError) as error:
+            self._file.close()
+            raise FeedError(f"{path} cannot be read: {one_line(error)}") from None
+
+    def _open(self) -> None:
+        ipc, parquet = self.arrow.ipc, self.arrow.parquet
+        if self._magic == PARQUET_MAGIC:
+            plain = parquet.ParquetFile(self._file, pre_buffer=False, buffer_size=1 << 20)
+            self.schema = plain.schema_arrow
+            self.rows_total = plain.metadata.num_rows
+        elif self._magic == ARROW_MAGIC:
+            self._reader = ipc.open_file(self._file)
+            self.schema = self._reader.schema
+        else:
+            self._reader = ipc.open_stream(self._file)
+            self.schema = self._reader.schema
+
+    def batches(self, columns: list[str], coded: list[str]) -> Iterator[Any]:
+        """Record batches with the columns named; ``coded`` ones as dictionaries where the file has them so."""
+        if self._magic == PARQUET_MAGIC:
+            reader = self.arrow.parquet.ParquetFile(
+                self._file, pre_buffer=False, buffer_size=1 << 20, read_dictionary=coded
+            )
+            yield from reader.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+        elif self._magic == ARROW_MAGIC:
+            for index in range(self._reader.num_record_batches):
+                yield from self._pieces(self._reader.get_batch(index))
+        else:
+            for batch in self._reader:
+                yield from self._pieces(batch)
+
+    def _pieces(self, batch: Any) -> Iterator[Any]:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether Arrow made the buffers itself; those of an IPC file are the file's bytes."""
+        return self._magic == PARQUET_MAGIC
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+class ColumnSource:
+    """One Parquet or Arrow file as a source of records. Raises FeedError where its columns cannot be used."""
+
+    unit = 1
+
+    def __init__(
+        self, file: ColumnFile, path: str, writer: FeedWriter, name: str, columns: ColumnMap, reading: Reading,
+        preset: Preset | None = None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.bytes_total: int | None = os.path.getsize(path)
+        self._file = file
+        self._writer = writer
+        self._names = self._find_columns(columns, reading.as_marks)
+        self._round = dict(preset.round) if preset else {}
+        keep = self._find_guard(preset)
+        self._batch: Any = None
+        self._damage: str | None = None
+        self._damages = 0
+        self._ended = False
+        wanted = sorted({*self._names.values(), *([self._guard] if self._guard else [])})
+        self._batches = file.batches(wanted, self._coded())
+        self._prepared: list[Any] = []
+        first = self._next_batch()
+        rules = reading if not self._has("side", columns) else reading.without_side()
+        if rules.side is None and not self._has("side", columns) and not reading.as_marks:
+            raise FeedError(f"{name}: no column side: say --side buy, sell or tick, or name it with --map side=COLUMN")
+        prefix = None
+        if not self._has("trade_id", columns) or reading.as_marks:
+            prefix = hashlib.sha256(self._row_text(0) if first else b"").hexdigest()[:16].encode()
+        self._reader = ColumnReader(
+            writer,
+            rules.rules(
+                id_prefix=prefix,
+                side_texts=preset.sides if preset else None,
+                price_shift=preset.price_shift if preset else 0,
+                time_base_ns=preset.time_base_ns if preset else 0,
+                time_unit_ns=preset.time_unit_ns if preset else 0,
+                keep=keep,
+            ),
+            {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()},
+        )
+        if first:
+            self._load()
+
+    def _has(self, field: str, columns: ColumnMap) -> bool:
+        return field in self._names or field in columns.constants
+
+    def _find_columns(self, columns: ColumnMap, as_marks: bool) -> dict[str, str]:
+        if columns.numbered:
+            raise FeedError(f"{self.name}: map: columns have names here: give them instead of numbers")
+        header = list(self._file.schema.names)
+        found = columns_by_name(header, columns, self.name)
+        for field in REQUIRED:
+            if field not in found and field not in columns.constants and not (as_marks and field == "volume"):
+                raise FeedError(
+                    f"{self.name}: no column {field}: the columns are {show_header(header)}; name it with "
+                    f"--map {field}=COLUMN"
+                )
+        for field, column in found.items():
+            check_type(self._file.arrow, field, column, self._file.schema.field(column).type, self.name)
+        return found
+
+    def _find_guard(self, preset: Preset | None) -> tuple[str, ...]:
+        """Note the column that says which rows are trades; the values with which they are."""
+        self._guard = ""
+        if preset is None or preset.keep is None:
+            return ()
+        column, values = preset.keep
+        if column not in self._file.schema.names:
+            if preset.own:
+                raise FeedError(f"{self.name}: keep: there is no column {column!r}")
+            return ()
+        check_type(self._file.arrow, "keep", column, self._file.schema.field(column).type, self.name)
+        self._guard = column
+        return values
+
+    def _coded(self) -> list[str]:
+        types = self._file.arrow.types
+        schema = self._file.schema
+        names = {self._names[field] for field in CODED_FIELDS if field in self._names}
+        return [name for name in names if types.is_string(schema.field(name).type)]
+
+    # --- batches ---
+
+    def _next_batch(self) -> bool:
+        """Take the next batch that has rows; False at the end, or where the file is damaged."""
+        while not self._ended:
+            try:
+                batch = next(self._batches, None)
+                if batch is not None and batch.num_rows:
+                    self._prepare(batch)
+                    return True
+            except (self._file.arrow.lib.ArrowException, OSError, ValueError, OverflowError) as error:
+                self._damage = one_line(error)
+                batch = None
+            self._ended = batch is None
+        self._batch = None
+        return False
+
+    def _prepare(self, batch: Any) -> None:
+        columns, kept = [], [batch]
+        fields = [*self._names.items(), *([("keep", self._guard)] if self._guard else [])]
+        for field, name in fields:
+            array = batch.column(batch.schema.get_field_index(name))
+            column, keep = arrow_column(self._file.arrow, field, array, self._round.get(field, -1), self._file.trusted)
+            if column is not None:
+                columns.append(column)
+                kept.append(keep)
+        self._batch, self._prepared, self._kept = batch, columns, kept
+
+    def _load(self) -> None:
+        self._reader.load(self._kept, self._batch.num_rows, self._prepared)
+
+    def _row_text(self, index: int) -> bytes:
+        """A row's mapped columns as a JSON object: what stands for its bytes."""
+        values = {}
+        for name in dict.fromkeys(self._names.values()):
+            column = self._batch.column(self._batch.schema.get_field_index(name))
+            try:
+                values[name] = column[index].as_py()
+            except (self._file.arrow.lib.ArrowException, ValueError, OverflowError, IndexError):
+                values[name] = None
+        return msgspec.json.encode(values, enc_hook=str)
+
+    # --- the source ---
+
+    @property
+    def records_read(self) -> int:
+        return self._reader.records_read + self._damages
+
+    @property
+    def bytes_read(self) -> int:
+        """By the rows taken, where the file says how many there are; else by the place in the file."""
+        total, rows = self.bytes_total or 0, self._file.rows_total
+        if rows is None:
+            return total if self._ended else int(self._file._file.tell())
+        return total * self._reader.records_read // max(rows, 1)
+
+    def head(self) -> tuple[bool, int | None]:
+        while True:
+            there, time = self._reader.head()
+            if there:
+                return True, time
+            if not self._advance():
+                return self._damage is not None, None
+
+    def _advance(self) -> bool:
+        if self._batch is None or not self._next_batch():
+            return False
+        self._load()
+        return True
+
+    def fill(self, records_max: int, limit: int | None = None) -> bool:
+        builder = self._writer.builder
+        while True:
+            status = self._reader.fill(records_max, limit)
+            if status == REFUSED:
+                builder.origin(self._reader.records_read, self._row_text(self._reader.last_row))
+            elif status != EMPTY:
+                return True
+            elif not self._advance():
+                self._add_damage()
+                return False
+
+    def _add_damage(self) -> None:
+        if self._damage is not None:
+            row = self._reader.records_read + 1
+            self._writer.add_rejected(UNDECODABLE, f"{self.name} is damaged at row {row}: {self._damage}")
+            self._writer.builder.origin(row, b"")
+            self._damage = None
+            self._damages = 1
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

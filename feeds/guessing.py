@@ -1,0 +1,63 @@
+"""What a file is, by its first bytes."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+from feeds.capture import CAPTURE_LINE
+from feeds.errors import FeedError
+from feeds.presets import preset_of_header
+
+COLUMN_FORMATS = ("parquet", "arrow")
+COLUMN_MAGICS = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
+READ = "CSV, JSON Lines, Parquet, Arrow IPC, Databento DBN, FIX logs and journals"
+FOREIGN = {
+    b"DBN": "Databento DBN",
+    b"DBZ": "the old Databento DBZ",
+    b"\x89HDF": "HDF5",
+    b"SQLite format 3": "an SQLite database",
+    b"BZh": "bzip2: unpack it first",
+    b"\xfd7zXZ": "xz: unpack it first",
+    b"7z\xbc\xaf": "7z: unpack it first",
+    b"\x04\x22\x4d\x18": "lz4: unpack it first",
+    b"\xd4\xc3\xb2\xa1": "a packet capture",
+    b"\x4d\x3c\xb2\xa1": "a packet capture",
+    b"\x0a\x0d\x0d\x0a": "a packet capture",
+    b"<": "XML or HTML",
+    b"[": "a JSON array: give one object a line",
+}
+CRYPTOFEED_LINE = re.compile(rb"(wss?://|[0-9]{9,10}\.[0-9]+: )")
+
+
+def column_magic(head: bytes) -> bytes | None:
+    """How a Parquet or Arrow file starts; None for all else."""
+    return next((magic for magic in COLUMN_MAGICS if head.startswith(magic)), None)
+
+
+def guess_format(head: bytes, name: str, known: bool) -> str:
+    """csv, another format or a preset, by the first bytes; ``known``: a map says what the columns are.
+
+    Raises FeedError for formats that are not read.
+    """
+    for magic, kind in FOREIGN.items():
+        if head.startswith(magic):
+            raise FeedError(f"{name} is {kind}: riskwire reads {READ}")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    if text.startswith(b"{"):
+        return "jsonl"
+    if CAPTURE_LINE.match(text):
+        return "capture"
+    if CRYPTOFEED_LINE.match(text):
+        raise FeedError(f"{name} is a cryptofeed capture: riskwire reads {READ}")
+    return "csv" if known else guess_preset(text)
+
+
+def guess_preset(text: bytes) -> str:
+    try:
+        header = next(csv.reader([text.partition(b"\n")[0].rstrip(b"\r").decode()]), [])
+    except (UnicodeDecodeError, csv.Error):
+        return "csv"
+    if "executed_at" in header:
+        return "csv"
+    return preset_of_header(set(header)) or "csv"

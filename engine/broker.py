@@ -20,6 +20,7 @@ from engine.codec import EventDecoder
 from engine.config import parse_limits
 from engine.errors import EndpointError, RiskwireError
 from engine.events import DeadLetter
+from engine.plain import PlainEntry
 from engine.sink import SinkClient
 from ext.brokerloop import BrokerLoop
 from ext.journal import Journal
@@ -248,6 +249,7 @@ class Broker:
                 on_refused=self._refused,
                 on_malformed=self._malformed,
                 on_trouble=self._set_trouble,
+                on_plain=PlainEntry(self.sequencer, self._refused, self._hand_on).take,
                 sink_client=self._sink,
                 credit=self.settings.window_frames,
                 heartbeat_ns=self.settings.heartbeat_ns,

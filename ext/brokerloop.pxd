@@ -27,6 +27,9 @@ cdef class BrokerLoop:
     cdef object on_refused          # (frame bytes, Source, skip, [(index, reason, text)]) -> batch_no, 0: no sink
     cdef object on_malformed        # (reason number, text, raw bytes)
     cdef object sink_client         # engine.sink.SinkClient or None
+    cdef object on_plain            # (raw bytes) -> (reply bytes, batch_no): one event as JSON or msgpack; or None
+    cdef object plain_replies       # deque of (identity, with an empty part first, reply, batch_no)
+    cdef size_t plain_waiting       # how many
     cdef object on_trouble          # (text): the journal cannot be written, or can again ("")
     cdef dict source_objects        # incarnation -> Source: keeps the states alive
     cdef SourceState** sources
@@ -85,6 +88,9 @@ cdef class BrokerLoop:
     cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil
     cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil
     cdef void report_malformed(self, int reason, int error, const uint8_t* data, size_t size) noexcept with gil
+    cdef int take_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept nogil
+    cdef void report_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept with gil
+    cdef void send_plain_replies(self) noexcept with gil
     cdef uint64_t report_refused(self, SourceState* source, const FrameView* view, uint32_t skip) noexcept with gil
     cdef void report_trouble(self) noexcept with gil
     cdef void take_confirmations(self) noexcept with gil

@@ -28,6 +28,7 @@ class BrokerLoop:
         on_refused: Callable[[bytes, Source, int, list[tuple[int, int, str]]], int],
         on_malformed: Callable[[int, str, bytes], None],
         on_trouble: Callable[[str], None],
+        on_plain: Callable[[bytes], tuple[bytes, int]] | None = None,
         sink_client: Any = None,
         credit: int = ...,
         heartbeat_ns: int = ...,

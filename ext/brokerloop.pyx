@@ -13,6 +13,7 @@ from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import os
+from collections import deque
 
 from ext.journal cimport Journal, frame_bytes
 from ext.libzmq cimport (
@@ -32,6 +33,8 @@ from ext.records import FRAME_ERRORS
 
 cdef enum:
     IDENTITY_BYTES_MAX = 255
+    PLAIN_REPLIES_MAX = 65536       # kept for peers that do not read
+    PLAIN_AGAIN_NS = 5000000
     ERROR_KIND = 100                # beside FrameError: what else can be wrong with a message
     ERROR_PARTS = 101
     ERROR_CONTROL = 102
@@ -45,7 +48,7 @@ ERRORS = {
     ERROR_CONTROL: "no control message a publisher may send, or of a wrong size",
     ERROR_CONTROL_VERSION: "control version not supported (this riskwire speaks version 1)",
     ERROR_SOURCE_NAME: "a HELLO names its source in 1 to 64 bytes of UTF-8",
-    ERROR_MAGIC: "starts with neither RWF1 nor RWC1",
+    ERROR_MAGIC: "starts with neither RWF1 nor RWC1, and is no JSON object or msgpack map",
 }
 
 
@@ -55,22 +58,30 @@ cdef int64_t monotonic_ns() noexcept nogil:
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
+cdef bint is_map(uint8_t first) noexcept nogil:
+    """Whether a message may be a JSON object or a msgpack map."""
+    return first == 0x7B or 0x80 <= first <= 0x8F or first == 0xDE or first == 0xDF
+
+
 @cython.final
 cdef class BrokerLoop:
     """The broker's loop over sockets that the calling thread has made.
 
     on_refused(frame, source, skip, refused) -> int: number of the sink's batch that holds the refused records (the ack
-    waits for it), or 0. on_malformed(reason, text, raw). on_trouble(text). sink_client: see engine.sink.SinkClient.
+    waits for it), or 0. on_malformed(reason, text, raw). on_trouble(text). on_plain(raw) -> (reply, batch): takes one
+    event as JSON or msgpack; None: such messages are malformed. sink_client: see engine.sink.SinkClient.
     credit: frames a publisher may have unacked. sources_max: incarnations remembered at once.
     """
 
-    def __cinit__(self, Sequencer sequencer not None, *, on_refused, on_malformed, on_trouble, sink_client=None,
+    def __cinit__(self, Sequencer sequencer not None, *, on_refused, on_malformed, on_trouble, on_plain=None, sink_client=None,
                   uint32_t credit=64, int64_t heartbeat_ns=200_000_000, size_t sources_max=4096):
         self.sequencer = sequencer
         self.journal = sequencer.journal
         self.on_refused = on_refused
         self.on_malformed = on_malformed
         self.on_trouble = on_trouble
+        self.on_plain = on_plain
+        self.plain_replies = deque()
         self.sink_client = sink_client
         self.credit = credit
         self.heartbeat_ns = heartbeat_ns
@@ -141,6 +152,8 @@ cdef class BrokerLoop:
             if status == 0 and self.make_durable() == 0:
                 status = self.publish_frames()
                 self.send_acks()
+                if self.plain_waiting:
+                    self.send_plain_replies()
             self.beat()
         lib.msg_close(&msg)
         return status
@@ -181,6 +194,8 @@ cdef class BrokerLoop:
     cdef long wait_ms(self) noexcept nogil:
         cdef int64_t now = monotonic_ns()
         cdef int64_t until = self.beat_at_ns + self.heartbeat_ns
+        if self.plain_waiting and until > now + PLAIN_AGAIN_NS:
+            until = now + PLAIN_AGAIN_NS
         if self.published < self.journal.frames():
             return 1                    # a subscriber is slow and must not be dropped from
         if self.stalled and self.retry_at_ns < until:
@@ -217,6 +232,8 @@ cdef class BrokerLoop:
         cdef size_t size = lib.msg_size(msg)
         cdef uint32_t magic = 0
         if lib.msg_more(msg):
+            if size == 0 and self.on_plain is not None:
+                return self.take_plain(identity, length, msg, True)
             drop_parts(self.publish)
             self.report_malformed(REASON_UNDECODABLE, ERROR_PARTS, data, size)
             return 0
@@ -226,8 +243,24 @@ cdef class BrokerLoop:
             return self.take_frame(identity, length, data, size)
         if magic == CONTROL_MAGIC:
             self.take_control(identity, length, data, size)
+        elif size and self.on_plain is not None and is_map(data[0]):
+            return self.take_plain(identity, length, msg, False)
         else:
             self.report_malformed(REASON_UNDECODABLE, ERROR_MAGIC, data, size)
+        return 0
+
+    cdef int take_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept nogil:
+        """One event as JSON or msgpack; a REQ socket puts an empty part before it."""
+        cdef int status
+        if delimited:
+            status = recv_message(self.publish, msg, ZMQ_DONTWAIT)
+            if status < 0:
+                return 0 if status == -EAGAIN else status
+            if lib.msg_more(msg):
+                drop_parts(self.publish)
+                self.report_malformed(REASON_UNDECODABLE, ERROR_PARTS, <const uint8_t*>lib.msg_data(msg), lib.msg_size(msg))
+                return 0
+        self.report_plain(identity, length, msg, delimited)
         return 0
 
     cdef int take_frame(self, const uint8_t* identity, size_t length, const uint8_t* data, size_t size) noexcept nogil:
@@ -548,6 +581,44 @@ cdef class BrokerLoop:
         except BaseException as problem:
             self.failure = problem
             self.stopping = True
+
+    cdef void report_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept with gil:
+        cdef const char* data = <const char*>lib.msg_data(msg)
+        try:
+            self.frames_in += 1
+            self.sequencer.accepted = self.sequencer.duplicates = 0
+            reply, batch_no = self.on_plain(data[:lib.msg_size(msg)])
+            self.accepted += self.sequencer.accepted
+            self.duplicates += self.sequencer.duplicates
+            self.refused += not (self.sequencer.accepted or self.sequencer.duplicates)
+            if self.sink_client is not None:
+                self.batches = self.sink_client.sent
+                self.sink_full = self.sink_client.full
+            self.plain_replies.append(((<const char*>identity)[:length], delimited, reply, batch_no))
+            self.plain_waiting += 1
+        except BaseException as problem:
+            self.failure = problem
+            self.stopping = True
+
+    cdef void send_plain_replies(self) noexcept with gil:
+        """Answer what is in the journal now, or in the sink. A peer that is gone gets none; one that reads none has its
+        answers kept, up to a bound: what has no answer is sent again."""
+        cdef bytes identity, reply
+        cdef size_t i
+        cdef int status
+        for i in range(self.plain_waiting):
+            identity, delimited, reply, batch_no = self.plain_replies.popleft()
+            if batch_no > self.confirmed:
+                self.plain_replies.append((identity, delimited, reply, batch_no))
+                continue
+            status = send_bytes(self.publish, <const char*>identity, len(identity), ZMQ_SNDMORE | ZMQ_DONTWAIT)
+            if status == -EAGAIN and len(self.plain_replies) < PLAIN_REPLIES_MAX:
+                self.plain_replies.append((identity, delimited, reply, batch_no))
+            elif status == 0:
+                if delimited:
+                    send_bytes(self.publish, b"", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT)
+                send_bytes(self.publish, <const char*>reply, len(reply), ZMQ_DONTWAIT)
+        self.plain_waiting = len(self.plain_replies)
 
     cdef uint64_t report_refused(self, SourceState* source, const FrameView* view, uint32_t skip) noexcept with gil:
         """Hand refused records on; the number of the sink's batch they are in, 0: none."""

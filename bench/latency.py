@@ -1,8 +1,8 @@
 """Publish to ack and trade to alert at given rates, open loop, beside libzmq passing such messages through such hops.
 
 Every trade alerts (a `restricted` limit), so every trade is timed. Each has a planned time; latency is from that time,
-however late it was sent, so a stall counts against all trades it delayed. Three processes on both sides: the probe (which
-also hears the alerts), the broker or hop, the consumer or relay.
+however late it was sent, so a stall counts against all trades it delayed. Three processes on both sides: the probe
+(which also hears the alerts), the broker or hop, the consumer or relay.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Both get the same frames from the same C program, which speaks the publishers' protocol; both ack. riskwire's broker
 checks, numbers and journals (in memory, and in a folder with `sync = "os"`), its consumer applies with three limits;
-libzmq's hop and sink look at a header. The rate is trades by the time from the first send to the last trade applied (or seen).
+libzmq's hop and sink look at a header. The rate is trades by the time from the first send to the last trade applied
+(or seen).
 """
 
 from __future__ import annotations

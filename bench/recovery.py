@@ -1,0 +1,97 @@
+"""How long a restart takes, by length of the journal: opening it, duplicates again, applying it, or a snapshot."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.core import run_json
+from bench.journal import append
+from bench.report import MORE, Report
+from bench.workload import Keys, make_records, names_frame, sequence, visit_once
+
+KEYS = Keys()
+LENGTHS, LENGTHS_QUICK = (100_000, 1_000_000, 4_000_000), (100_000, 400_000)
+RATE, SNAPSHOT_S = 8e6, 0.05
+
+
+def write_journal(folder: Path, trades: int) -> None:
+    """Write a journal of names, limits and new trades, each position once first."""
+    from engine.limitset import parse_limits
+
+    random = np.random.default_rng(17)
+    records, numbers = make_records(KEYS, trades, 2, random)
+    visit_once(KEYS, records, random)
+    limits = parse_limits({"limit": KEYS.limits()}).to_json()
+    append(folder, [names_frame(KEYS, 1, limits=limits), *sequence(records, numbers, 2)], "os")
+
+
+def main(folder: str) -> None:
+    """Recover in this fresh process, step by step, and print how long each took."""
+    from ext.journal import Journal
+    from ext.records import keep_freed_memory
+    from ext.risk import RiskCore
+    from ext.sequencer import Sequencer
+
+    keep_freed_memory()
+    marks = [time.perf_counter()]
+    journal = Journal(folder)
+    marks.append(time.perf_counter())
+    sequencer = Sequencer(journal, dedup_expected=journal.last_seq)
+    marks.append(time.perf_counter())
+    core = RiskCore()
+    for frame in journal:
+        core.apply(frame)
+    marks.append(time.perf_counter())
+    snapshot = core.snapshot()
+    marks.append(time.perf_counter())
+    again = RiskCore()
+    again.restore(snapshot)
+    marks.append(time.perf_counter())
+    names = ("open_s", "duplicates_s", "apply_s", "snapshot_s", "restore_s")
+    took = dict(zip(names, (b - a for a, b in itertools.pairwise(marks)), strict=True))
+    same = again.state_hash() == core.state_hash()
+    found = {"seq": core.applied_seq, "next_seq": sequencer.next_seq, "same": same, "snapshot_bytes": len(snapshot)}
+    journal.close()
+    print(json.dumps({**took, **found}))
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    """Measure each length."""
+    with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
+        for trades in LENGTHS_QUICK if options.quick else LENGTHS:
+            at = Path(folder) / str(trades)
+            write_journal(at, trades)
+            measured = [run_json([sys.executable, "-m", "bench.recovery", str(at)]) for _ in range(options.rounds)]
+            tell(report, trades, measured)
+
+
+def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:
+    """Report the steps for one length of the journal."""
+    for each in measured:
+        report.check(f"{trades:,} trades: last seq, as applied", each["seq"], trades + 1)
+        report.check(f"{trades:,} trades: next seq, as the door has it", each["next_seq"], trades + 2)
+        report.check(f"{trades:,} trades: the snapshot's state is the core's", each["same"], True)
+    what = f"journal of {trades:,} trades"
+    for name, text in (("open_s", "open and check"), ("duplicates_s", "duplicates again"), ("apply_s", "apply")):
+        report.add(f"{what}: {text}", "ms", [each[name] * 1e3 for each in measured])
+    whole = [each["open_s"] + each["duplicates_s"] + each["apply_s"] for each in measured]
+    report.add(f"{what}: all of it", "ms", [seconds * 1e3 for seconds in whole])
+    applied = [trades / each["apply_s"] for each in measured]
+    report.add(f"{what}: replayed into the core", "trades/s", applied, better=MORE, target=RATE)
+    size = f"{measured[0]['snapshot_bytes'] / 2**20:.1f} MiB"
+    goal = SNAPSHOT_S * 1e3
+    snapshots = [each["snapshot_s"] * 1e3 for each in measured]
+    report.add(f"{what}: snapshot of {KEYS.count:,} positions", "ms", snapshots, target=goal, note=size)
+    report.add(f"{what}: restored from it", "ms", [each["restore_s"] * 1e3 for each in measured])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,54 @@
+"""`python -m bench table FILE.json [--write docs/performance.md]`: a run's figures as the page shows them."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.report import Figure, markdown
+
+BEGIN, END = "<!-- figures: python -m bench table -->", "<!-- end of figures -->"
+
+
+def page(run: dict[str, Any]) -> str:
+    """Return the figures of a run, by group, under what they were measured on."""
+    when = datetime.datetime.fromtimestamp(run["started_at"], datetime.UTC)
+    rounds = max((len(each["values"]) for each in run["figures"]), default=0)
+    lines = [
+        f"Measured {when:%Y-%m-%d %H:%M} UTC at commit `{run['commit']}`, {rounds} rounds, "
+        f"`python -m bench {' '.join(run['arguments'])}`: {run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB, "
+        f"Linux {run['kernel']}, Python {run['python']}, libzmq {run['libzmq']}, `{run['flags']}`; "
+        f"load average {run['load_average'][0]:.1f} at its end."
+    ]
+    figures = [Figure(**each) for each in run["figures"]]
+    for group in dict.fromkeys(figure.group for figure in figures):
+        lines += ["", f"### {group}", "", markdown([figure for figure in figures if figure.group == group])]
+    if run["wrong"]:
+        lines += ["", "Results that were wrong in this run:", "", *(f"- {each}" for each in run["wrong"])]
+    return "\n".join(lines)
+
+
+def replace(text: str, figures: str) -> str:
+    """Return a page with what is between its marks replaced. Raises ValueError where it has none."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no lines {BEGIN!r} and {END!r} to put figures between")
+    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the page, or write it between the marks of another."""
+    parser = argparse.ArgumentParser(prog="python -m bench table", description=__doc__)
+    parser.add_argument("run", type=Path, help="what `python -m bench --json FILE` wrote")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put it between the marks of this page")
+    options = parser.parse_args(arguments)
+    figures = page(json.loads(options.run.read_text()))
+    if options.write:
+        options.write.write_text(replace(options.write.read_text(), figures))
+    else:
+        print(figures)
+    return 0

@@ -66,6 +66,10 @@ class EventDecoder:
         """Return a name; one that was never defined reads as ``?<id>``."""
         return self._names[kind].get(name_id, f"?{name_id}")
 
+    def known_name(self, kind: int, name_id: int) -> str:
+        """Return a name; raises KeyError for one that was never defined."""
+        return self._names[kind][name_id]
+
     def decode_all(self, frame: Frame) -> list[tuple[int, Event]]:
         """Learn a frame's names and return (seq, event) of each of its records."""
         self.learn(frame)

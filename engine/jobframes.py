@@ -214,7 +214,7 @@ class JobDecoder:
         records = frame.records
         if (records["type"] != TYPE_TRADE).any():
             return [event for _, event in self._names.decode_all(frame)]
-        name = self._names.name
+        name = self._names.known_name  # a job whose names are not known fails rather than have a wrong effect
         sides = [SIDES[side] for side in records["side"].tolist()]
         rows = zip(
             range(len(records)),

@@ -287,10 +287,12 @@ class JobLink:
             if len(parts) != 2:
                 self.drained.set()
                 continue
-            batch_no, deadline_ns, seqs, attempts, flags = decode_jobs_head(parts[0])
+            head = decode_jobs_head(parts[0])
+            if self.welcome is None or head.token != self.welcome.token:
+                continue  # another worker's, whose socket now has the address ours had: its lease will end
             events = self._decoder.decode(Frame(parts[1]))
-            hand = Hand(batch_no, deadline_ns, events, seqs, attempts, flags)
-            self._hands[batch_no] = hand
+            hand = Hand(head.batch_no, head.deadline_ns, events, head.seqs, head.attempts, head.flags)
+            self._hands[head.batch_no] = hand
             self._deliver(hand)
 
     def _send_results(self, dealer: zmq.Socket[bytes]) -> None:

@@ -9,7 +9,7 @@ frame defines every name that this worker has not been told yet.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 PROTOCOL_VERSION = 1
 JOBS_MAGIC = b"RWJ1"
-JOBS_HEAD = struct.Struct("<4sIQQ")  # magic, count, batch number, deadline in ns since 1970 UTC
+JOBS_HEAD = struct.Struct("<4sIQQQ")  # magic, count, whose, batch number, deadline in ns since 1970 UTC
 ANNOUNCE = 1  # flag: the worker says `Started` before it begins this job
 FRAME_HEADER = struct.Struct("<4sBBHIIQQIIIIqQ")
 FRAME_MAGIC = b"RWF1"
@@ -38,9 +38,13 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
 
 
 class Welcome(msgspec.Struct, tag="welcome", frozen=True):
-    """queue → worker: connect a PULL socket to the endpoint; what is expected of you."""
+    """queue → worker: connect a PULL socket to the endpoint; what is expected of you.
+
+    token: in the head of every batch that is this worker's. A PULL of an earlier life may find another's socket again.
+    """
 
     endpoint: str
+    token: int
     worker_no: int
     lease_ns: int
     max_attempts: int
@@ -207,20 +211,31 @@ def shortened(text: str) -> str:
     return text if len(text) <= TEXT_IN_MESSAGE_MAX else "…" + text[1 - TEXT_IN_MESSAGE_MAX :]
 
 
-def encode_jobs_head(batch_no: int, deadline_ns: int, seqs: Array, attempts: Array, flags: Array) -> bytes:
+class JobsHead(NamedTuple):
+    """The head of a batch of jobs. token: of the worker it is for. deadline_ns: since 1970 UTC."""
+
+    token: int
+    batch_no: int
+    deadline_ns: int
+    seqs: list[int]
+    attempts: list[int]
+    flags: list[int]
+
+
+def encode_jobs_head(token: int, batch_no: int, deadline_ns: int, seqs: Array, attempts: Array, flags: Array) -> bytes:
     """Return the head of a message of jobs. seqs: uint64, attempts: uint32, flags: uint8, all of one length."""
-    head = JOBS_HEAD.pack(JOBS_MAGIC, len(seqs), batch_no, deadline_ns)
+    head = JOBS_HEAD.pack(JOBS_MAGIC, len(seqs), token, batch_no, deadline_ns)
     return b"".join((head, seqs.tobytes(), attempts.tobytes(), flags.tobytes()))
 
 
-def decode_jobs_head(head: bytes) -> tuple[int, int, list[int], list[int], list[int]]:
-    """Return batch number, deadline in ns, seqs, attempts and flags; raises ValueError for anything else."""
+def decode_jobs_head(head: bytes) -> JobsHead:
+    """Return what a head says; raises ValueError for anything else."""
     if len(head) < JOBS_HEAD.size:
         raise ValueError(f"expected the head of a batch of jobs, found {len(head)} bytes")
-    magic, count, batch_no, deadline_ns = JOBS_HEAD.unpack_from(head)
+    magic, count, token, batch_no, deadline_ns = JOBS_HEAD.unpack_from(head)
     if magic != JOBS_MAGIC or len(head) != JOBS_HEAD.size + 13 * count:
         raise ValueError(f"expected the head of a batch of jobs, found {head[:8]!r} and {len(head)} bytes")
     at = JOBS_HEAD.size
     seqs = np.frombuffer(head, "<u8", count, at).tolist()
     attempts = np.frombuffer(head, "<u4", count, at + 8 * count).tolist()
-    return batch_no, deadline_ns, seqs, attempts, list(head[at + 12 * count :])
+    return JobsHead(token, batch_no, deadline_ns, seqs, attempts, list(head[at + 12 * count :]))

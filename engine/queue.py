@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import secrets
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
+import numpy as np
 import zmq
 
 from engine.acklog import AckLog
@@ -80,6 +82,7 @@ class _Worker:
     def __init__(self, identity: bytes, number: int, hello: Hello, push: Socket, at: str, now: int) -> None:
         self.identity = identity
         self.number = number
+        self.token = secrets.randbits(64)
         self.pid = hello.pid
         self.push = push
         self.at = at
@@ -413,7 +416,7 @@ class QueueService:
             self._reply(identity, Refused(f"{WORKERS_MAX} workers are here, which is as many as there may be"))
             return
         number = min(set(range(1, WORKERS_MAX + 2)) - {worker.number for _, worker in self._workers.values()})
-        push, at = self._bind_push(number)
+        push, at = self._bind_push()
         worker = _Worker(identity, number, hello, push, at, now)
         queue.workers.append(worker)
         self._workers[identity] = (queue, worker)
@@ -421,7 +424,7 @@ class QueueService:
         config = queue.jobs.config
         self._reply(
             identity,
-            Welcome(at, number, config.lease_ns, config.max_attempts, config.in_hands_max, HEARTBEAT_NS),
+            Welcome(at, worker.token, number, config.lease_ns, config.max_attempts, config.in_hands_max, HEARTBEAT_NS),
         )
 
     def _cannot_open(self, name: str) -> str:
@@ -434,7 +437,8 @@ class QueueService:
             return f"there is no queue {name!r}, and {QUEUES_MAX} queues are as many as there may be"
         return ""
 
-    def _bind_push(self, number: int) -> tuple[Socket, str]:
+    def _bind_push(self) -> tuple[Socket, str]:
+        """Bind a socket for one worker, under a name that no other has had: an old PULL would connect to it again."""
         push: Socket = self._context.socket(zmq.PUSH)
         push.linger = 0
         push.sndhwm = 0  # what it may hold is counted by acks: in_hands_max
@@ -443,13 +447,21 @@ class QueueService:
                 host = endpoint(self.base, "queue").rpartition(":")[0]
                 push.bind(f"{host}:*")
             else:
-                push.bind(endpoint(self.base, f"worker-{number}"))
+                push.bind(self._fresh_endpoint())
             at = push.getsockopt(zmq.LAST_ENDPOINT)
         except zmq.ZMQError as problem:
             push.close(0)
             raise RiskwireError(f"no socket for another worker: {problem.strerror}") from None
         assert isinstance(at, bytes)
         return push, at.rstrip(b"\0").decode()
+
+    def _fresh_endpoint(self) -> str:
+        taken = {worker.at for _, worker in self._workers.values()}
+        while True:
+            name = np.base_repr(secrets.randbelow(36**4), 36).lower().zfill(4)
+            at = endpoint(self.base, f"worker-{name}")
+            if at not in taken:
+                return at
 
     def _note_connected(self, ready: dict[Any, int]) -> None:
         for _, worker in self._workers.values():
@@ -526,7 +538,7 @@ class QueueService:
         frame = cut_jobs(parts, worker.names, queue.jobs.decoder, queue.epoch)
         attempts, flags = queue.jobs.attempts_and_flags(batch)
         deadline_ns = time.time_ns() + queue.jobs.config.lease_ns
-        head = encode_jobs_head(batch.no, deadline_ns, batch.seqs, attempts, flags)
+        head = encode_jobs_head(worker.token, batch.no, deadline_ns, batch.seqs, attempts, flags)
         try:
             worker.push.send_multipart((head, frame), zmq.DONTWAIT)
         except zmq.Again:  # its PULL is gone; the ping will find out about the rest

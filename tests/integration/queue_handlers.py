@@ -138,3 +138,24 @@ class Closing:
 
 
 closing = Closing()
+
+
+def prove(event: Any, context: Any) -> None:
+    """One effect a job; each hundredth trade fails after it, before it is kept."""
+    with context.once() as db:
+        if db is not None:
+            db.execute(
+                "INSERT INTO effects (seq, account, pid) VALUES (?, ?, ?)", (context.seq, event.account, os.getpid())
+            )
+        if int(event.trade_id[1:]) % 100 == 0:
+            raise ValueError("poison")
+
+
+def prove_batch(events: Any, context: Any) -> None:
+    """The same for a batch, which fails as a whole."""
+    with context.once() as db:
+        if db is not None:
+            rows = [(seq, event.account, os.getpid()) for seq, event in context.fresh]
+            db.executemany("INSERT INTO effects (seq, account, pid) VALUES (?, ?, ?)", rows)
+        if any(int(event.trade_id[1:]) % 100 == 0 for event in events):
+            raise ValueError("poison")

@@ -9,14 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import zmq
-from queue_rig import ACCOUNTS, Rig, config, wait_for
+from queue_rig import ACCOUNTS, Rig, config, trades, wait_for
 
 from engine.endpoints import endpoint
 from engine.errors import EngineUnreachable, UsageError
 from engine.events import TradeExecuted
-from engine.jobwire import Ping, Refused, Unknown, decode_from_queue, encode
+from engine.jobwire import (
+    Ack,
+    Drain,
+    Goodbye,
+    Hello,
+    Ping,
+    Refused,
+    Unknown,
+    Welcome,
+    decode_from_queue,
+    decode_from_worker,
+    encode,
+    encode_jobs_head,
+)
 from engine.queue import QueueService
 from engine.worker import JobContext, Worker
 
@@ -305,6 +319,59 @@ def test_the_sockets_of_workers_that_left_are_gone(rig: Rig, crew: Crew, tmp_pat
     assert len(list(tmp_path.glob("worker-*"))) == 3
     crew.dismiss()
     wait_for(lambda: not list(tmp_path.glob("worker-*")))
+
+
+def hello(rig: Rig) -> Welcome:
+    socket = rig.context.socket(zmq.DEALER)
+    socket.linger = 0
+    socket.connect(endpoint(rig.base, "queue"))
+    socket.send(encode(Hello("q")))
+    answer = decode_from_queue(socket.recv())
+    socket.close()
+    assert isinstance(answer, Welcome)
+    return answer
+
+
+def test_no_worker_gets_an_address_that_another_had_whose_socket_would_connect_to_it_again(rig: Rig) -> None:
+    found = []
+    for _ in range(4):
+        found.append(hello(rig))
+        wait_for(lambda: not rig.status().workers)
+        rig.restart_queue()
+    assert len({welcome.endpoint for welcome in found}) == len({welcome.token for welcome in found}) == 4
+
+
+def test_a_worker_leaves_a_batch_alone_that_is_for_another(base: str, tmp_path: Path) -> None:
+    """As after a crash of the engine, when a port or a path is given out again."""
+    context: zmq.Context[Any] = zmq.Context()
+    router, push = context.socket(zmq.ROUTER), context.socket(zmq.PUSH)
+    router.linger = push.linger = 0
+    router.bind(endpoint(base, "queue"))
+    push.bind(endpoint(base, "worker-x"))
+    seen: list[int] = []
+    worker = Worker("q", lambda event, job: seen.append(job.seq), base, processed=tmp_path / "p.db")
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    identity, _ = router.recv_multipart()
+    router.send_multipart((identity, encode(Welcome(endpoint(base, "worker-x"), 77, 1, 10**10, 5, 100, 10**9))))
+    frame = trades(1, 3)
+    for batch_no, token in ((1, 78), (2, 77)):
+        seqs = np.arange(1, 4, dtype=np.uint64) + np.uint64(10 * batch_no)
+        head = encode_jobs_head(token, batch_no, 0, seqs, np.ones(3, np.uint32), np.zeros(3, np.uint8))
+        push.send_multipart((head, frame))
+    message: Any = None
+    while not isinstance(message, Ack):
+        message = decode_from_worker(router.recv_multipart()[1])
+    assert (message.batch, seen) == (2, [21, 22, 23])
+    worker.stop()
+    while not isinstance(message, Goodbye):
+        message = decode_from_worker(router.recv_multipart()[1])
+        if isinstance(message, Drain):
+            push.send(encode(Drain()))
+    router.send_multipart((identity, encode(Goodbye())))
+    thread.join(10)
+    assert not thread.is_alive()
+    context.destroy(linger=0)
 
 
 @pytest.mark.parametrize("scheme", ["inproc", "tcp"])

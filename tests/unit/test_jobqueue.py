@@ -468,8 +468,8 @@ def test_a_worker_is_told_each_name_once() -> None:
 
 def test_the_head_of_a_batch_survives_the_wire_and_junk_is_refused() -> None:
     seqs, attempts, flags = np.array([5, 2**63], "<u8"), np.array([1, 3], "<u4"), np.array([0, 1], "u1")
-    head = encode_jobs_head(9, 10, seqs, attempts, flags)
-    assert decode_jobs_head(head) == (9, 10, [5, 2**63], [1, 3], [0, 1])
+    head = encode_jobs_head(2**64 - 1, 9, 10, seqs, attempts, flags)
+    assert decode_jobs_head(head) == (2**64 - 1, 9, 10, [5, 2**63], [1, 3], [0, 1])
     for junk in (b"", head[:-1], b"XXXX" + head[4:]):
         with pytest.raises(ValueError):
             decode_jobs_head(junk)

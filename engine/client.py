@@ -15,6 +15,7 @@ import zmq
 
 from engine.endpoints import check_base, default_base, endpoint
 from engine.errors import EngineUnreachable, RequestRefused
+from engine.wire import watch_connection
 
 REQUEST_BYTES_MAX: Final = 32 << 20
 WAIT_S: Final = 5.0
@@ -30,6 +31,7 @@ def control_socket(context: zmq.Context[Any], base: str) -> zmq.Socket[bytes]:
     socket.linger = 0
     socket.sndhwm = BUFFERED_REQUESTS_MAX
     socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
+    watch_connection(socket, base)
     socket.connect(endpoint(base, "control"))
     return socket
 

@@ -20,6 +20,7 @@ from engine.endpoints import endpoint
 from engine.errors import RiskwireError
 from engine.events import KillSwitch
 from engine.sink import SinkClient
+from engine.wire import watch_connection
 from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
 from ext.risk import RiskCore
@@ -184,6 +185,7 @@ class RiskConsumer:
             made: zmq.Socket[bytes] = self._context.socket(kind)
             made.linger = 0
             made.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+            watch_connection(made, self._base)
             sockets.append(made)
             return made
 

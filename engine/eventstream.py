@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import zmq
@@ -12,7 +12,7 @@ import zmq.asyncio
 
 from engine.endpoints import check_base, endpoint
 from engine.errors import FrameDecodeError, RiskwireError
-from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control
+from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control, watch_connection
 from ext.records import KIND_SEQUENCED, MAX_FRAME_BYTES, Frame
 
 FETCH_BYTES: Final = 4 << 20
@@ -20,6 +20,7 @@ RETRY_S: Final = 0.5
 HELD_FRAMES_MAX: Final = 256
 DRAIN_MAX: Final = 256
 FOREVER_S: Final = 3600.0 * 10_000
+CRC_OFFSET: Final = 40  # of a frame
 
 
 class Subscription:
@@ -39,6 +40,7 @@ class Subscription:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
+        watch_connection(socket, address)
         socket.connect(address)
         return socket
 
@@ -84,8 +86,9 @@ class EventStream(Subscription):
 
     base: the engine's address. from_seq: the first seq wanted (1: everything).
     check_crc: verify frames; over inproc they never left the process.
+    on_lost: called where the engine has come back without what was read before (it has other events at those seqs): the
+    stream then begins again with its first event. Without it, reading raises RiskwireError.
     A frame may begin before the first seq wanted or overlap the one before it: judge records by their seq.
-    Reading raises RiskwireError where the engine came back without what was read before.
     """
 
     def __init__(
@@ -97,17 +100,21 @@ class EventStream(Subscription):
         hwm: int = 1_000,
         check_crc: bool | None = None,
         insecure: bool = False,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(context)
         check_base(base, insecure)
         self.next_seq = from_seq
+        self._on_lost = on_lost
+        self._anchor: tuple[int, int, bytes] | None = None  # epoch, first seq and CRC of the frame read last
+        self._doubt = False  # another epoch: is that frame still there?
         self.last_seq = 0  # the highest seq the broker is known to have given
         self.gaps = 0
         self.caught_up = False
         self._base = base
         self._epoch = 0
         self._check_crc = not base.startswith("inproc://") if check_crc is None else check_crc
-        self._held: deque[Frame] = deque()
+        self._held: deque[tuple[Frame, bytes]] = deque()  # with the message it came in
         self._ready: deque[Frame] = deque()
         self._fetching = False
         self._asked_at = 0.0
@@ -115,6 +122,7 @@ class EventStream(Subscription):
         self._asked = self._context.socket(zmq.DEALER)
         self._asked.linger = 0
         self._asked.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        watch_connection(self._asked, base)
         self._asked.connect(endpoint(base, "replay"))
         self._fetch()
 
@@ -170,37 +178,58 @@ class EventStream(Subscription):
     def _fetch(self) -> None:
         self._fetching = True
         self._asked_at = time.monotonic()
-        upto = self._held[0].first_seq - 1 if self._held else 0
+        first = self.next_seq - 1 if self._doubt else self.next_seq
+        upto = self._held[0][0].first_seq - 1 if self._held and not self._doubt else 0
         assert self._asked is not None
         try:
-            self._asked.send(Control(FETCH, a=self.next_seq, b=upto, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
+            self._asked.send(Control(FETCH, a=first, b=upto, c=FETCH_BYTES).encode(), zmq.DONTWAIT)
         except zmq.Again:
             return  # no broker for long: asked again after RETRY_S
 
     def _take_live(self, message: bytes) -> None:
         if (control := decode_control(message)) is not None:
-            if control.type == HEARTBEAT:
-                self._check_epoch(control.epoch, control.a)
+            if control.type == HEARTBEAT and self._is_known(control.epoch):
                 self._note_last(control.a)
             return
         frame = self._open(message)
-        if frame is None or _last(frame) < self.next_seq:
+        if frame is None or not self._is_known(frame.epoch) or _last(frame) < self.next_seq:
             return
         self.last_seq = max(self.last_seq, _last(frame))
         if not self._fetching and frame.first_seq <= self.next_seq:
-            self._deliver(frame)
+            self._deliver(frame, message)
         elif len(self._held) < HELD_FRAMES_MAX:
-            self._held.append(frame)
+            self._held.append((frame, message))
             self._begin_gap()
 
-    def _check_epoch(self, epoch: int, last_seq: int) -> None:
-        """Raise where the broker goes on with less than was given out here: the same seqs would mean other events."""
-        if epoch != self._epoch and self._epoch and last_seq < self.next_seq - 1:
+    def _is_known(self, epoch: int) -> bool:
+        """Tell whether what this epoch says can be used; of another one, the frame read last is asked for first."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            if self._anchor is not None and not self._doubt:
+                self._doubt = True
+                self.last_seq = 0
+                self._held.clear()
+                self._fetch()
+        return not self._doubt
+
+    def _settle_doubt(self, frame: Frame, message: bytes) -> None:
+        """Compare the engine's frame with the one read last at its place."""
+        if frame.first_seq <= self.next_seq - 1 <= _last(frame):
+            self._doubt = False
+            if self._anchor != _anchor(frame, message):
+                self._begin_again()
+
+    def _begin_again(self) -> None:
+        if self._on_lost is None:
             raise RiskwireError(
-                f"the engine at {self._base} has another history: its last seq is {last_seq}, "
-                f"seq {self.next_seq - 1} was read before; begin again at from_seq=1"
+                f"the engine at {self._base} has another history: seq {self.next_seq - 1}, which was read before, is "
+                "lost or another event; begin again at from_seq=1"
             )
-        self._epoch = epoch
+        self.next_seq, self.last_seq, self._anchor, self._doubt = 1, 0, None, False
+        self._held.clear()
+        self._ready.clear()
+        self._on_lost()
+        self._fetch()
 
     def _note_last(self, last_seq: int) -> None:
         self.last_seq = max(self.last_seq, last_seq)
@@ -215,27 +244,33 @@ class EventStream(Subscription):
     def _take_fetched(self, message: bytes) -> None:
         if (control := decode_control(message)) is None:
             frame = self._open(message)
-            if frame is not None and frame.first_seq <= self.next_seq <= _last(frame):
+            if frame is not None and self._doubt:
+                self._settle_doubt(frame, message)
+            elif frame is not None and frame.first_seq <= self.next_seq <= _last(frame):
                 self._asked_at = time.monotonic()
-                self._deliver(frame)
+                self._deliver(frame, message)
             return
         if control.type != FETCHED or not self._fetching:
             return
-        self._check_epoch(control.epoch, control.b)
+        if not self._is_known(control.epoch):
+            if control.epoch == self._epoch and control.b < self.next_seq - 1:
+                self._begin_again()
+            return
         self.last_seq = max(self.last_seq, control.b)
-        while self._held and self._held[0].first_seq <= self.next_seq:
-            self._deliver(self._held.popleft())
-        wanted = self._held[0].first_seq if self._held else self.last_seq + 1
+        while self._held and self._held[0][0].first_seq <= self.next_seq:
+            self._deliver(*self._held.popleft())
+        wanted = self._held[0][0].first_seq if self._held else self.last_seq + 1
         if self.next_seq >= wanted:
             self._fetching = False
             self.caught_up = True
         elif control.a > 1 and control.b >= self.next_seq:
             self._fetch()
 
-    def _deliver(self, frame: Frame) -> None:
+    def _deliver(self, frame: Frame, message: bytes) -> None:
         if _last(frame) >= self.next_seq:
             self._ready.append(frame)
             self.next_seq = _last(frame) + 1
+            self._anchor = _anchor(frame, message)
 
     def _open(self, message: bytes) -> Frame | None:
         try:
@@ -247,3 +282,7 @@ class EventStream(Subscription):
 
 def _last(frame: Frame) -> int:
     return frame.first_seq + len(frame) - 1
+
+
+def _anchor(frame: Frame, message: bytes) -> tuple[int, int, bytes]:
+    return frame.epoch, frame.first_seq, bytes(message[CRC_OFFSET : CRC_OFFSET + 4])

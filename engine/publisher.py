@@ -20,7 +20,7 @@ import zmq
 from engine.endpoints import endpoint
 from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, UsageError
 from engine.events import Event, LimitsChanged
-from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control
+from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control, watch_connection
 from ext.encoder import EncodeError, EventEncoder
 from ext.outlet import send_stamped
 from ext.records import MAX_FRAME_BYTES, Frame, FrameBuilder
@@ -133,6 +133,7 @@ class Publisher:
         socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a broker that is not there
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        watch_connection(socket, self.endpoint)
         socket.connect(self.endpoint)
         return socket
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import zmq
 
 CONTROL_MAGIC: Final = b"RWC1"
 FRAME_MAGIC: Final = b"RWF1"
@@ -17,6 +19,9 @@ NAK: Final = 4
 HEARTBEAT: Final = 5
 FETCH: Final = 6
 FETCHED: Final = 7
+
+PING_EVERY_MS: Final = 1_000
+PING_TIMEOUT_MS: Final = 3_000
 
 _HEAD = struct.Struct("<4sBBH5Q")
 assert _HEAD.size == CONTROL_BYTES
@@ -57,3 +62,11 @@ def decode_control(message: bytes) -> Control | None:
     if version != CONTROL_VERSION or len(message) < CONTROL_BYTES + length:
         return None
     return Control(kind, incarnation, epoch, a, b, c, message[CONTROL_BYTES : CONTROL_BYTES + length])
+
+
+def watch_connection(socket: zmq.Socket[Any], endpoint: str) -> None:
+    """Have libzmq notice a tcp connection that is dead without a word, and connect again. Call it before `connect`."""
+    if endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.HEARTBEAT_IVL, PING_EVERY_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, PING_TIMEOUT_MS)

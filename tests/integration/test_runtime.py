@@ -83,6 +83,7 @@ def test_status_says_how_far_the_engine_is(engine: Engine, client: EngineClient)
 def test_status_tells_of_the_disk_and_the_last_snapshot(tmp_path: Path) -> None:
     with Engine(config(tmp_path, journal=str(tmp_path / "j"))) as engine, EngineClient(engine.base) as client:
         publish(engine, trade(1))
+        client.wait_judged(1)
         engine.snapshots.take()
         status = client.status()
     assert status["journal"]["disk_free_bytes"] > 0

@@ -20,7 +20,7 @@ from engine.errors import JournalError
 
 MAGIC = b"RWQACKS1"
 ENTRY = struct.Struct("<QQII")  # first seq, last seq, kind, CRC-32 of what is before it
-DONE, DEAD, REVIVED, DONE_AGAIN = 1, 2, 3, 4
+DONE, DEAD, REVIVED, DONE_AGAIN, SKIPPING = 1, 2, 3, 4, 5
 COMPACT_BYTES = 8 << 20
 WINDOW_START = 4096
 CHECKPOINT_SEQS = 65_536  # so many seqs at most are looked at again after a crash though nothing was left of them
@@ -101,6 +101,7 @@ class AckLog:
         self.path = path
         self.acked = AckedSet()
         self.dead: set[int] = set()  # in the sink; marked like done, so that they are not handed out
+        self.skipping: set[int] = set()  # dead, and to be left for good once the letter of that is safe
         self.revived: set[int] = set()  # were dead, marked like done, and are to be handed out all the same
         self._pending: list[tuple[int, int, int]] = []
         self._fd = -1
@@ -134,8 +135,12 @@ class AckLog:
             self._apply(first, min(last, top), kind)
 
     def _apply(self, first: int, last: int, kind: int) -> None:
+        if kind == SKIPPING:
+            self.skipping.add(first)
+            return
         if kind == REVIVED:
             self.dead.discard(first)
+            self.skipping.discard(first)
             self.revived.add(first)
             return
         self.acked.add(first, last)
@@ -149,6 +154,7 @@ class AckLog:
         assert self.path is not None
         entries = [_entry(first, last, DONE) for first, last in self.acked.ranges()]
         entries += [_entry(seq, seq, DEAD) for seq in sorted(self.dead)]
+        entries += [_entry(seq, seq, SKIPPING) for seq in sorted(self.skipping)]
         entries += [_entry(seq, seq, REVIVED) for seq in sorted(self.revived)]
         data = MAGIC + b"".join(entries)
         fresh = self.path.with_name(self.path.name + ".new")
@@ -176,6 +182,10 @@ class AckLog:
     def revive(self, seq: int) -> None:
         """Note that a dead job is to be handed out after all."""
         self._note(seq, seq, REVIVED)
+
+    def begin_skip(self, seq: int) -> None:
+        """Note that a dead job will be left for good."""
+        self._note(seq, seq, SKIPPING)
 
     def skip(self, seq: int) -> None:
         """Note that a dead job is left for good: nothing waits for it any more."""

@@ -78,7 +78,7 @@ class JobQueue:
         self._stalled: set[int] = set()  # keys whose next job could not be fetched yet
         self._parked: dict[int, int] = {}  # dead seq: its key
         self._parked_keys: dict[int, int] = {}  # key: how many dead jobs it has
-        self._skipping: set[int] = set()  # dead seqs whose letters of that are on their way to the sink
+        self._skip_later: set[int] = set(log.skipping)  # to be skipped, their letters not made yet
         self._revive_later: set[int] = set(log.revived)
         self._keys_unknown: set[int] = set(log.dead | log.revived) if config.order_by else set()
         self._batch_no = random.getrandbits(40) << 20  # acks of an earlier life match nothing
@@ -447,8 +447,7 @@ class JobQueue:
     def bury(self, job: Job) -> None:
         """Note that a job's letter is safe in the sink: it is dead and not handed out again, or skipped for good."""
         job.state = DONE
-        if job.seq in self._skipping:
-            self._skipping.discard(job.seq)
+        if job.seq in self.log.skipping:
             self._skip(job.seq)
             return
         self.dying -= 1
@@ -458,7 +457,7 @@ class JobQueue:
 
     def revive(self, seqs: Iterable[int], now: int) -> list[int]:
         """Hand dead jobs out again; return those that were dead."""
-        revived = [seq for seq in seqs if seq in self.log.dead and seq not in self._skipping]
+        revived = [seq for seq in seqs if seq in self.log.dead and seq not in self.log.skipping]
         for seq in revived:
             self.log.revive(seq)
             self._revive_later.add(seq)
@@ -486,13 +485,22 @@ class JobQueue:
     def skip(self, seqs: Iterable[int]) -> list[int]:
         """Leave dead jobs for good: each makes a letter, and once that is safe, what is parked behind it goes on.
 
-        Returns those that were dead and could be fetched.
+        Returns those that were dead. It holds over a crash: the next life goes on with it.
         """
-        skipped = []
-        for seq in seqs:
-            frame = self._fetch(seq) if seq in self.log.dead and seq not in self._skipping else None
+        skipped = [seq for seq in seqs if seq in self.log.dead and seq not in self.log.skipping]
+        for seq in skipped:
+            self.log.begin_skip(seq)
+            self._skip_later.add(seq)
+        self.resume_skipped()
+        return skipped
+
+    def resume_skipped(self) -> None:
+        """Make the letters of jobs that are skipped, now or in an earlier life, as far as they can be fetched."""
+        for seq in sorted(self._skip_later):
+            frame = self._fetch(seq)
             if frame is None:
-                continue
+                return
+            self._skip_later.discard(seq)
             job = Job(Source(frame), seq - frame.first_seq)
             letter = self.decoder.dead_letter(
                 frame,
@@ -504,10 +512,7 @@ class JobQueue:
                 attempts=0,
                 at=time.time_ns(),
             )
-            self._skipping.add(seq)
             self.letters.append((letter, job))
-            skipped.append(seq)
-        return skipped
 
     def _skip(self, seq: int) -> None:
         self.log.skip(seq)
@@ -520,8 +525,8 @@ class JobQueue:
 
     @property
     def revives_waiting(self) -> bool:
-        """Tell whether something sent again could not be fetched yet."""
-        return bool(self._revive_later)
+        """Tell whether something sent again or skipped could not be fetched yet."""
+        return bool(self._revive_later or self._skip_later)
 
     def next_due(self) -> int | None:
         """Return when the next retry is due, or None."""

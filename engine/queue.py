@@ -332,9 +332,9 @@ class QueueService:
             self._note_connected(ready)
             self._read_sequence(ready)
             self._look_after_workers(now)
+            self._write_logs()  # what is meant to happen is noted before the sink hears of it
             self._tend_sink()
             self._hand_out(now)
-            self._write_logs()
             if now - self._status_ns > STATUS_EVERY_NS:
                 self._status_ns = now
                 self._status = [queue.status(now) for queue in self._queues.values()]
@@ -519,6 +519,7 @@ class QueueService:
                     jobs.feed(frame)
             if jobs.revives_waiting and reader.last_seq:
                 jobs.resume_revived(time.monotonic_ns())
+                jobs.resume_skipped()
 
     def _hand_out(self, now: int) -> None:
         self._handed_ns = now

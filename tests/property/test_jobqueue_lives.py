@@ -73,6 +73,7 @@ class Life:
         for each in self.frames:
             self.queue.feed(each)
         self.queue.resume_revived(self.now)
+        self.queue.resume_skipped()
 
     def fetch(self, seq: int) -> Frame | None:
         return next((f for f in self.frames if f.first_seq <= seq < f.first_seq + len(f)), None)

@@ -9,7 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
-from ext.records cimport i128
+from ext.records cimport Record, i128
 from ext.wide cimport add_i64, add_i128, mix, sub_i64, sub_i128
 
 cdef enum MarkSource:
@@ -104,7 +104,7 @@ cdef struct Packed:                 # an entry as it is kept: 40 bytes, and its 
     uint32_t text                   # in the book's arena, in units of four bytes: the fee unless it is 0, then the id
     uint32_t previous
     uint32_t cell
-    uint16_t id_hash                # what hash_text ends in: tells most ids apart without their texts
+    uint16_t id_end                 # its last two bytes: tells most ids apart without their texts
     uint8_t id_length
     uint8_t state                   # EntryState, ENTRY_HAS_FEE
 
@@ -175,6 +175,10 @@ cdef class Book:
     # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
+    cdef Packed* next_entry(self, int64_t fee, const uint8_t* id, uint8_t id_length, uint8_t state) noexcept nogil
+    # Put a fill at the end of its position; 0, or -1 without memory.
+    cdef int add_fill(self, uint32_t position, uint32_t cell, uint64_t seq, const Record* r, int64_t quantity,
+                      const uint8_t* id, uint8_t state) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

@@ -5,9 +5,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.arrays cimport (aligned_alloc_lines, array_add, array_extend, array_free, array_reserve, table_free,
                          table_put, table_reserve)
-from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, i128, u128
-from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_text, hash_text, high_u128, i128_of, low_u128, mix,
-                       removed_cost, sub_i128, sub_i64)
+from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, i128, u128
+from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_text, high_u128, i128_of, low_u128, mix,
+                       removed_cost, sub_i128, sub_i64, text_end)
 
 cdef enum:
     ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB, a huge page
@@ -261,38 +261,60 @@ cdef class Book:
         self.block_count += 1
         return 0
 
-    cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
+    cdef Packed* next_entry(self, int64_t fee, const uint8_t* id, uint8_t id_length, uint8_t state) noexcept nogil:
+        """The next entry with its texts; the caller fills in the rest. NULL: no memory."""
         cdef uint32_t index = self.entry_count
-        cdef size_t fee_bytes = sizeof(int64_t) if values.fee else 0
-        cdef uint32_t units = <uint32_t>((fee_bytes + values.id_length + 3) >> 2)
+        cdef uint32_t fee_bytes = sizeof(int64_t) if fee else 0
+        cdef uint32_t units = (fee_bytes + id_length + 3) >> <uint32_t>2
         cdef uint8_t* text
         cdef Packed* e
         if index + 1 == 0:
-            return 0
+            return NULL
         if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
-            return 0
+            return NULL
         if self.arena_used + units > ARENA_UNITS and self.add_block() < 0:
-            return 0
+            return NULL
         e = self.entry(index)
-        e.seq = values.seq
-        e.price = values.price
-        e.quantity = values.quantity
-        e.text = 0
-        e.id_hash = 0
-        e.previous = values.previous
-        e.cell = values.cell
-        e.id_length = values.id_length
-        e.state = values.state
+        e.id_length = id_length
+        e.state = state
         if units:
             e.text = (self.block_count - 1) << <uint32_t>ARENA_BITS | self.arena_used
             text = self.arena + 4 * <size_t>self.arena_used
             self.arena_used += units
             if fee_bytes:
                 e.state |= ENTRY_HAS_FEE
-                memcpy(text, &values.fee, sizeof(int64_t))
-            e.id_hash = <uint16_t>copy_text(text + fee_bytes, values.id, values.id_length)
+                memcpy(text, &fee, sizeof(int64_t))
+            copy_text(text + fee_bytes, id, id_length)
+        else:
+            e.text = 0
+        e.id_end = text_end(id, id_length)
         self.entry_count = index + 1
-        return index
+        return e
+
+    cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
+        cdef Packed* e = self.next_entry(values.fee, values.id, values.id_length, values.state)
+        if e == NULL:
+            return 0
+        e.seq = values.seq
+        e.price = values.price
+        e.quantity = values.quantity
+        e.previous = values.previous
+        e.cell = values.cell
+        return self.entry_count - 1
+
+    cdef int add_fill(self, uint32_t position, uint32_t cell, uint64_t seq, const Record* r, int64_t quantity,
+                      const uint8_t* id, uint8_t state) noexcept nogil:
+        cdef Position* p = &(<Position*>self.store.positions.data)[position]
+        cdef Packed* e = self.next_entry(r.fee, id, r.id_length if state == ENTRY_TRADE else 0, state)
+        if e == NULL:
+            return -1
+        e.seq = seq
+        e.price = r.price
+        e.quantity = quantity
+        e.previous = p.last_entry
+        e.cell = cell
+        p.last_entry = self.entry_count - 1
+        return 0
 
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
         cdef Position* p = &(<Position*>self.store.positions.data)[position]
@@ -324,7 +346,7 @@ cdef class Book:
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil:
         """A bust takes its own side's; where that side never had the id, the other's (docs/decisions/0002, 6)."""
-        cdef uint16_t hash = <uint16_t>hash_text(id, length)
+        cdef uint16_t id_end = text_end(id, length)
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, own = 0, other = 0
         cdef const Packed* p
         cdef Entry e
@@ -332,7 +354,7 @@ cdef class Book:
         cdef bint own_seen = False
         while at:
             p = self.entry(at)
-            if p.id_hash == hash and p.id_length == length:
+            if p.id_end == id_end and p.id_length == length:
                 self.unpack(at, &e)
                 if (e.state != ENTRY_ADJUST and memcmp(e.id, id, length) == 0
                         and (<Cell*>self.store.cells.data)[e.cell].venue == venue):

@@ -280,18 +280,8 @@ cdef class RiskCore:
         """Put a fill that fits into its position, cell and limits."""
         cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
         cdef uint32_t position = c.position
-        cdef Entry entry
         cdef i128 cost = (<Position*>self.book.store.positions.data)[position].cost
-        memset(&entry, 0, sizeof(entry))
-        entry.seq = self.seq
-        entry.price = r.price
-        entry.quantity = quantity
-        entry.fee = r.fee
-        entry.cell = cell
-        entry.state = state
-        entry.id = self.heap + r.id_offset
-        entry.id_length = r.id_length if state == ENTRY_TRADE else 0
-        if self.book.add_entry(position, &entry) == 0:
+        if self.book.add_fill(position, cell, self.seq, r, quantity, self.heap + r.id_offset, state) < 0:
             return CORE_NO_MEMORY
         if self.value_position(position, cost) < 0:
             return CORE_NO_MEMORY

@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, Limit, MAX_NOTIONAL, MAX_POSITION,
-                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
-                         level_of_count, note_level, touch)
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_OK, Limit,
+                         MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors,
+                         add_absolute, held_of, level_of_count, note_level, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
-from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2
+from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, low_u128, wide_addmul, wide_addmul2
 
 
 cdef struct Valuation:
@@ -171,14 +171,41 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
     return revalue_notionals(limits, symbol)
 
 
+cdef bint stays_ok(LimitBook limits, Key* key, int64_t mark) noexcept nogil:
+    """Judge a quantity or its notional where it stands: whether it was ok and is, as nearly always."""
+    cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
+    cdef u128 magnitude = abs_i128(key.quantity)
+    cdef uint64_t quantity
+    cdef Held* held
+    if key.kind == MAX_POSITION:
+        return magnitude < rule.warn            # warn_at is at most 1: no breach either
+    quantity = low_u128(magnitude)
+    if magnitude >> 64 or <u128>quantity * <u128>abs_i64(mark) >= rule.warn:
+        return False
+    key.mark = mark
+    key.valuation = (<const Symbol*>limits.book.store.symbols.data)[rule.symbol].valuation
+    key.frozen = 0
+    if quantity > rule.ok_max:
+        rule.ok_max = quantity
+    held = held_of(limits, key)
+    held.quantity = quantity
+    held.level = LEVEL_OK
+    return True
+
+
 cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
     cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
     cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
     cdef const Slot* end = slot + c.slot_count
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[
+        (<const Position*>limits.book.store.positions.data)[c.position].symbol]
+    cdef int64_t mark = s.mark if s.source else 0
+    cdef Key* key
     while slot < end:
         if slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL:
-            (<Key*>limits.keys.data)[slot.key].quantity += quantity
-            if touch(limits, slot.key) < 0:
+            key = &(<Key*>limits.keys.data)[slot.key]
+            key.quantity += quantity
+            if not (key.level == LEVEL_OK and stays_ok(limits, key, mark)) and touch(limits, slot.key) < 0:
                 return -1
         elif slot.node and fill_node(limits, slot, price, quantity, fee, cost_change) < 0:
             return -1

@@ -439,36 +439,47 @@ static inline uint64_t rw_mix(uint64_t a, uint64_t b) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static inline uint64_t rw_hash_text(const uint8_t *p, size_t n) {
-    uint64_t h = n, w;
-    while (n >= 8) {
-        memcpy(&w, p, 8);
-        h = rw_mix(h, w);
-        p += 8;
-        n -= 8;
-    }
-    w = 0;
-    memcpy(&w, p, n);
-    return rw_mix(h, w ^ 0xA0761D6478BD642FULL);
+static inline uint64_t rw_load64(const uint8_t *p) {
+    uint64_t w;
+    memcpy(&w, p, 8);
+    return w;
 }
 
-/* Copy a text and hash it on the way, as rw_hash_text does. */
-static inline uint32_t rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
-    uint64_t h = n, w;
-    while (n >= 8) {
-        memcpy(&w, p, 8);
-        memcpy(to, &w, 8);
-        h = rw_mix(h, w);
-        p += 8;
-        to += 8;
-        n -= 8;
+/* A text of fewer than eight bytes as a number; its length is hashed apart. */
+static inline uint64_t rw_short_text(const uint8_t *p, size_t n) {
+    uint32_t first, last;
+    if (n >= 4) {
+        memcpy(&first, p, 4);
+        memcpy(&last, p + n - 4, 4);
+        return (uint64_t)last << 32 | first;
     }
-    w = 0;
-    for (size_t i = 0; i < n; i++) {
-        to[i] = p[i];
-        w |= (uint64_t)p[i] << (8 * i);
+    return n ? (uint64_t)p[0] | (uint64_t)p[n >> 1] << 8 | (uint64_t)p[n - 1] << 16 : 0;
+}
+
+/* Eight bytes at a time, the last eight overlapping those before them. */
+static inline uint64_t rw_hash_text(const uint8_t *p, size_t n) {
+    uint64_t h = n;
+    if (n < 8) return rw_mix(h, rw_short_text(p, n) ^ 0xA0761D6478BD642FULL);
+    for (size_t i = 0; i + 8 < n; i += 8) h = rw_mix(h, rw_load64(p + i));
+    return rw_mix(h, rw_load64(p + n - 8) ^ 0xA0761D6478BD642FULL);
+}
+
+/* Copy a text in whole words. */
+static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8) memcpy(to + i, p + i, 8);
+        memcpy(to + n - 8, p + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(to, p, 4);
+        memcpy(to + n - 4, p + n - 4, 4);
+    } else {
+        for (size_t i = 0; i < n; i++) to[i] = p[i];
     }
-    return (uint32_t)rw_mix(h, w ^ 0xA0761D6478BD642FULL);
+}
+
+/* Its last two bytes: ids differ at the end. */
+static inline uint16_t rw_text_end(const uint8_t *p, size_t n) {
+    return n >= 2 ? (uint16_t)(p[n - 2] << 8 | p[n - 1]) : n ? p[0] : 0;
 }
 
 static inline void rw_prefetch(const void *p) { __builtin_prefetch(p, 1, 3); }

@@ -1,7 +1,7 @@
 """Exact integers beyond 64 bits (ext/wide.h). Units are the caller's."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.records cimport i128, u128
 
 cdef extern from "wide.h" nogil:
@@ -55,5 +55,6 @@ cdef extern from "wide.h" nogil:
 
     uint64_t mix "rw_mix"(uint64_t a, uint64_t b)
     uint64_t hash_text "rw_hash_text"(const uint8_t* p, size_t n)
-    uint32_t copy_text "rw_copy_text"(uint8_t* to, const uint8_t* p, size_t n)       # its hash comes back
+    void copy_text "rw_copy_text"(uint8_t* to, const uint8_t* p, size_t n)
+    uint16_t text_end "rw_text_end"(const uint8_t* p, size_t n)
     void prefetch "rw_prefetch"(const void* p)

@@ -7,7 +7,7 @@ it is without valgrind. Exit code 1 where a count grew by more than 5 %.
 
     python -m bench gate              compare
     python -m bench gate --refresh    write the baseline (commit it with the change that needs it)
-    python -m bench gate --where      which functions the instructions are in
+    python -m bench gate --where      which functions the instructions are in, and what the C++ reference needs
 """
 
 from __future__ import annotations
@@ -57,12 +57,11 @@ def cython_of_the_core() -> str:
 
 
 def callgrind(out: Path, arguments: list[str]) -> int:
-    """Run the core under callgrind and return how many instructions that took. Raises SystemExit."""
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, "-m", "bench.core_run"]
+    """Run a program under callgrind and return how many instructions that took. Raises SystemExit."""
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *arguments]
     # A fixed hash seed: dictionaries of the interpreter's start are no part of what is looked at.
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}
-    )
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or not found:
         raise SystemExit(f"bench gate: callgrind ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -79,7 +78,8 @@ def count(folder: Path) -> dict[str, float]:
     def run(trades: int, part: str) -> int:
         last = before + trades // PER_FRAME
         out = folder / f"callgrind.out.{part or 'both'}.{trades}"
-        return callgrind(out, [str(frames_path), str(before), str(limits_path), "-", str(last), part])
+        program = [sys.executable, "-m", "bench.core_run", str(frames_path), str(before), str(limits_path)]
+        return callgrind(out, [*program, "-", str(last), part])
 
     jobs = [(MORE, ""), (FEW, ""), (MORE, "door"), (FEW, "door")]
     with ThreadPoolExecutor(2) as pool:
@@ -108,8 +108,21 @@ def by_function(out: Path) -> dict[str, int]:
     return found
 
 
+def reference(folder: Path) -> float:
+    """Return the instructions per trade of the C++ reference over the same frames."""
+    frames, _ = workload.make_session(KEYS, WARM, MORE, PER_FRAME)
+    counts = []
+    for number, trades in enumerate((MORE, FEW)):
+        path = folder / f"reference-{number}.bin"
+        workload.write_frames(path, frames[: len(frames) - (MORE - trades) // PER_FRAME])
+        program = [str(native.build("reference.cpp")), str(path), "0", *KEYS.reference_arguments()]
+        counts.append(callgrind(folder / f"callgrind.out.reference.{trades}", program))
+    return (counts[0] - counts[1]) / (MORE - FEW)
+
+
 def where(folder: Path) -> None:
-    """Print what each function costs a trade."""
+    """Print what the reference and each function cost a trade."""
+    print(f"{reference(folder):8.1f}  the reference in C++, door and core")
     more, few = (by_function(folder / f"callgrind.out.both.{trades}") for trades in (MORE, FEW))
     costs = {name: (more[name] - few.get(name, 0)) / (MORE - FEW) for name in more}
     for name, cost in sorted(costs.items(), key=lambda item: -item[1])[:40]:

@@ -81,6 +81,17 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     return result
 
 
+def cpu_ns(process: subprocess.Popen[str]) -> int:
+    """Return the processor time that all threads of a process have used so far (Linux; 0 elsewhere)."""
+    total = 0
+    for task in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+        try:
+            total += int(task.read_text().split()[0])
+        except OSError:  # the thread has just ended
+            continue
+    return total
+
+
 def named(process: subprocess.Popen[str]) -> str:
     """Return what a process is, in a few words."""
     words = process.args if isinstance(process.args, list) else [str(process.args)]

@@ -9,7 +9,10 @@ libzmq's hop and sink look at a header. The rate is trades by the time from the 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from bench.native import NoCompiler
 from bench.report import MORE, Report, ratios
 from engine.endpoints import endpoint
 
-KEYS = workload.Keys()
+KEYS = workload.Keys(symbols=200, accounts=50)
 FRAMED_RATIO, FRAMED_RATE, SINGLE_RATIO = 0.6, 2e6, 0.5
 WINDOWS = {256: 64, 1: 4_096}  # by trades in a frame: frames that may be unacked
 
@@ -32,23 +35,38 @@ def write_session(path: Path, trades: int, per_frame: int) -> None:
     workload.write_frames(path, frames)
 
 
-def raw_rate(path: Path, trades: int, window: int) -> tuple[float, dict[str, Any]]:
-    """Return trades/s through libzmq, and what the sink saw."""
+def watched(
+    command: list[str], processes: Sequence[subprocess.Popen[str]]
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Publish with a command; what it says, what the last process says when all has come, and each one's cpu ns."""
+    before = [hops.cpu_ns(process) for process in processes]
+    sent = hops.outcome(command)
+    seen = hops.answer(processes[-1])
+    used = [hops.cpu_ns(process) - start for process, start in zip(processes, before, strict=True)]
+    return sent, seen, used
+
+
+def raw_rate(
+    path: Path, trades: int, window: int, program: Callable[..., list[str]] = hops.raw
+) -> tuple[float, dict[str, Any]]:
+    """Return trades/s through libzmq in C (or another program), and what the sink saw (cpu: ns of hop and sink)."""
     with hops.base_folder() as base:
         publish, events = endpoint(base, "publish"), endpoint(base, "events")
-        with hops.running(hops.raw("hop", publish, events, str(window))) as hop:
+        with hops.running(program("hop", publish, events, str(window))) as hop:
             hops.wait_ready(hop)
-            with hops.running(hops.raw("sink", events, str(trades))) as sink:
+            with hops.running(program("sink", events, str(trades))) as sink:
                 hops.wait_ready(sink)
-                sent = hops.outcome(hops.raw("source", publish, str(path)))
-                seen = hops.answer(sink)
-    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, seen
+                sent, seen, used = watched(hops.raw("source", publish, str(path)), (hop, sink))
+    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, {**seen, "cpu": used}
 
 
 def riskwire_rate(
     path: Path, trades: int, window: int, journal: bool = False, python: bool = False
 ) -> tuple[float, dict[str, Any]]:
-    """Return trades/s through riskwire, and what the consumer found; python: published by engine.Publisher."""
+    """Return trades/s through riskwire, and what the consumer found (cpu: ns of broker and consumer).
+
+    journal: in a folder, else in memory. python: published by engine.Publisher, else by the C program.
+    """
     with hops.base_folder() as base, tempfile.TemporaryDirectory(prefix="rwj-") as folder:
         where = str(Path(folder) / "journal") if journal else "-"
         with hops.running(hops.role("broker", base, str(window), where)) as broker:
@@ -57,14 +75,14 @@ def riskwire_rate(
                 hops.wait_ready(consumer)
                 hops.publish_limits(base, KEYS.limits())
                 source = hops.role("publisher", base, str(path))
-                sent = hops.outcome(source if python else hops.raw("source", endpoint(base, "publish"), str(path)))
-                seen = hops.answer(consumer)
-    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, seen
+                command = source if python else hops.raw("source", endpoint(base, "publish"), str(path))
+                sent, seen, used = watched(command, (broker, consumer))
+    return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, {**seen, "cpu": used}
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure frames of 256 trades and of one."""
-    framed = options.trades or (400_000 if options.quick else 4_000_000)
+    framed = options.trades or (1_000_000 if options.quick else 4_000_000)
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
         for trades, per_frame in ((framed, 256), (framed // 10, 1)):
             try:
@@ -73,6 +91,24 @@ def run(options: argparse.Namespace, report: Report) -> None:
                 report.missing("libzmq", str(problem))
             except hops.Ended as problem:
                 report.fail(str(problem))
+        pyzmq(report, Path(folder) / "pyzmq.bin", framed // 100, options.rounds)
+
+
+def pyzmq(report: Report, path: Path, trades: int, rounds: int) -> None:
+    """Measure pyzmq's asyncio sockets on uvloop, one trade a message."""
+    write_session(path, trades, 1)
+    rates = []
+    try:
+        for _ in range(rounds):
+            rate, seen = raw_rate(
+                path, trades, WINDOWS[1], lambda *words: [sys.executable, "-m", "bench.peer_asyncio", *words]
+            )
+            report.check("pyzmq asyncio: records", seen["records"], trades)
+            rates.append(rate)
+    except (NoCompiler, hops.NoLibrary, hops.Ended) as problem:
+        report.missing("pyzmq asyncio on uvloop", str(problem))
+        return
+    report.add(f"{named(1)}: pyzmq asyncio on uvloop", "trades/s", rates, better=MORE)
 
 
 def measure(options: argparse.Namespace, report: Report, path: Path, trades: int, per_frame: int) -> None:
@@ -80,22 +116,46 @@ def measure(options: argparse.Namespace, report: Report, path: Path, trades: int
     write_session(path, trades, per_frame)
     mib, window, alerts = path.stat().st_size / 2**20, WINDOWS[per_frame], set()
     rates: dict[str, list[float]] = {"libzmq": [], "riskwire": [], "on disk": [], "python": []}
+    used: dict[str, list[list[float]]] = {"libzmq": [], "on disk": []}
     for _ in range(options.rounds):
         rate, seen = raw_rate(path, trades, window)
         rates["libzmq"].append(rate)
+        used["libzmq"].append([ns / trades for ns in seen["cpu"]])
         report.check("libzmq: records", seen["records"], trades)
         for name, how in (("riskwire", {}), ("on disk", {"journal": True}), ("python", {"python": True})):
             rate, found = riskwire_rate(path, trades, window, **how)
             rates[name].append(rate)
             report.check(f"{name}: applied, and none refused", (found["applied"], found["refused"]), (trades + 1, 0))
             alerts.add(found["alerts"])
+            if name in used:
+                used[name].append([ns / trades for ns in found["cpu"]])
     report.check("alerts, the same in each run", len(alerts), 1)
     tell(report, rates, mib / trades, per_frame)
+    tell_used(report, used, per_frame)
+
+
+def tell_used(report: Report, used: dict[str, list[list[float]]], per_frame: int) -> None:
+    """Report the processor time of each process, libzmq's own threads included: what is left when cores are free."""
+    what = named(per_frame)
+    rows = (
+        ("libzmq", 0, "libzmq's hop"),
+        ("libzmq", 1, "libzmq's sink"),
+        ("on disk", 0, "broker"),
+        ("on disk", 1, "consumer"),
+    )
+    for name, place, text in rows:
+        values = [each[place] for each in used[name]]
+        report.add(f"{what}: processor time a trade, {text}", "ns", values, note="with libzmq's threads")
+
+
+def named(per_frame: int) -> str:
+    """Return how trades were framed."""
+    return f"{per_frame} trades a frame" if per_frame > 1 else "one trade a message"
 
 
 def tell(report: Report, rates: dict[str, list[float]], mib_each: float, per_frame: int) -> None:
     """Report rates, and ratios to libzmq."""
-    what = f"{per_frame} trades a frame" if per_frame > 1 else "one trade a message"
+    what = named(per_frame)
     by_rate, by_ratio = (FRAMED_RATE, FRAMED_RATIO) if per_frame > 1 else (None, SINGLE_RATIO)
 
     def add(name: str, key: str, target: float | None = None, note: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def test_libzmq_alone_passes_every_record_through_its_hops(tmp_path: Path, libzm
     rate, seen = pipeline.raw_rate(tmp_path / "frames.bin", 2_000, 8)
     assert (seen["records"], rate > 0) == (2_000, True)
     assert seen["bytes"] > 2_000 * 75
+
+
+@needs_compiler
+def test_pyzmq_on_asyncio_passes_every_record_through_its_hops(tmp_path: Path, libzmq: Path):
+    def program(*words: str) -> list[str]:
+        return [sys.executable, "-m", "bench.peer_asyncio", *words]
+
+    pipeline.write_session(tmp_path / "frames.bin", 1_000, 1)
+    _, seen = pipeline.raw_rate(tmp_path / "frames.bin", 1_000, 64, program)
+    assert seen["records"] == 1_000
 
 
 @needs_compiler

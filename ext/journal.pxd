@@ -23,9 +23,9 @@ cdef packed struct SegmentHeader:
     uint64_t first_seq              # of the first frame in it
     uint64_t previous_bytes         # bytes used in the segment before
     int64_t created_at              # ns since 1970 UTC
-    uint64_t reserved
-    uint32_t reserved2
-    uint32_t crc32c                 # of the 60 bytes before
+    uint64_t durable                # with sync = "group": everything up to this seq is on the disk (a mark; else 0)
+    uint32_t reserved
+    uint32_t crc32c                 # of the 60 bytes before, with `durable` zero
 
 cdef packed struct Seal:            # after the last frame of a journal that was closed
     uint32_t magic
@@ -95,10 +95,13 @@ cdef class Journal:
 
     cdef FrameEntry* entry(self, uint64_t index) noexcept nogil
     cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil
+    cdef int sync_segments(self) noexcept nogil
+    cdef void note_durable(self) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
     cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1
+    cdef uint64_t _durable(self, Segment* segment, name) except? 0
     cdef int _scan_segment(self, size_t i, name, bint last) except -1
     cdef int _take_spoilt(self, Segment* segment, name, size_t spoilt, size_t offset, bint last) except -1
-    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1
+    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error, uint64_t durable) except -1
     cdef bint _something_whole_after(self, Segment* segment, size_t offset) noexcept

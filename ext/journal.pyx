@@ -75,7 +75,15 @@ cdef void release_message(void* data, void* hint) noexcept nogil:
 
 
 cdef uint32_t header_crc(const SegmentHeader* header) noexcept nogil:
-    return crc32c(<const uint8_t*>header, SEGMENT_HEADER_BYTES - 4, 0)
+    cdef SegmentHeader copy = header[0]
+    copy.durable = 0
+    return crc32c(<const uint8_t*>&copy, SEGMENT_HEADER_BYTES - 4, 0)
+
+
+cdef uint64_t durable_mark(uint64_t seq) noexcept nogil:
+    """A seq below 2^48 with 16 bits of its CRC-32C above: one store, so that no kill leaves half of it; never 0."""
+    cdef uint64_t low = seq & ((<uint64_t>1 << 48) - 1)
+    return low | <uint64_t>(crc32c(<const uint8_t*>&low, 6, 0) & 0xFFFF) << 48
 
 
 cdef uint32_t seal_crc(const Seal* seal) noexcept nogil:
@@ -266,6 +274,20 @@ cdef class Journal:
         return at if self.commit(size) == 0 else NULL
 
     cdef int sync(self) noexcept nogil:
+        if self.sync_segments() < 0:
+            return -1
+        if self.group:
+            self.note_durable()
+        return 0
+
+    cdef void note_durable(self) noexcept nogil:
+        """Write down what is on the disk, so that the next start can tell damage from what a power cut took. It gets
+        there with the next sync; until then less is claimed than is true."""
+        if self.mapping.count and self.path_chars != NULL:
+            rw_store_release(&(<SegmentHeader*>self.mapping.segments[self.mapping.count - 1].base).durable,
+                             durable_mark(self.next_seq_ - 1))
+
+    cdef int sync_segments(self) noexcept nogil:
         cdef size_t i
         cdef int error
         cdef Segment* segment
@@ -290,6 +312,10 @@ cdef class Journal:
         cdef Segment* grown
         cdef Segment* segment
         cdef SegmentHeader header
+        cdef int error
+        # Before there is a next one, all of this one is on the disk: only a last segment has a tail to lose.
+        if self.group and count and self.sync_segments() < 0:
+            return -1
         if count:
             used = self.mapping.segments[count - 1].used
             size = self.mapping.segments[count - 1].capacity * 4
@@ -323,7 +349,17 @@ cdef class Journal:
         header.first_seq = self.next_seq_
         header.previous_bytes = used
         header.crc32c = header_crc(&header)
+        if self.group:
+            header.durable = durable_mark(self.next_seq_ - 1)
         memcpy(segment.base, &header, sizeof(header))
+        if self.group:
+            error = rw_datasync(segment.fd)
+            if error:
+                self.error_number = error
+                self.sync_failed = True
+                munmap(segment.base, size)
+                c_close(segment.fd)
+                return -1
         segment.capacity = size
         segment.used = SEGMENT_HEADER_BYTES
         segment.synced = 0
@@ -384,6 +420,18 @@ cdef class Journal:
             if not self._map_segment(number, name, number == len(names)):
                 return
             self._scan_segment(number - 1, name, number == len(names))
+        if self.group and self.writable:
+            self._sync_what_was_left()
+        elif self.writable and self.mapping.count:
+            (<SegmentHeader*>self.mapping.segments[self.mapping.count - 1].base).durable = 0    # nobody keeps it up
+
+    def _sync_what_was_left(self):
+        """What a killed process wrote and did not sync may be acked as a duplicate from now on."""
+        cdef size_t i
+        for i in range(self.mapping.count):
+            self.mapping.segments[i].synced = 0
+        if self.sync() < 0:
+            raise OSError(self.error_number, os.strerror(self.error_number), self.directory)
 
     def _map_segment(self, uint64_t number, name, bint last):
         """Map a segment and check its header. False: it is the unfinished beginning of a segment, now removed."""
@@ -464,6 +512,7 @@ cdef class Journal:
         cdef size_t offset = SEGMENT_HEADER_BYTES, size = segment.capacity, spoilt
         cdef FrameView view
         cdef int error = 0
+        cdef uint64_t durable = self._durable(segment, name)    # before the frames: a writer goes on meanwhile
         while offset + HEADER_BYTES <= size and (<const uint32_t*>(segment.base + offset))[0] == FRAME_MAGIC:
             error = open_at(segment.base, offset, size, &view)
             if error == 0 and view.header.first_seq != self.next_seq_:
@@ -486,8 +535,19 @@ cdef class Journal:
             if not is_zero(segment.base + offset, size - offset if size > offset else 0):
                 self._damaged(name, offset, error)
             return 0
-        self._finish_scan(segment, name, offset, error)
+        self._finish_scan(segment, name, offset, error, durable)
         return 0
+
+    cdef uint64_t _durable(self, Segment* segment, name) except? 0:
+        """The seq up to which a segment says that all is on the disk, plus 1; 0: it does not say."""
+        cdef uint64_t mark = rw_load_acquire(&(<const SegmentHeader*>segment.base).durable)
+        cdef uint64_t seq = mark & ((<uint64_t>1 << 48) - 1)
+        if mark == 0:
+            return 0
+        if mark != durable_mark(seq):
+            raise JournalError(f"{self.directory}: segment {name} is damaged at offset 48: the mark of what is on the disk; "
+                               "restore it from a backup")
+        return seq + 1
 
     cdef int _take_spoilt(self, Segment* segment, name, size_t spoilt, size_t offset, bint last) except -1:
         """Bytes behind a good frame that are not zero: behind the last one of a torn journal they are cut."""
@@ -498,7 +558,7 @@ cdef class Journal:
             memset(segment.base + spoilt, 0, offset - spoilt)
         return 0
 
-    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error) except -1:
+    cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error, uint64_t durable) except -1:
         cdef Seal seal
         cdef size_t end = segment.capacity
         if is_seal(segment.base, offset, segment.capacity):
@@ -513,9 +573,12 @@ cdef class Journal:
         # Not closed: whoever wrote it may have lost unsynced frames, so the tail starts a new life.
         if self.writable:
             self.epoch = random_epoch()
+        if self.next_seq_ < durable:
+            self._damaged(name, offset, -4)
         if is_zero(segment.base + offset, segment.capacity - offset):
             return 0
-        if self._something_whole_after(segment, offset):
+        # Beyond what is known to be on the disk, a power cut may have taken one frame and left the next: neither was acked.
+        if durable == 0 and self._something_whole_after(segment, offset):
             self._damaged(name, offset, error)
         while end > offset and segment.base[end - 1] == 0:
             end -= 1
@@ -539,11 +602,11 @@ cdef class Journal:
 
     def _damaged(self, name, offset, error):
         what = {0: "bytes that are no frame", -1: "a frame of another kind", -2: "the seal counts other frames",
-                -3: "bytes that are not zero behind a frame"}.get(
+                -3: "bytes that are not zero behind a frame", -4: "what was on the disk is not there"}.get(
             error) or FRAME_ERRORS.get(error, f"frame error {error}")
+        why = "" if error == -4 else "; frames follow it, so this is no torn tail"
         raise JournalError(
-            f"{self.directory}: segment {name} is damaged at offset {offset}: {what}; frames follow it, so this is no "
-            "torn tail: restore the file from a backup"
+            f"{self.directory}: segment {name} is damaged at offset {offset}: {what}{why}: restore the file from a backup"
         )
 
     def close(self):

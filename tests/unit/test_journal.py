@@ -286,3 +286,77 @@ def test_flush_and_close_work_in_every_mode(tmp_path, sync):
         journal.flush()
         journal.append_frame(frame(3, 2, journal.epoch))
     assert journal_info(tmp_path).last_seq == 4
+
+
+def group_journal(directory: Path) -> Path:
+    """Write six frames with sync = "group", of which the first three are known to be on the disk."""
+    journal = Journal(directory, "group")
+    for i in range(6):
+        journal.append_frame(frame(2 * i + 1, 2, journal.epoch))
+        if i == 2:
+            journal.flush()
+    journal.abandon()
+    return directory / FIRST
+
+
+def wipe(segment: Path, number: int) -> None:
+    """Zero frame `number`, as where its page never reached the disk."""
+    data = bytearray(segment.read_bytes())
+    data[used_bytes(number) : used_bytes(number + 1)] = bytes(used_bytes(1) - HEADER_BYTES)
+    segment.write_bytes(data)
+
+
+@pytest.mark.parametrize(("lost", "left"), [(3, 6), (4, 8), (5, 10)])
+def test_what_a_power_cut_takes_of_an_unsynced_group_is_cut_though_frames_follow_it(tmp_path, lost, left):
+    segment = group_journal(tmp_path)
+    wipe(segment, lost)
+    assert journal_info(tmp_path).last_seq == left
+    with Journal(tmp_path, "group") as journal:
+        assert journal.last_seq == left
+        if lost < 5:
+            name, offset, _ = journal.recovered
+            assert (name, offset) == (FIRST, used_bytes(lost))
+        journal.append_frame(frame(left + 1, 2, journal.epoch))
+    assert journal_info(tmp_path).last_seq == left + 2
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_what_was_on_the_disk_with_group_and_is_not_there_is_damage(tmp_path, lost):
+    segment = group_journal(tmp_path)
+    wipe(segment, lost)
+    with pytest.raises(JournalError, match=rf"{FIRST} is damaged at offset {used_bytes(lost)}: what was on the disk"):
+        Journal(tmp_path, "group")
+
+
+def test_a_last_frame_that_was_acked_with_group_is_no_torn_tail(tmp_path):
+    journal = Journal(tmp_path, "group")
+    journal.append_frame(frame(1, 2, journal.epoch))
+    journal.flush()
+    journal.abandon()
+    data = bytearray((tmp_path / FIRST).read_bytes())
+    data[HEADER_BYTES + 70] ^= 1
+    (tmp_path / FIRST).write_bytes(data)
+    with pytest.raises(JournalError, match="what was on the disk is not there"):
+        Journal(tmp_path, "group")
+
+
+def test_a_turned_bit_in_the_mark_of_what_is_on_the_disk_is_found(tmp_path):
+    segment = group_journal(tmp_path)
+    whole = segment.read_bytes()
+    for bit in range(48 * 8, 56 * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        segment.write_bytes(data)
+        with pytest.raises(JournalError, match="offset 48"):
+            journal_info(tmp_path)
+
+
+def test_a_group_journal_that_goes_on_with_os_claims_nothing_of_the_disk_any_more(tmp_path):
+    segment = group_journal(tmp_path)
+    with Journal(tmp_path, "os") as journal:
+        journal.append_frame(frame(13, 2, journal.epoch))
+        journal.append_frame(frame(15, 2, journal.epoch))
+        journal.abandon()
+    wipe(segment, 6)
+    with pytest.raises(JournalError, match="frames follow it"):
+        Journal(tmp_path, "os")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -94,10 +95,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
 def against_reference(options: argparse.Namespace, report: Report, folder: Path) -> None:
     """Measure few keys and many, interleaved with the reference."""
     timed = options.trades or (200_000 if options.quick else 1_000_000)
-    cases = [
-        Case(folder, KEYS, max(timed, KEYS.count), timed),
-        Case(folder, MANY_KEYS, MANY_KEYS.count + timed // 2, timed),
-    ]
+    cases = []
+    for keys, warm in ((KEYS, max(timed, KEYS.count)), (MANY_KEYS, MANY_KEYS.count + timed // 2)):
+        turning = dataclasses.replace(keys, turnover=(warm + timed) / keys.count)
+        cases.append(Case(folder, turning, warm, timed))
     try:
         native.build("reference.cpp")
     except native.NoCompiler as problem:

@@ -17,7 +17,7 @@ from engine.limitset import parse_limits
 from ext.records import keep_freed_memory
 from ext.risk import RiskCore
 
-KEYS = Keys(symbols=100, accounts=10)
+KEYS = Keys(symbols=100, accounts=10, turnover=10_000)
 EARLY, PIECE, SAMPLES = 10_000, 20_000, 15
 
 

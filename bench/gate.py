@@ -125,8 +125,26 @@ def where(folder: Path) -> None:
     print(f"{reference(folder):8.1f}  the reference in C++, door and core")
     more, few = (by_function(folder / f"callgrind.out.both.{trades}") for trades in (MORE, FEW))
     costs = {name: (more[name] - few.get(name, 0)) / (MORE - FEW) for name in more}
-    for name, cost in sorted(costs.items(), key=lambda item: -item[1])[:40]:
-        print(f"{cost:8.1f}  {name}")
+    costs.pop("PROGRAM", None)  # the sum
+    modules: dict[str, float] = {}
+    for name, cost in costs.items():
+        modules[module_of(name)] = modules.get(module_of(name), 0) + cost
+    for title, named in (("by module", modules), ("by function", costs)):
+        print(title)
+        for name, cost in sorted(named.items(), key=lambda item: -item[1])[:40]:
+            print(f"{cost:8.1f}  {name}")
+
+
+def module_of(function: str) -> str:
+    """Return the module of `ext` that a compiled function is of: its name begins with the length of the module's.
+
+    >>> module_of("7windows_window_add"), module_of("rw_crc32c_three"), module_of("memcpy")
+    ('windows', 'crc32c', 'libc and the interpreter')
+    """
+    found = re.match(r"(\d+)(\w+)", function)
+    if found:
+        return found[2][: int(found[1])]
+    return "crc32c" if "crc32c" in function else "libc and the interpreter"
 
 
 def main(arguments: list[str]) -> int:

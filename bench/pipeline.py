@@ -23,7 +23,7 @@ from bench.native import NoCompiler
 from bench.report import MORE, Report, ratios
 from engine.endpoints import endpoint
 
-KEYS = workload.Keys(symbols=200, accounts=50)
+KEYS = workload.Keys(symbols=200, accounts=50, turnover=400)
 FRAMED_RATIO, FRAMED_RATE, SINGLE_RATIO = 0.6, 2e6, 0.5
 WINDOWS = {256: 64, 1: 4_096}  # by trades in a frame: frames that may be unacked
 

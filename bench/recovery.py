@@ -17,7 +17,7 @@ from bench.journal import append
 from bench.report import MORE, Report
 from bench.workload import Keys, make_records, names_frame, sequence, visit_once
 
-KEYS = Keys()
+KEYS = Keys(turnover=40)
 LENGTHS, LENGTHS_QUICK = (100_000, 1_000_000, 4_000_000), (100_000, 400_000)
 RATE, SNAPSHOT_S = 8e6, 0.05
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,18 +22,20 @@ PRICE_EXPONENT, VOLUME_EXPONENT = -4, -2
 Records = npt.NDArray[np.void]
 Numbers = npt.NDArray[np.int64]  # of the trades: what their ids are made from
 
-POSITION_MAX = 6_000
-NOTIONAL_MAX = 610_000
+VOLUME_DEVIATION = 577  # of a signed volume: uniform up to 1,000
+POSITION_DEVIATIONS = 4.3  # at the limit; a warning comes at 3.4: about one trade in some thousands alerts
+PRICE = 100
 RATE_MAX = 720  # trades of an account in a window; 500 is what comes on average
 RATE_MEAN = 500
 
 
 @dataclass(frozen=True)
 class Keys:
-    """How many symbols and accounts trade; every account trades every symbol."""
+    """How many symbols and accounts trade; every account trades every symbol, `turnover` times in the end."""
 
     symbols: int = 1_000
     accounts: int = 100
+    turnover: float = 20.0
 
     @property
     def count(self) -> int:
@@ -49,12 +52,22 @@ class Keys:
         """The rate limit's window: 500 trades of an account on average."""
         return RATE_MEAN * self.accounts * self.step_ns
 
+    @property
+    def position_max(self) -> int:
+        """A quantity that few positions reach."""
+        return int(VOLUME_DEVIATION * POSITION_DEVIATIONS * math.sqrt(max(self.turnover, 1.0)))
+
+    @property
+    def notional_max(self) -> int:
+        """About the same as money."""
+        return self.position_max * PRICE
+
     def limits(self) -> list[dict[str, object]]:
         """Return the three limits."""
         per = ["account", "symbol"]
         return [
-            {"id": "position", "kind": "max_position", "per": per, "threshold": str(POSITION_MAX)},
-            {"id": "notional", "kind": "max_notional", "per": per, "threshold": str(NOTIONAL_MAX)},
+            {"id": "position", "kind": "max_position", "per": per, "threshold": str(self.position_max)},
+            {"id": "notional", "kind": "max_notional", "per": per, "threshold": str(self.notional_max)},
             {
                 "id": "rate",
                 "kind": "trade_rate",
@@ -66,7 +79,7 @@ class Keys:
 
     def reference_arguments(self) -> list[str]:
         """Return the same for the reference: raw units (1e-8 of quantity, 1e-17 of money), trades, ns."""
-        return [str(POSITION_MAX * 10**8), str(NOTIONAL_MAX * 10**17), str(RATE_MAX), str(self.window_ns)]
+        return [str(self.position_max * 10**8), str(self.notional_max * 10**17), str(RATE_MAX), str(self.window_ns)]
 
 
 def make_records(keys: Keys, count: int, first: int, random: np.random.Generator) -> tuple[Records, Numbers]:

@@ -377,6 +377,8 @@ cdef class ConsumerLoop:
             self.held_bytes -= lib.msg_size(&self.held[taken])
             lib.msg_close(&self.held[taken])
             taken += 1
+        if taken == 0:
+            return                      # and nothing moves: a message moved onto itself is none any more
         for i in range(taken, self.held_count):
             lib.msg_init(&self.held[i - taken])
             lib.msg_move(&self.held[i - taken], &self.held[i])

@@ -110,8 +110,10 @@ class FakeBroker:
         next_seq, sent = request.a, 0
         limit = min(request.c, self.reply_bytes_max)
         for first, last, frame in self.frames:
-            if last < next_seq or (request.b and first > request.b) or (sent and sent + len(frame) > limit):
+            if last < next_seq:
                 continue
+            if (request.b and first > request.b) or (sent and sent + len(frame) > limit):
+                break
             router.send_multipart([identity, frame])
             sent += len(frame)
             next_seq = last + 1

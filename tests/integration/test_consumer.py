@@ -127,6 +127,18 @@ def test_a_fetch_in_pieces_ends_with_everything(context, base):
             assert len(broker.fetches) >= 20
 
 
+def test_a_gap_fetched_in_pieces_leaves_what_is_held_in_its_place(context, base, consumer):
+    with FakeBroker(context, base) as broker:
+        live(broker, consumer)
+        broker.reply_bytes_max = 1  # one frame an answer
+        for _ in range(3):
+            broker.accept_trades(1, publish=False)
+        for _ in range(3):
+            broker.accept_trades(1)
+        assert consumer.wait_applied(7, WAIT_S) == 7
+        assert quantity(consumer) == "7"
+
+
 def test_a_fetch_that_nobody_answers_is_asked_again(context, base, consumer):
     with FakeBroker(context, base, mute=True) as broker:
         broker.accept_trades(2)

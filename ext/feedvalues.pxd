@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
-from ext.records cimport REASON_NONE, REASON_OVERFLOW, i128
+from ext.records cimport REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, i128
 
 cdef extern from *:
     """
@@ -184,3 +184,57 @@ cdef inline size_t write_number(uint64_t value, uint8_t* out) noexcept nogil:
         digits[n] = <uint8_t>(48 + value)
     memcpy(out, digits + n, 20 - n)
     return 20 - n
+
+
+cdef inline int two_of(const uint8_t* p) noexcept nogil:
+    """Two digits as a number; -1 where they are none."""
+    cdef int a = p[0] - 48, b = p[1] - 48
+    return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else -1
+
+
+cdef inline int64_t days_since_1970(int year, int month, int day) noexcept nogil:
+    """Days of a date of the Gregorian calendar (Hinnant's algorithm), year >= 1."""
+    cdef int64_t y = year - (month <= 2)
+    cdef int64_t era = y // 400, of_era = y - era * 400
+    cdef int64_t of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+cdef inline int days_of_month(int year, int month) noexcept nogil:
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
+
+
+cdef inline int fix_time(const uint8_t* p, size_t n, int64_t* out) noexcept nogil:
+    """A UTCTimestamp, YYYYMMDD-HH:MM:SS[.fraction], in ns: 0, or a Reason. A leap second is the one after it."""
+    cdef int year, month, day, hour, minute, second
+    cdef int64_t fraction = 0, unit = 100000000
+    cdef size_t i
+    cdef i128 total
+    cdef bint fine = False
+    if n < 17 or n > 40 or p[8] != 45 or p[11] != 58 or p[14] != 58:
+        return REASON_INVALID
+    year = two_of(p) * 100 + two_of(p + 2)
+    month, day, hour, minute, second = two_of(p + 4), two_of(p + 6), two_of(p + 9), two_of(p + 12), two_of(p + 15)
+    if (two_of(p) < 0 or two_of(p + 2) < 0 or year < 1 or not 1 <= month <= 12
+            or not 1 <= day <= days_of_month(year, month) or not 0 <= hour <= 23 or not 0 <= minute <= 59
+            or not 0 <= second <= 60):
+        return REASON_INVALID
+    if n > 17:
+        if p[17] != 46 or n == 18:
+            return REASON_INVALID
+        for i in range(18, n):
+            if not 48 <= p[i] <= 57:
+                return REASON_INVALID
+            fraction += (p[i] - 48) * unit
+            fine |= unit == 0 and p[i] != 48
+            unit //= 10
+    total = <i128>days_since_1970(year, month, day) * <i128>86400 + <i128>(hour * 3600 + minute * 60 + second)
+    total = total * <i128>1000000000 + <i128>fraction
+    if fine:
+        return REASON_PRECISION
+    if total > <i128>0x7FFFFFFFFFFFFFFF or total < -<i128>0x7FFFFFFFFFFFFFFF:
+        return REASON_OVERFLOW
+    out[0] = <int64_t>total
+    return REASON_NONE

@@ -7,6 +7,7 @@ import re
 
 from feeds.capture import CAPTURE_LINE
 from feeds.errors import FeedError
+from feeds.fixfile import FIX_MESSAGE
 from feeds.presets import preset_of_header
 
 COLUMN_FORMATS = ("parquet", "arrow")
@@ -40,6 +41,8 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
 
     Raises FeedError for formats that are not read.
     """
+    if FIX_MESSAGE.search(head[:4096]):
+        return "fix"
     for magic, kind in FOREIGN.items():
         if head.startswith(magic):
             raise FeedError(f"{name} is {kind}: riskwire reads {READ}")
@@ -48,6 +51,8 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
         return "jsonl"
     if CAPTURE_LINE.match(text):
         return "capture"
+    if FIX_MESSAGE.search(head):
+        return "fix"
     if CRYPTOFEED_LINE.match(text):
         raise FeedError(f"{name} is a cryptofeed capture: riskwire reads {READ}")
     return "csv" if known else guess_preset(text)

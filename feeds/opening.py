@@ -14,6 +14,7 @@ from feeds.columns import ColumnMap, parse_map
 from feeds.csvfile import CsvSource
 from feeds.errors import FeedError, JournalFeed
 from feeds.feed import Feed, Source
+from feeds.fixfile import FixSource
 from feeds.guessing import COLUMN_FORMATS, column_magic, guess_format
 from feeds.inputs import Input, open_inputs, peek
 from feeds.jsonl import JsonSource
@@ -22,7 +23,7 @@ from feeds.presets import PRESETS, Preset, fit_to_name, preset_of_header
 from feeds.reading import Reading
 
 LINE_FORMATS: dict[str, type[LineSource]] = {"jsonl": JsonSource, "capture": CaptureSource}
-FORMATS = ("csv", "jsonl", "journal", "capture", *COLUMN_FORMATS, *PRESETS)
+FORMATS = ("csv", "jsonl", "journal", "capture", "fix", *COLUMN_FORMATS, *PRESETS)
 SIDES = ("buy", "sell", "tick")
 ACCOUNTS_MAX = 1_000_000
 
@@ -181,6 +182,10 @@ def open_source(opened: Input, path: str, name: str, writer: FeedWriter, options
     found = options.format or guess_format(peeked.head, name, known)
     if found in LINE_FORMATS:
         return LINE_FORMATS[found](peeked.input, writer, name, options.reading)
+    if found == "fix":
+        if options.preset is not None:
+            raise FeedError(f"{name}: a preset is for tables: a FIX log takes --map FIELD=TAG")
+        return FixSource(peeked.input, writer, name, options.map, options.reading)
     preset, columns = fitted(options.preset or PRESETS.get(found), opened.name, name, found, options.map)
     return CsvSource(peeked.input, writer, name, columns=columns, reading=options.reading, preset=preset)
 

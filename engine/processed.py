@@ -19,14 +19,17 @@ from engine.events import Event
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 8_000  # 32 MB: each checkpoint waits for the disk twice more
 SPARSE = 4  # look up one by one where the jobs' seqs span that many times their number
-TABLE = """
+TABLES = """
+CREATE TABLE IF NOT EXISTS riskwire_queues (
+    queue_no INTEGER PRIMARY KEY,
+    queue    TEXT    NOT NULL UNIQUE
+) STRICT;
 CREATE TABLE IF NOT EXISTS riskwire_processed (
-    queue TEXT    NOT NULL,
-    seq   INTEGER NOT NULL,
-    event BLOB    NOT NULL,     -- a hash of it: another journal gives the same seq to another event
-    PRIMARY KEY (queue, seq, event)
-) WITHOUT ROWID
+    job   INTEGER PRIMARY KEY,    -- queue_no * 2^48 + seq
+    event INTEGER NOT NULL        -- a hash of it: another journal gives the same seq to another event
+) STRICT
 """
+QUEUE_SHIFT = 48
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 
@@ -41,6 +44,7 @@ class Processed:
         self.path = Path(path)
         self._local = threading.local()
         self._open: list[tuple[sqlite3.Connection, int]] = []
+        self._numbers: dict[str, int] = {}  # of queues, as far as known to be in the file
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -60,7 +64,8 @@ class Processed:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            db.execute(TABLE)
+            for statement in TABLES.split(";"):
+                db.execute(statement)
             turn = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (sqlite3.Error, OSError) as problem:
             raise SinkError(f"{self.path}: cannot be used for the processed table: {problem}") from None
@@ -85,15 +90,29 @@ class Processed:
         Otherwise as `once`.
         """
         db, turn = self._mine()
-        keys = [(queue, seq, _hash_of(event)) for seq, event in zip(seqs, events, strict=True)]
+        hashes = [_hash_of(event) for event in events]
         try:
             # SQLite's own waiting sleeps and can starve a worker beside busy ones; a file lock wakes who is next.
             fcntl.flock(turn, fcntl.LOCK_EX)
             db.execute("BEGIN IMMEDIATE")
+            base = self._number_of(db, queue) << QUEUE_SHIFT
+            keys = [(base + seq, event) for seq, event in zip(seqs, hashes, strict=True)]
             yield db, _note_fresh(db, keys)
             db.execute("COMMIT")
+            if (number := getattr(self._local, "number", None)) is not None:
+                self._numbers[number[0]] = number[1]
         finally:
+            self._local.number = None
             self.rollback()
+
+    def _number_of(self, db: sqlite3.Connection, queue: str) -> int:
+        """Return a queue's number in this file. Part of a transaction."""
+        number = self._numbers.get(queue)
+        if number is None:
+            db.execute("INSERT OR IGNORE INTO riskwire_queues (queue) VALUES (?)", (queue,))
+            (number,) = db.execute("SELECT queue_no FROM riskwire_queues WHERE queue = ?", (queue,)).fetchone()
+            self._local.number = (queue, int(number))  # believed once the transaction is kept
+        return int(number)
 
     def rollback(self) -> None:
         """End what this thread has left open: a handler that was cut may not hold others up."""
@@ -112,29 +131,18 @@ class Processed:
         self._open.clear()
 
 
-def _hash_of(event: Event) -> bytes:
-    return hashlib.blake2b(_encode(event), digest_size=16).digest()
+def _hash_of(event: Event) -> int:
+    return int.from_bytes(hashlib.blake2b(_encode(event), digest_size=8).digest(), "little", signed=True)
 
 
-def _note_fresh(db: sqlite3.Connection, keys: Sequence[tuple[str, int, bytes]]) -> list[int]:
-    """Note jobs as processed; return the places of those that were not."""
-    insert = "INSERT OR IGNORE INTO riskwire_processed VALUES (?, ?, ?)"
-    first, last = min(keys, key=_seq_of)[1], max(keys, key=_seq_of)[1]
+def _note_fresh(db: sqlite3.Connection, keys: Sequence[tuple[int, int]]) -> list[int]:
+    """Note jobs (job, hash) as processed; return the places of those that were not."""
+    first, last = min(keys)[0], max(keys)[0]
     if last - first > SPARSE * len(keys):
-        return [i for i, key in enumerate(keys) if db.execute(insert, key).rowcount]
-    known = set(
-        db.execute(
-            "SELECT seq, event FROM riskwire_processed WHERE queue = ? AND seq BETWEEN ? AND ?",
-            (keys[0][0], first, last),
-        )
-    )
-    if not known:
-        db.executemany(insert, keys)
-        return list(range(len(keys)))
-    fresh = [i for i, (_, seq, event) in enumerate(keys) if (seq, event) not in known]
-    db.executemany(insert, [keys[i] for i in fresh])
+        found = (db.execute("SELECT job, event FROM riskwire_processed WHERE job = ?", key[:1]) for key in keys)
+        known = {row for rows in found for row in rows}
+    else:
+        known = set(db.execute("SELECT job, event FROM riskwire_processed WHERE job BETWEEN ? AND ?", (first, last)))
+    fresh = [i for i, key in enumerate(keys) if key not in known] if known else list(range(len(keys)))
+    db.executemany("INSERT OR REPLACE INTO riskwire_processed VALUES (?, ?)", [keys[i] for i in fresh])
     return fresh
-
-
-def _seq_of(key: tuple[str, int, bytes]) -> int:
-    return key[1]

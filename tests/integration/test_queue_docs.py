@@ -13,6 +13,7 @@ import pytest
 from cli_process import ROOT, environment, start
 from queue_rig import wait_for
 
+from engine.config import QueueConfig, load_config
 from engine.events import TradeExecuted
 from engine.publisher import Publisher
 
@@ -35,13 +36,48 @@ def engine(tmp_path: Path) -> Iterator[str]:
     process.communicate(timeout=20)
 
 
-def test_the_page_shows_the_example_as_it_is() -> None:
-    body = (EXAMPLES / "big_trades.py").read_text().split('"""')[2].strip()
+@pytest.mark.parametrize("example", ["big_trades.py", "trades_by_account.py"])
+def test_the_page_shows_the_example_as_it_is(example: str) -> None:
+    body = (EXAMPLES / example).read_text().split('"""')[2].strip()
     assert f"```python\n{body}\n```" in PAGE
 
 
+def test_the_batch_worker_of_the_page_counts_each_trade_once(engine: str, tmp_path: Path) -> None:
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("riskwire worker --queue counts")]
+    path = {"PYTHONPATH": f"{ROOT}:{EXAMPLES}", "RISKWIRE_CONNECT": engine}
+    workers = [start(*line.split()[1:], cwd=tmp_path, **path) for _ in range(2)]
+
+    def counted() -> int:
+        try:
+            with sqlite3.connect(f"file:{tmp_path}/counts.db?mode=ro", uri=True, timeout=10) as db:
+                return db.execute("SELECT sum(trades) FROM counts").fetchone()[0] or 0
+        except sqlite3.OperationalError:  # no table yet
+            return 0
+        finally:
+            if "db" in locals():
+                db.close()
+
+    try:
+        wait_for(lambda: counted() >= 200)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        ends = [worker.communicate(timeout=20)[1] for worker in workers]
+    assert counted() == 200
+    assert [worker.returncode for worker in workers] == [0, 0], ends
+
+
+def test_the_settings_of_the_page_are_taken(tmp_path: Path) -> None:
+    toml = PAGE.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "riskwire.toml").write_text(toml)
+    (queue,) = load_config(tmp_path / "riskwire.toml").queue
+    assert queue.match == {"account": "MM*", "symbol": "BTCUSDT"}
+    default = {name: getattr(queue, name) for name in ("lease_ns", "max_attempts", "in_hands_max", "events")}
+    assert default == {name: getattr(QueueConfig("x"), name) for name in default}, "what it shows are the defaults"
+
+
 def test_the_worker_of_the_page_keeps_each_big_trade_once_with_two_competing(engine: str, tmp_path: Path) -> None:
-    (line,) = [line for line in PAGE.splitlines() if line.startswith("riskwire worker")]
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("riskwire worker --queue big-trades")]
     words = line.split()[1:]
     path = {"PYTHONPATH": f"{ROOT}:{EXAMPLES}", "RISKWIRE_CONNECT": engine}
     workers = [start(*words, cwd=tmp_path, **path) for _ in range(2)]

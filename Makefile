@@ -3,6 +3,7 @@
 #   make run       set up once, then a demonstration session       make test     set up once, then the tests
 #   make check     format, lint, types, layering, build, tests     make bench    figures, beside their peers
 #   make nightly   the long tests                                  make clean    remove what was built
+#   make sanitize  unit and property tests of a build with bounds checks, assertions, AddressSanitizer and UBSan
 #   make bench-quick   each figure and peer once, small            make gate     instructions of the core against the baseline
 #
 # Work is done once: a stamp file in the virtual environment says what is already there.
@@ -20,7 +21,7 @@ CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
 # A plain path, not an import hook: the hook costs each start 20 ms.
 INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --config-settings editable_mode=compat --editable
 
-.PHONY: run test check lint layering format bench bench-quick bench-peers gate nightly ready clean distclean
+.PHONY: run test check lint layering format bench bench-quick bench-peers gate sanitize nightly ready clean distclean
 .DELETE_ON_ERROR:
 
 run: ready
@@ -58,8 +59,13 @@ $(VENV)-peers/.installed:
 gate: ready
 	@$(BIN)/python -m bench gate $(ARGS)
 
+# In build/sanitize, beside the ordinary build and without touching it. ARGS: other tests than these.
+sanitize: $(VENV)/.installed
+	@sh .ci/sanitize "$(abspath $(BIN))/python" $(ARGS)
+
 nightly: ready
 	@$(BIN)/python -m pytest -o addopts=--strict-markers -m "nightly or not nightly" --timeout 3600 $(ARGS)
+	@$(MAKE) --no-print-directory sanitize ARGS="tests --timeout 3600"
 
 ready: $(VENV)/.created
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(VENV)/.built
@@ -95,4 +101,4 @@ clean:
 	find engine ext feeds tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-peers

@@ -29,7 +29,7 @@ GROUPS = {
     "journal": ("bench.journal", "appending and reading back the sequence, beside write and fdatasync"),
     "recovery": ("bench.recovery", "how long a restart takes, by length of the journal"),
     "feeds": ("bench.feeds", "CSV into frames, beside polars reading the file"),
-    "codec": ("bench.codec", "events into frames and back, beside msgspec, json and struct"),
+    "codec": ("bench.codec", "events into frames and back, beside msgspec and json"),
     "queue": ("bench.queue", "jobs through the queue, beside Redis Streams and NATS JetStream"),
     "replay": ("bench.replay", "`riskwire replay` of a CSV beside polars doing the same job"),
     "startup": ("bench.startup", "how long `riskwire --help` takes"),
@@ -59,7 +59,9 @@ def run_group(run: Callable[..., object], options: argparse.Namespace, report: R
     """Run a group; one that takes only options prints its own rows and says whether its targets are reached."""
     if len(inspect.signature(run).parameters) > 1:
         run(options, report)
-    elif not run(argparse.Namespace(**{**vars(options), "trades": options.trades or 1_000_000})):
+        return
+    trades = options.trades or (100_000 if options.quick else 1_000_000)
+    if not run(argparse.Namespace(**{**vars(options), "trades": trades})):
         print(f"  {report.group}: beside a target")
 
 

@@ -1,7 +1,8 @@
 """The broker: the one place where events get their number.
 
-The work is done by `ext.brokerloop.BrokerLoop`, in a thread that owns its sockets and runs without the GIL. This
-module makes the sockets, decides what a set of limits must look like, and turns what is refused into dead letters.
+The work is done by `ext.brokerloop.BrokerLoop`, in a thread that owns its sockets and runs without the GIL; what is
+fetched again is answered in a second one. This module makes the sockets, decides what a set of limits must look like,
+and turns what is refused into dead letters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from engine.errors import EndpointError, RiskwireError
 from engine.events import DeadLetter
 from engine.plain import PlainEntry
 from engine.sink import SinkClient
-from ext.brokerloop import BrokerLoop
+from ext.brokerloop import BrokerLoop, ReplayLoop
 from ext.journal import Journal
 from ext.records import MAX_FRAME_BYTES, REASONS, Frame
 from ext.sequencer import Sequencer, Source
@@ -154,6 +156,9 @@ class Broker:
             check_limits=check_limits,
         )
         self._loop: BrokerLoop | None = None
+        self._replay: ReplayLoop | None = None
+        self._replay_thread: threading.Thread | None = None
+        self._replay_control: zmq.Socket[bytes] | None = None
         self._sink: SinkClient | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -222,10 +227,10 @@ class Broker:
             accepted=loop.accepted if loop else 0,
             duplicates=loop.duplicates if loop else 0,
             refused=loop.refused if loop else 0,
-            malformed=loop.malformed if loop else 0,
+            malformed=loop.malformed + (self._replay.malformed if self._replay else 0) if loop else 0,
             resent=loop.resent if loop else 0,
             naks=loop.naks if loop else 0,
-            fetches=loop.fetches if loop else 0,
+            fetches=self._replay.fetches if self._replay else 0,
             unconfirmed_batches=loop.unconfirmed_batches if loop else 0,
             journal_bytes=self.journal.used_bytes,
             trouble=self.trouble,
@@ -241,7 +246,6 @@ class Broker:
             control.connect(self._control_endpoint)
             publish = self._bind(zmq.ROUTER, "publish", self.settings.publish, sockets)
             events = self._bind(zmq.PUB, "events", self.settings.events, sockets)
-            replay = self._bind(zmq.ROUTER, "replay", self.settings.replay, sockets)
             if self.settings.sink:
                 self._sink = SinkClient(self._context, self.settings.sink)
             self._loop = BrokerLoop(
@@ -255,16 +259,56 @@ class Broker:
                 heartbeat_ns=self.settings.heartbeat_ns,
                 sources_max=self.settings.sources_max,
             )
+            self._replay = ReplayLoop(self._loop)
+            self._start_replay()
             self._ready.set()
-            self._loop.run(publish, events, replay, control)
+            self._loop.run(publish, events, control)
         except BaseException as problem:
             self._failure = problem
             self.trouble = str(problem)
         finally:
-            self._release(sockets)
+            self._stop_replay()
+            self._release(sockets, ("", "publish", "events"))
             if self._sink is not None:
                 self._sink.close()
             self._ready.set()
+
+    def _start_replay(self) -> None:
+        """Answer fetches in a thread of its own. Raises EndpointError where its endpoint cannot be bound."""
+        control = self._context.socket(zmq.PAIR)
+        control.linger = 0
+        self._replay_control = control
+        control.bind(f"{self._control_endpoint}-replay")
+        ready: Future[None] = Future()
+        self._replay_thread = threading.Thread(target=self._run_replay, args=(ready,), name="replay", daemon=True)
+        self._replay_thread.start()
+        ready.result()
+
+    def _run_replay(self, ready: Future[None]) -> None:
+        sockets: list[zmq.Socket[bytes]] = []
+        try:
+            control = self._socket(zmq.PAIR, sockets)
+            control.connect(f"{self._control_endpoint}-replay")
+            replay = self._bind(zmq.ROUTER, "replay", self.settings.replay, sockets)
+            ready.set_result(None)
+            assert self._replay is not None
+            self._replay.run(replay, control)
+        except BaseException as problem:
+            if not ready.done():
+                ready.set_exception(problem)
+            else:
+                self._failure = problem
+                self.trouble = str(problem)
+        finally:
+            self._release(sockets, ("", "replay"))
+
+    def _stop_replay(self) -> None:
+        if self._replay_thread is not None and self._replay_control is not None:
+            with contextlib.suppress(zmq.Again):
+                self._replay_control.send(b"stop", zmq.DONTWAIT)
+            self._replay_thread.join()
+        if self._replay_control is not None:
+            self._replay_control.close(0)
 
     def _socket(self, kind: int, sockets: list[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -293,9 +337,9 @@ class Broker:
         self.bound[role] = tuple(bound)
         return socket
 
-    def _release(self, sockets: list[zmq.Socket[bytes]]) -> None:
+    def _release(self, sockets: list[zmq.Socket[bytes]], roles: Sequence[str]) -> None:
         """Close the sockets, and give the addresses back at once: closing alone would do it some time later."""
-        for socket, role in zip(sockets[1:], ("publish", "events", "replay"), strict=False):
+        for socket, role in zip(sockets, roles, strict=False):
             for address in self.bound.get(role, ()):
                 with contextlib.suppress(zmq.ZMQError):
                     socket.unbind(address)

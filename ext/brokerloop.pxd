@@ -39,7 +39,6 @@ cdef class BrokerLoop:
     cdef Bytes dirty                # SourceState*: acks are due
     cdef void* publish
     cdef void* events
-    cdef void* replay
     cdef void* control
     cdef void* sink                 # NULL: none
     cdef bint stopping
@@ -61,7 +60,6 @@ cdef class BrokerLoop:
     cdef readonly uint64_t malformed
     cdef readonly uint64_t resent           # frames, or parts, that were taken before
     cdef readonly uint64_t naks
-    cdef readonly uint64_t fetches
 
     cdef int loop(self) noexcept nogil
     cdef int wait(self, zmq_msg_t* msg) noexcept nogil
@@ -85,8 +83,6 @@ cdef class BrokerLoop:
     cdef int publish_frames(self) noexcept nogil
     cdef uint64_t last_published(self) noexcept nogil
     cdef void beat(self) noexcept nogil
-    cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil
-    cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil
     cdef void report_malformed(self, int reason, int error, const uint8_t* data, size_t size) noexcept with gil
     cdef int take_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept nogil
     cdef void report_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept with gil
@@ -95,3 +91,16 @@ cdef class BrokerLoop:
     cdef void report_trouble(self) noexcept with gil
     cdef void take_confirmations(self) noexcept with gil
     cdef void release_held(self) noexcept nogil
+
+@cython.final
+cdef class ReplayLoop:
+    cdef BrokerLoop broker
+    cdef Journal journal
+    cdef void* replay
+    cdef void* control
+    cdef readonly uint64_t fetches
+    cdef readonly uint64_t malformed
+
+    cdef int loop(self) noexcept nogil
+    cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil
+    cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil

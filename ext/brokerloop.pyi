@@ -20,7 +20,6 @@ class BrokerLoop:
     malformed: int
     resent: int
     naks: int
-    fetches: int
     def __init__(
         self,
         sequencer: Sequencer,
@@ -38,10 +37,15 @@ class BrokerLoop:
         self,
         publish: zmq.Socket[bytes],
         events: zmq.Socket[bytes],
-        replay: zmq.Socket[bytes],
         control: zmq.Socket[bytes],
     ) -> None: ...
     @property
     def sources_seen(self) -> list[tuple[str, int, int, int, int, int]]: ...
     @property
     def unconfirmed_batches(self) -> int: ...
+
+class ReplayLoop:
+    fetches: int
+    malformed: int
+    def __init__(self, broker: BrokerLoop) -> None: ...
+    def run(self, replay: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None: ...

@@ -1,4 +1,4 @@
-"""The broker's thread: publishers in, frames out, acks back, replays answered.
+"""The broker's two threads: publishers in, frames out, acks back; and, off that path, what is fetched again.
 
 Everything that is there is drained before anything is waited for, in bounded pieces, so one busy socket does not
 starve the others. An ack is sent when its records are in the journal (with sync = "group": on the disk) and what was
@@ -31,6 +31,10 @@ from ext.sequencer cimport (
 )
 from ext.records import FRAME_ERRORS
 
+cdef extern from "journal_os.h" nogil:
+    uint64_t rw_load_acquire(const uint64_t* p)
+    void rw_store_release(uint64_t* p, uint64_t v)
+
 cdef enum:
     IDENTITY_BYTES_MAX = 255
     PLAIN_REPLIES_MAX = 65536       # kept for peers that do not read
@@ -61,6 +65,30 @@ cdef int64_t monotonic_ns() noexcept nogil:
 cdef bint is_map(uint8_t first) noexcept nogil:
     """Whether a message may be a JSON object or a msgpack map."""
     return first == 0x7B or 0x80 <= first <= 0x8F or first == 0xDE or first == 0xDF
+
+
+cdef void fill_control(Control* control, uint8_t type, uint64_t incarnation, uint64_t epoch) noexcept nogil:
+    memset(control, 0, sizeof(Control))
+    control.magic = CONTROL_MAGIC
+    control.type = type
+    control.version = CONTROL_VERSION
+    control.incarnation = incarnation
+    control.epoch = epoch
+
+
+cdef void reply_to(void* socket, const uint8_t* identity, size_t length, const Control* control) noexcept nogil:
+    """Answer one peer. One that is gone or reads nothing gets none: it asks again when it is back."""
+    if length and send_bytes(socket, identity, length, ZMQ_SNDMORE | ZMQ_DONTWAIT) == 0:
+        send_bytes(socket, control, CONTROL_BYTES, ZMQ_DONTWAIT)
+
+
+cdef uint64_t last_seq_of(Journal journal, uint64_t frames) noexcept nogil:
+    """The last seq in the first `frames` frames of a journal."""
+    cdef const FrameHeader* header
+    if frames == 0:
+        return 0
+    header = <const FrameHeader*>journal.frame_at(frames - 1)
+    return header.first_seq + header.record_count - 1
 
 
 @cython.final
@@ -97,7 +125,7 @@ cdef class BrokerLoop:
         free(self.sources)
         bytes_free(&self.dirty)
 
-    def run(self, publish, events, replay, control):
+    def run(self, publish, events, control):
         """Serve until something arrives on ``control``. The sockets are pyzmq's, made in this thread.
 
         Raises what ended the loop: MemoryError, OSError, or the exception of a callback.
@@ -105,7 +133,6 @@ cdef class BrokerLoop:
         cdef int status
         self.publish = handle_of(publish)
         self.events = handle_of(events)
-        self.replay = handle_of(replay)
         self.control = handle_of(control)
         if self.sink_client is not None:
             self.sink = handle_of(self.sink_client.socket)
@@ -141,8 +168,6 @@ cdef class BrokerLoop:
                 break
             if status & 1:
                 self.stopping = True
-            if status & 2:
-                self.drain_replay(&msg)
             if self.sink != NULL and (status & 4 or (self.confirmed < self.batches and monotonic_ns() >= self.sink_at_ns)):
                 self.take_confirmations()
             if status & 8:
@@ -159,14 +184,12 @@ cdef class BrokerLoop:
         return status
 
     cdef int wait(self, zmq_msg_t* msg) noexcept nogil:
-        """Wait until there is something to do: bits 1 control, 2 replay, 4 sink, 8 publish; or minus an error."""
-        cdef zmq_pollitem_t items[4]
-        cdef int count = 2, sink_at = -1, publish_at = -1, ready, bits = 0
+        """Wait until there is something to do: bits 1 control, 4 sink, 8 publish; or minus an error."""
+        cdef zmq_pollitem_t items[3]
+        cdef int count = 1, sink_at = -1, publish_at = -1, ready, bits = 0
         memset(items, 0, sizeof(items))
         items[0].socket = self.control
         items[0].events = ZMQ_POLLIN
-        items[1].socket = self.replay
-        items[1].events = ZMQ_POLLIN
         if self.sink != NULL:
             sink_at = count
             items[count].socket = self.sink
@@ -183,8 +206,6 @@ cdef class BrokerLoop:
             return ready
         if items[0].revents:
             bits |= 1
-        if items[1].revents:
-            bits |= 2
         if sink_at >= 0 and items[sink_at].revents:
             bits |= 4
         if publish_at >= 0 and items[publish_at].revents:
@@ -452,17 +473,10 @@ cdef class BrokerLoop:
         self.reply(self.publish, identity, length, &control)
 
     cdef void fill(self, Control* control, uint8_t type, uint64_t incarnation) noexcept nogil:
-        memset(control, 0, sizeof(Control))
-        control.magic = CONTROL_MAGIC
-        control.type = type
-        control.version = CONTROL_VERSION
-        control.incarnation = incarnation
-        control.epoch = self.journal.epoch
+        fill_control(control, type, incarnation, self.journal.epoch)
 
     cdef void reply(self, void* socket, const uint8_t* identity, size_t length, const Control* control) noexcept nogil:
-        """Answer one peer. One that is gone or reads nothing gets none: it asks again when it is back."""
-        if length and send_bytes(socket, identity, length, ZMQ_SNDMORE | ZMQ_DONTWAIT) == 0:
-            send_bytes(socket, control, CONTROL_BYTES, ZMQ_DONTWAIT)
+        reply_to(socket, identity, length, control)
 
     # --- events out ------------------------------------------------------------------------------------------------
 
@@ -491,18 +505,14 @@ cdef class BrokerLoop:
                 return 0
             if status < 0:
                 return status
-            self.published += 1
+            rw_store_release(&self.published, self.published + 1)
             self.beat_at_ns = 0
         if self.beat_at_ns == 0:
             self.beat_at_ns = monotonic_ns()
         return 0
 
     cdef uint64_t last_published(self) noexcept nogil:
-        cdef const FrameHeader* header
-        if self.published == 0:
-            return 0
-        header = <const FrameHeader*>self.journal.frame_at(self.published - 1)
-        return header.first_seq + header.record_count - 1
+        return last_seq_of(self.journal, self.published)
 
     cdef void beat(self) noexcept nogil:
         """Say that the broker lives, and which seq it gave last, when it has been quiet."""
@@ -514,57 +524,6 @@ cdef class BrokerLoop:
         self.fill(&control, CONTROL_HEARTBEAT, 0)
         control.a = self.last_published()
         send_bytes(self.events, &control, CONTROL_BYTES, ZMQ_DONTWAIT)
-
-    # --- replay ----------------------------------------------------------------------------------------------------
-
-    cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil:
-        cdef uint8_t identity[256]
-        cdef Control fetch
-        cdef int taken, length
-        for taken in range(DRAIN_MAX):
-            length = recv_bytes(self.replay, identity, sizeof(identity), ZMQ_DONTWAIT)
-            if length < 0 or recv_message(self.replay, msg, ZMQ_DONTWAIT) < 0:
-                return
-            if lib.msg_more(msg):
-                drop_parts(self.replay)
-                self.malformed += 1
-                continue
-            if lib.msg_size(msg) != CONTROL_BYTES:
-                self.malformed += 1
-                continue
-            memcpy(&fetch, lib.msg_data(msg), CONTROL_BYTES)
-            if fetch.magic != CONTROL_MAGIC or fetch.version != CONTROL_VERSION or fetch.type != CONTROL_FETCH:
-                self.malformed += 1
-                continue
-            self.answer_fetch(identity, length, &fetch)
-
-    cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil:
-        """Send the frames that hold [a, b] up to about c bytes, then FETCHED with the seq to go on with."""
-        cdef Control fetched
-        cdef uint64_t next_seq = fetch.a if fetch.a else 1, index, sent = 0, bytes_left, last = self.last_published()
-        cdef uint64_t to = fetch.b if fetch.b and fetch.b < last else last
-        cdef const uint8_t* data
-        cdef const FrameHeader* header
-        self.fetches += 1
-        bytes_left = fetch.c if 0 < fetch.c < FETCH_BYTES_MAX else <uint64_t>FETCH_BYTES_MAX
-        index = self.journal.index_of(next_seq) if next_seq <= to else self.published
-        while index < self.published and next_seq <= to and sent < FETCH_FRAMES_MAX:
-            data = self.journal.frame_at(index)
-            if sent and frame_bytes(data) > bytes_left:
-                break
-            if send_bytes(self.replay, identity, length, ZMQ_SNDMORE | ZMQ_DONTWAIT) != 0:
-                return                  # gone, or its queue is full: it will ask again
-            if self.journal.send(self.replay, index, ZMQ_DONTWAIT) != 0:
-                return
-            bytes_left -= frame_bytes(data) if frame_bytes(data) < bytes_left else bytes_left
-            header = <const FrameHeader*>data
-            next_seq = header.first_seq + header.record_count
-            index += 1
-            sent += 1
-        self.fill(&fetched, CONTROL_FETCHED, fetch.incarnation)
-        fetched.a = next_seq
-        fetched.b = last
-        self.reply(self.replay, identity, length, &fetched)
 
     # --- what Python does ------------------------------------------------------------------------------------------
 
@@ -675,3 +634,93 @@ cdef class BrokerLoop:
                 source.held.size = 0
                 source.held_at = 0
             self.mark_dirty(source)
+
+
+@cython.final
+cdef class ReplayLoop:
+    """Answers FETCH in a thread of its own, from the frames that a BrokerLoop has published.
+
+    However much is fetched, publishers and live subscribers do not wait for it: both only read committed frames.
+    """
+
+    def __cinit__(self, BrokerLoop broker not None):
+        self.broker = broker
+        self.journal = broker.journal
+
+    def run(self, replay, control):
+        """Serve until something arrives on ``control``. The sockets are pyzmq's, made in this thread. Raises OSError."""
+        cdef int status
+        self.replay = handle_of(replay)
+        self.control = handle_of(control)
+        with nogil:
+            status = self.loop()
+        if status != 0 and status != -ZMQ_ETERM:
+            raise OSError(-status, lib.strerror(-status).decode())
+
+    cdef int loop(self) noexcept nogil:
+        """0, or minus an error number."""
+        cdef zmq_pollitem_t items[2]
+        cdef zmq_msg_t msg
+        cdef int status = 0
+        memset(items, 0, sizeof(items))
+        items[0].socket = self.control
+        items[1].socket = self.replay
+        items[0].events = items[1].events = ZMQ_POLLIN
+        lib.msg_init(&msg)
+        while True:
+            status = poll_items(items, 2, -1)
+            if status < 0 or items[0].revents:
+                break
+            self.drain_replay(&msg)
+        lib.msg_close(&msg)
+        return status if status < 0 else 0
+
+    cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil:
+        cdef uint8_t identity[256]
+        cdef Control fetch
+        cdef int taken, length
+        for taken in range(DRAIN_MAX):
+            length = recv_bytes(self.replay, identity, sizeof(identity), ZMQ_DONTWAIT)
+            if length < 0 or recv_message(self.replay, msg, ZMQ_DONTWAIT) < 0:
+                return
+            if lib.msg_more(msg):
+                drop_parts(self.replay)
+                self.malformed += 1
+                continue
+            if lib.msg_size(msg) != CONTROL_BYTES:
+                self.malformed += 1
+                continue
+            memcpy(&fetch, lib.msg_data(msg), CONTROL_BYTES)
+            if fetch.magic != CONTROL_MAGIC or fetch.version != CONTROL_VERSION or fetch.type != CONTROL_FETCH:
+                self.malformed += 1
+                continue
+            self.answer_fetch(identity, length, &fetch)
+
+    cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil:
+        """Send the frames that hold [a, b] up to about c bytes, then FETCHED with the seq to go on with."""
+        cdef Control fetched
+        cdef uint64_t next_seq = fetch.a if fetch.a else 1, index, sent = 0, bytes_left
+        cdef uint64_t published = rw_load_acquire(&self.broker.published), last = last_seq_of(self.journal, published)
+        cdef uint64_t to = fetch.b if fetch.b and fetch.b < last else last
+        cdef const uint8_t* data
+        cdef const FrameHeader* header
+        self.fetches += 1
+        bytes_left = fetch.c if 0 < fetch.c < FETCH_BYTES_MAX else <uint64_t>FETCH_BYTES_MAX
+        index = self.journal.index_of(next_seq) if next_seq <= to else published
+        while index < published and next_seq <= to and sent < FETCH_FRAMES_MAX:
+            data = self.journal.frame_at(index)
+            if sent and frame_bytes(data) > bytes_left:
+                break
+            if send_bytes(self.replay, identity, length, ZMQ_SNDMORE | ZMQ_DONTWAIT) != 0:
+                return                  # gone, or its queue is full: it will ask again
+            if self.journal.send(self.replay, index, ZMQ_DONTWAIT) != 0:
+                return
+            bytes_left -= frame_bytes(data) if frame_bytes(data) < bytes_left else bytes_left
+            header = <const FrameHeader*>data
+            next_seq = header.first_seq + header.record_count
+            index += 1
+            sent += 1
+        fill_control(&fetched, CONTROL_FETCHED, fetch.incarnation, self.journal.epoch)
+        fetched.a = next_seq
+        fetched.b = last
+        reply_to(self.replay, identity, length, &fetched)

@@ -104,3 +104,20 @@ def test_what_is_forgotten_is_what_was_executed_first(seed):
         assert {reason for _, reason, _ in refused} <= {TOO_OLD}
         assert sequencer.dedup.trades <= bound
     assert sequencer.dedup.forgotten > 0
+
+
+def test_a_remembered_trade_costs_32_bytes_at_most_and_128_where_no_journal_is_kept(capsys):
+    """At every moment, also while the table doubles; without a journal on disk its records are in memory too."""
+    journal, trades = Journal(None), Trades()
+    sequencer = Sequencer(journal)
+    worst = 0.0
+    for first in range(0, 450_000, RECORDS):
+        sequencer.process_frame(trades.frame(list(range(first, first + RECORDS))), trades.source)
+        if first >= 20_000:
+            worst = max(worst, sequencer.dedup.slot_bytes / (first + RECORDS))
+    records = sum(len(frame) for frame in journal) / 450_000
+    with capsys.disabled():
+        print(f" {worst:.1f} bytes a trade at worst; {records + worst:.1f} with its record of {records:.1f}")
+    assert sequencer.dedup.trades == 450_000
+    assert worst <= 32
+    assert records + worst <= 128

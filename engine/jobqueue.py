@@ -204,7 +204,7 @@ class JobQueue:
             return
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line()
+            line = self._lines[key] = Line(source.frame.stamped_at)
         if line.taken < len(line.seqs) or self._line_jobs >= LINE_JOBS_MAX or key in self._parked_keys:
             line.seqs.append(source.first_seq + place)
         else:
@@ -235,7 +235,9 @@ class JobQueue:
             self._stalled.add(key)
             return
         self._line_jobs -= 1
-        self._ready.append(line.jobs.popleft())
+        job = line.jobs.popleft()
+        line.oldest_at = job.source.frame.stamped_at
+        self._ready.append(job)
         if not len(line):
             del self._lines[key]
 
@@ -569,7 +571,9 @@ class JobQueue:
         for hands in every:
             for batch in hands.batches.values():
                 sources += [batch.source] if batch.source is not None else [job.source for job in batch.jobs or ()]
-        return min((source.frame.stamped_at for source in sources), default=None)
+        stamps = [source.frame.stamped_at for source in sources]
+        stamps += [self._lines[key].oldest_at for key in list(self._parked_keys)[:PARKED_SHOWN] if key in self._lines]
+        return min(stamps, default=None)
 
 
 def _runs(places: Records) -> list[tuple[int, int]]:

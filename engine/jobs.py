@@ -146,11 +146,15 @@ class Chunk:
 
 
 class Line:
-    """What waits behind a busy key: jobs, and behind them seqs to be fetched again."""
+    """What waits behind a busy key: jobs, and behind them seqs to be fetched again.
 
-    __slots__ = ("jobs", "seqs", "taken")
+    oldest_at: when the first of them was numbered, as far as is known without fetching it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("jobs", "oldest_at", "seqs", "taken")
+
+    def __init__(self, oldest_at: int = 0) -> None:
+        self.oldest_at = oldest_at
         self.jobs: deque[Job] = deque()
         self.seqs = array("Q")
         self.taken = 0

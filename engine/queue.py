@@ -27,9 +27,9 @@ from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.endpoints import endpoint
 from engine.errors import RiskwireError
-from engine.jobframes import NameFilter, cut_jobs
+from engine.jobframes import cut_jobs
 from engine.jobqueue import JobQueue
-from engine.jobs import Batch, Hands, Job, attempts_of
+from engine.jobs import Batch, Job
 from engine.jobwire import (
     PROTOCOL_VERSION,
     Ack,
@@ -51,11 +51,11 @@ from engine.jobwire import (
     StatusRequest,
     Unknown,
     Welcome,
-    WorkerStatus,
     decode_from_worker,
     encode,
     encode_jobs_head,
 )
+from engine.queueparts import ConnectedWorker, OpenQueue, Socket
 from engine.sequence import SequenceReader
 from engine.sink import SinkClient
 
@@ -73,77 +73,6 @@ QUEUES_MAX = 64
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
 Context = zmq.Context[Any]
-Socket = zmq.Socket[bytes]
-
-
-class _Worker:
-    """One worker that said hello: its PUSH socket and what is in its hands."""
-
-    def __init__(self, identity: bytes, number: int, hello: Hello, push: Socket, at: str, now: int) -> None:
-        self.identity = identity
-        self.number = number
-        self.token = secrets.randbits(64)
-        self.pid = hello.pid
-        self.push = push
-        self.at = at
-        self.names = NameFilter()
-        self.hands = Hands(hello.worker or f"worker-{number}", hello.batch)
-        self.connected = False
-        self.heard_ns = now
-
-    def close(self) -> None:
-        """Close its socket; libzmq leaves the file of a named ipc endpoint behind."""
-        self.push.close(0)
-        if self.at.startswith("ipc://"):
-            Path(self.at.removeprefix("ipc://")).unlink(missing_ok=True)
-
-    def status(self, now: int) -> WorkerStatus:
-        hands = self.hands
-        return WorkerStatus(
-            worker=hands.worker,
-            worker_no=self.number,
-            pid=self.pid,
-            in_flight=hands.in_hands,
-            credit=hands.quota,
-            attempts=attempts_of([hands]),
-            done=hands.done,
-            failed=hands.failed,
-            silent_s=(now - self.heard_ns) / 1e9,
-        )
-
-
-class _Queue:
-    """A queue with its reader, its log and its workers."""
-
-    def __init__(self, jobs: JobQueue, reader: SequenceReader) -> None:
-        self.jobs = jobs
-        self.reader = reader
-        self.workers: list[_Worker] = []
-        self.epoch = 0
-
-    def status(self, now: int) -> QueueStatus:
-        jobs = self.jobs
-        hands = [worker.hands for worker in self.workers]
-        oldest = jobs.oldest_stamp(hands)
-        unread = max(0, self.reader.last_seq - self.reader.next_seq + 1)
-        in_flight = sum(each.in_hands for each in hands)
-        return QueueStatus(
-            name=jobs.name,
-            depth=unread + jobs.waiting + in_flight + jobs.retrying + jobs.parked,
-            waiting=jobs.waiting,
-            unread=unread,
-            in_flight=in_flight,
-            retrying=jobs.retrying,
-            parked=jobs.parked,
-            parked_behind=jobs.parked_behind(),
-            attempts=attempts_of(hands, jobs.retrying_jobs),
-            dead=len(jobs.log.dead) + jobs.dying,
-            done=jobs.done,
-            failed=jobs.failed,
-            acked_through=jobs.log.acked.through,
-            oldest_s=max(0.0, (time.time_ns() - oldest) / 1e9) if oldest else 0.0,
-            workers=[worker.status(now) for worker in self.workers],
-        )
 
 
 class QueueService:
@@ -188,8 +117,8 @@ class QueueService:
         self._replay = replay or endpoint(base, "replay")
         self._sink_endpoint = sink or endpoint(base, "sink")
         self._only_configured = only_configured
-        self._queues: dict[str, _Queue] = {}
-        self._workers: dict[bytes, tuple[_Queue, _Worker]] = {}
+        self._queues: dict[str, OpenQueue] = {}
+        self._workers: dict[bytes, tuple[OpenQueue, ConnectedWorker]] = {}
         self._burying: deque[tuple[int, JobQueue, Job]] = deque()  # batch number at the sink
         self._status: list[QueueStatus] = []
         self._status_ns = self._ping_ns = self._handed_ns = 0
@@ -198,7 +127,7 @@ class QueueService:
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self._handlers: dict[type[Any], Callable[[_Queue, _Worker, Any, int], None]] = {
+        self._handlers: dict[type[Any], Callable[[OpenQueue, ConnectedWorker, Any, int], None]] = {
             Ack: lambda q, w, m, now: q.jobs.ack(w.hands, m.batch, m.done, now),
             Nack: lambda q, w, m, now: q.jobs.nack(w.hands, m.batch, m.index, m.kind, m.error, m.traceback, now),
             Started: self._start_job,
@@ -293,14 +222,14 @@ class QueueService:
         files = sorted(self._folder.glob("queue-*.acks"))
         return [unquote(file.name.removeprefix("queue-").removesuffix(".acks")) for file in files]
 
-    def _open_queue(self, name: str) -> _Queue:
+    def _open_queue(self, name: str) -> OpenQueue:
         config = self._configs.get(name) or QueueConfig(name=name)
         path = self._folder / f"queue-{quote(name, safe='')}.acks" if self._folder is not None else None
         acks = AckLog(path, self._last_seq)
         next_seq = acks.acked.through + 1 if self._names_known else 1
         reader = SequenceReader(self._context, self._events, self._replay, next_seq)
         jobs = JobQueue(config, acks, reader.fetch, decoder=self._decoder)
-        queue = self._queues[name] = _Queue(jobs, reader)
+        queue = self._queues[name] = OpenQueue(jobs, reader)
         self._poller.register(reader.events, zmq.POLLIN)
         self._poller.register(reader.replay, zmq.POLLIN)
         return queue
@@ -417,7 +346,7 @@ class QueueService:
             return
         number = min(set(range(1, WORKERS_MAX + 2)) - {worker.number for _, worker in self._workers.values()})
         push, at = self._bind_push()
-        worker = _Worker(identity, number, hello, push, at, now)
+        worker = ConnectedWorker(identity, number, hello, push, at, now)
         queue.workers.append(worker)
         self._workers[identity] = (queue, worker)
         self._poller.register(push, zmq.POLLOUT)  # until its PULL has connected
@@ -469,22 +398,22 @@ class QueueService:
                 worker.connected = True
                 self._poller.unregister(worker.push)
 
-    def _drain_worker(self, queue: _Queue, worker: _Worker, message: Drain, now: int) -> None:
+    def _drain_worker(self, queue: OpenQueue, worker: ConnectedWorker, message: Drain, now: int) -> None:
         worker.hands.draining = True
         with contextlib.suppress(zmq.Again):  # its PULL is gone
             worker.push.send(encode(Drain()), zmq.DONTWAIT)  # behind the last job, on the way jobs take
 
-    def _start_job(self, queue: _Queue, worker: _Worker, message: Started, now: int) -> None:
+    def _start_job(self, queue: OpenQueue, worker: ConnectedWorker, message: Started, now: int) -> None:
         queue.jobs.start(worker.hands, message.batch, message.index, now)
         self._reply(worker.identity, Go(message.batch, message.index))
 
-    def _dismiss(self, queue: _Queue, worker: _Worker, message: Goodbye, now: int) -> None:
+    def _dismiss(self, queue: OpenQueue, worker: ConnectedWorker, message: Goodbye, now: int) -> None:
         for batch in list(worker.hands.batches.values()):  # it has begun none of what is left
             queue.jobs.release(worker.hands, batch.no, batch.remaining(), now)
         self._lose(queue, worker, now)
         self._reply(worker.identity, Goodbye())
 
-    def _lose(self, queue: _Queue, worker: _Worker, now: int) -> None:
+    def _lose(self, queue: OpenQueue, worker: ConnectedWorker, now: int) -> None:
         count = queue.jobs.lose(worker.hands, now)
         if count:
             log.warning(
@@ -534,7 +463,7 @@ class QueueService:
                     if batch is None or not self._send_jobs(queue, worker, batch, now):
                         workers.remove(worker)
 
-    def _send_jobs(self, queue: _Queue, worker: _Worker, batch: Batch, now: int) -> bool:
+    def _send_jobs(self, queue: OpenQueue, worker: ConnectedWorker, batch: Batch, now: int) -> bool:
         parts = batch.parts()
         frame = cut_jobs(parts, worker.names, queue.jobs.decoder, queue.epoch)
         attempts, flags = queue.jobs.attempts_and_flags(batch)

@@ -249,6 +249,9 @@ def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is
         return {row["trade_id"]: row["parked"] for row in dlq(engine, tmp_path, "list", "--status", "dead")}
 
     wait_for(lambda: parked() == {"T1": 4})
+    (queue,) = json.loads(riskwire("queue", "ordered", "--json", "--connect", engine, cwd=tmp_path).out)
+    assert (queue["depth"], queue["parked"], queue["parked_behind"]) == (4, 4, {"1": 4})
+    assert 0 < queue["oldest_s"] < 60
     text = riskwire("dlq", "list", "--connect", engine, cwd=tmp_path).out.splitlines()
     assert text[1][: text[0].index("parked") + len("parked")].split()[-1] == "4"
     assert dlq(engine, tmp_path, "purge", "--all") == {"purged": 0, "kept": 1, "dry_run": False}

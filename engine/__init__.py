@@ -12,7 +12,14 @@ _EXPORTS = {
     "engine.client": ("EngineClient",),
     "engine.config": ("EngineConfig", "LimitSet", "QueueConfig", "load_config", "load_limits", "parse_limits"),
     "engine.endpoints": ("default_base",),
-    "engine.errors": ("EngineUnreachable", "InvalidEvent", "RequestRefused", "RiskwireError", "UsageError"),
+    "engine.errors": (
+        "EngineBehind",
+        "EngineUnreachable",
+        "InvalidEvent",
+        "RequestRefused",
+        "RiskwireError",
+        "UsageError",
+    ),
     "engine.events": (
         "DeadLetter",
         "Event",
@@ -42,6 +49,7 @@ __all__ = [
     "DeadLetter",
     "Engine",
     "EngineClient",
+    "EngineBehind",
     "EngineConfig",
     "EngineUnreachable",
     "Event",
@@ -79,7 +87,7 @@ if TYPE_CHECKING:
     from engine.client import EngineClient
     from engine.config import EngineConfig, LimitSet, QueueConfig, load_config, load_limits, parse_limits
     from engine.endpoints import default_base
-    from engine.errors import EngineUnreachable, InvalidEvent, RequestRefused, RiskwireError, UsageError
+    from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, RequestRefused, RiskwireError, UsageError
     from engine.events import (
         DeadLetter,
         Event,

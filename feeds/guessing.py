@@ -6,6 +6,7 @@ import csv
 import re
 
 from feeds.capture import CAPTURE_LINE
+from feeds.dbnfile import MAGIC as DBN_MAGIC
 from feeds.errors import FeedError
 from feeds.fixfile import FIX_MESSAGE
 from feeds.presets import preset_of_header
@@ -14,7 +15,6 @@ COLUMN_FORMATS = ("parquet", "arrow")
 COLUMN_MAGICS = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
 READ = "CSV, JSON Lines, Parquet, Arrow IPC, Databento DBN, FIX logs and journals"
 FOREIGN = {
-    b"DBN": "Databento DBN",
     b"DBZ": "the old Databento DBZ",
     b"\x89HDF": "HDF5",
     b"SQLite format 3": "an SQLite database",
@@ -43,6 +43,8 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
     """
     if FIX_MESSAGE.search(head[:4096]):
         return "fix"
+    if head.startswith(DBN_MAGIC):
+        return "dbn"
     for magic, kind in FOREIGN.items():
         if head.startswith(magic):
             raise FeedError(f"{name} is {kind}: riskwire reads {READ}")

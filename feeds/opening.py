@@ -12,6 +12,7 @@ from ext.feedwriter import FeedWriter
 from feeds.capture import CaptureSource
 from feeds.columns import ColumnMap, parse_map
 from feeds.csvfile import CsvSource
+from feeds.dbnfile import DbnSource
 from feeds.errors import FeedError, JournalFeed
 from feeds.feed import Feed, Source
 from feeds.fixfile import FixSource
@@ -22,8 +23,9 @@ from feeds.linesource import LineSource
 from feeds.presets import PRESETS, Preset, fit_to_name, preset_of_header
 from feeds.reading import Reading
 
+MESSAGE_FORMATS: dict[str, type[FixSource] | type[DbnSource]] = {"fix": FixSource, "dbn": DbnSource}
 LINE_FORMATS: dict[str, type[LineSource]] = {"jsonl": JsonSource, "capture": CaptureSource}
-FORMATS = ("csv", "jsonl", "journal", "capture", "fix", *COLUMN_FORMATS, *PRESETS)
+FORMATS = ("csv", "jsonl", "journal", "capture", "fix", "dbn", *COLUMN_FORMATS, *PRESETS)
 SIDES = ("buy", "sell", "tick")
 ACCOUNTS_MAX = 1_000_000
 
@@ -182,10 +184,10 @@ def open_source(opened: Input, path: str, name: str, writer: FeedWriter, options
     found = options.format or guess_format(peeked.head, name, known)
     if found in LINE_FORMATS:
         return LINE_FORMATS[found](peeked.input, writer, name, options.reading)
-    if found == "fix":
+    if found in MESSAGE_FORMATS:
         if options.preset is not None:
-            raise FeedError(f"{name}: a preset is for tables: a FIX log takes --map FIELD=TAG")
-        return FixSource(peeked.input, writer, name, options.map, options.reading)
+            raise FeedError(f"{name}: a preset is for tables, and this is {found}")
+        return MESSAGE_FORMATS[found](peeked.input, writer, name, options.map, options.reading)
     preset, columns = fitted(options.preset or PRESETS.get(found), opened.name, name, found, options.map)
     return CsvSource(peeked.input, writer, name, columns=columns, reading=options.reading, preset=preset)
 

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -190,6 +191,7 @@ def measure_jetstream(jobs: int) -> Result:
         address = f"nats://127.0.0.1:{port}"
         words = (server_path, "-js", "-sd", folder, "-a", "127.0.0.1", "-p", str(port))
         with running(*words, cwd=folder) as server:
+            wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
             asyncio.run(fill_jetstream(address, jobs))
             before_s = cpu_s(server.pid)
             with workers("jetstream", address, folder) as crew:
@@ -269,8 +271,6 @@ def nats_server() -> str:
 
 def free_port() -> int:
     """Return a TCP port that was free a moment ago."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

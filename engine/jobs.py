@@ -107,7 +107,9 @@ class Hands:
         self.batch_max = min(max(batch, BATCH_JOBS_START), BATCH_JOBS_MAX)  # jobs sent together
         self.batches: dict[int, Batch] = {}
         self.in_hands = 0
-        self.quota = QUOTA_START  # jobs it may hold for now: grows while it is quick, to the queue's in_hands_max
+        # Who takes N at a time is given as many, and as many again meanwhile, however long that takes it.
+        self.quota_min = min(2 * batch, BATCH_JOBS_MAX) if batch > 1 else 1
+        self.quota = max(QUOTA_START, self.quota_min)  # jobs it may hold for now: more while it is quick
         self.progress_ns = 0
         self.suspended = False  # its lease ended in silence: nothing more until it is heard
         self.draining = False
@@ -119,7 +121,7 @@ class Hands:
         if took_ns < QUICK_NS:
             self.quota = min(2 * self.quota, in_hands_max)
         elif took_ns > SLOW_NS:
-            self.quota = max(self.quota // 2, 1)
+            self.quota = max(self.quota // 2, self.quota_min)
 
 
 def attempts_of(every: Iterable[Hands], retrying: Iterable[Job] = ()) -> dict[str, int]:

@@ -36,7 +36,8 @@ class ColumnFile:
         self.rows_total: int | None = None
         try:
             self._open()
-        except (self.arrow.lib.ArrowException, OSError) as error:
+            self.names: list[str] = list(self.schema.names)
+        except (self.arrow.lib.ArrowException, OSError, ValueError) as error:
             self._file.close()
             raise FeedError(f"{path} cannot be read: {one_line(error)}") from None
 
@@ -132,7 +133,7 @@ class ColumnSource:
     def _find_columns(self, columns: ColumnMap, as_marks: bool) -> dict[str, str]:
         if columns.numbered:
             raise FeedError(f"{self.name}: map: columns have names here: give them instead of numbers")
-        header = list(self._file.schema.names)
+        header = self._file.names
         found = columns_by_name(header, columns, self.name)
         for field in REQUIRED:
             if field not in found and field not in columns.constants and not (as_marks and field == "volume"):
@@ -150,7 +151,7 @@ class ColumnSource:
         if preset is None or preset.keep is None:
             return ()
         column, values = preset.keep
-        if column not in self._file.schema.names:
+        if column not in self._file.names:
             if preset.own:
                 raise FeedError(f"{self.name}: keep: there is no column {column!r}")
             return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import stat
 import zipfile
@@ -10,11 +11,19 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from feeds.errors import FeedError, InputDamaged
 
 COMPRESSED_CHUNK_BYTES = 65536
+# What unpacks to more than this, and to more than so many times its size, is no recording. Deflate cannot reach it.
+UNPACKED_BYTES_FREE = 1 << 30
+UNPACKED_RATIO_MAX = 2000
+# One block of zstd is at most 128 KiB and at least 4 bytes: pieces this small unpack to 16 MiB at most.
+ZSTD_PIECE_BYTES = 512
+UNPACK_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -129,7 +138,7 @@ class GzipInput:
 
 
 class StreamInput:
-    """What a library decompresses: a member of a .zip, a .zst."""
+    """What a library decompresses: a member of a .zip, a .zst through pyarrow."""
 
     def __init__(self, name: str, stream: IO[bytes], raw: IO[bytes], total: int | None) -> None:
         self.name = name
@@ -145,15 +154,77 @@ class StreamInput:
     def readinto(self, buffer: memoryview, /) -> int:
         try:
             data = self._stream.read(len(buffer))
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except UNPACK_ERRORS as error:
             raise InputDamaged(f"{self.name} is damaged behind its byte {self._done}: {one_line(error)}") from None
         buffer[: len(data)] = data
         self._done += len(data)
+        check_ratio(self.name, self._done, self.position)
         return len(data)
 
     def close(self) -> None:
         self._stream.close()
         self._raw.close()
+
+
+class ZstdInput:
+    """The frames of a .zst file one after another, through zstandard."""
+
+    def __init__(self, path: str, library: Any) -> None:
+        self.name = os.path.basename(path)
+        self._file = open_bytes(path)
+        self.total: int | None = os.fstat(self._file.fileno()).st_size
+        self.position = 0
+        self._library = library
+        self._packed = b""
+        self._unpacked = memoryview(b"")
+        self._frame: Any = None
+        self._done = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        while not self._unpacked:
+            if not self._packed and not self._read():
+                if self._frame is not None:
+                    raise InputDamaged(
+                        f"{self.name} breaks off at byte {self.position}: expected the rest of a zstd frame"
+                    )
+                return 0
+            self._unpack()
+        count = min(len(buffer), len(self._unpacked))
+        buffer[:count] = self._unpacked[:count]
+        self._unpacked = self._unpacked[count:]
+        return count
+
+    def _read(self) -> bool:
+        self._packed = self._file.read(COMPRESSED_CHUNK_BYTES) or b""
+        self.position += len(self._packed)
+        return bool(self._packed)
+
+    def _unpack(self) -> None:
+        """Unpack one piece; what follows a frame begins the next."""
+        if self._frame is None:
+            self._frame = self._library.ZstdDecompressor().decompressobj()
+        piece, self._packed = self._packed[:ZSTD_PIECE_BYTES], self._packed[ZSTD_PIECE_BYTES:]
+        try:
+            self._unpacked = memoryview(self._frame.decompress(piece))
+        except self._library.ZstdError as error:
+            place = self.position - len(self._packed) - len(piece)
+            raise InputDamaged(f"{self.name} is damaged behind byte {place}: {one_line(error)}") from None
+        if self._frame.eof:
+            self._packed = self._frame.unused_data + self._packed
+            self._frame = None
+        self._done += len(self._unpacked)
+        check_ratio(self.name, self._done, self.position)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def check_ratio(name: str, unpacked: int, packed: int) -> None:
+    """Raise InputDamaged for what unpacks without end."""
+    if unpacked > UNPACKED_BYTES_FREE and unpacked > packed * UNPACKED_RATIO_MAX:
+        raise InputDamaged(
+            f"{name} unpacks to more than {UNPACKED_RATIO_MAX} times its size: expected a recording; unpack it first"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +302,7 @@ def open_zip(path: str) -> Iterator[Input]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
+    except UNPACK_ERRORS as error:
         raise FeedError(f"{path} is no readable zip: {one_line(error)}") from None
     if not names:
         raise FeedError(f"{path} is an empty zip: expected a file in it")
@@ -240,28 +311,26 @@ def open_zip(path: str) -> Iterator[Input]:
         raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
         try:
             stream = zipfile.ZipFile(raw).open(name)  # noqa: SIM115 (closed by the input)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (*UNPACK_ERRORS, KeyError) as error:
             raw.close()
             raise FeedError(f"{path}: {name} cannot be unpacked: {one_line(error)}") from None
         yield StreamInput(f"{os.path.basename(path)}:{name}", stream, raw, os.path.getsize(path) // len(names))
 
 
 def open_zstd(path: str) -> Input:
-    raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
-    total = os.path.getsize(path)
     try:
         import zstandard  # type: ignore[import-not-found,unused-ignore]
 
-        stream: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return ZstdInput(path, zstandard)
     except ImportError:
-        try:
-            import pyarrow  # type: ignore[import-untyped,unused-ignore]
-
-            stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), "zstd")
-        except ImportError:
-            raw.close()
-            raise FeedError(f"{path} is zstd: install zstandard or pyarrow to read it, or unpack it first") from None
-    return StreamInput(os.path.basename(path), stream, raw, total)
+        pass
+    try:
+        import pyarrow  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        raise FeedError(f"{path} is zstd: install zstandard or pyarrow to read it, or unpack it first") from None
+    raw = Path(path).open("rb")  # noqa: SIM115 (closed by the input)
+    stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), "zstd")
+    return StreamInput(os.path.basename(path), stream, raw, os.path.getsize(path))
 
 
 def peek(source: Input, size_bytes: int = 65536) -> Peeked:

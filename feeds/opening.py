@@ -205,7 +205,7 @@ def open_columns(opened: Input, magic: bytes, path: str, name: str, writer: Feed
     file = ColumnFile(path, magic)
     try:
         found = options.format if options.format in PRESETS else None
-        header = set(file.schema.names)
+        header = set(file.names)
         if found is None and "executed_at" not in header and not options.map.columns:
             found = preset_of_header(header)
         preset, columns = fitted(

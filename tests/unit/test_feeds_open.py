@@ -301,3 +301,16 @@ def test_recorded_websocket_messages(tmp_path: Path) -> None:
     assert read_rows(path, max_records=1) == rows
     (tmp_path / "b.csv").write_text(lines_of(1))
     assert ids([path, tmp_path / "b.csv"])[:5] == ["T0", "1", "2", "7", "7"]
+
+
+def test_what_unpacks_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "a.csv.zst"
+    with pyarrow.CompressedOutputStream(pyarrow.OSFile(str(path), "wb"), "zstd") as stream:
+        stream.write(b"trade_id,symbol,price,volume,side,executed_at\n" + b"T1,A,1,1,buy,1700000000\n" * 1_000_000)
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr("feeds.inputs.UNPACKED_BYTES_FREE", 1 << 20)
+    rows = read_rows(path, max_records=8192)
+    assert len(rows) < 100_000
+    assert rows[-1].reason == "undecodable"
+    assert "2000 times its size" in rows[-1].ref

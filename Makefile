@@ -36,6 +36,8 @@ lint: ready $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m mypy.stubtest --concise --ignore-missing-stub --ignore-disjoint-bases --ignore-unused-allowlist \
+	    --allowlist .ci/stubtest-allow $(patsubst ext/%.pyx,ext.%,$(wildcard ext/*.pyx))
 	@$(BIN)/python -m pytest -q tests/unit/test_layering.py
 
 format: $(VENV)/.dev

@@ -1,0 +1,1 @@
+# Functions for other Cython modules only: see valuation.pxd.

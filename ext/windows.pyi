@@ -1,0 +1,1 @@
+# Functions for other Cython modules only: see windows.pxd.

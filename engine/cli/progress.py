@@ -47,7 +47,8 @@ class Progress:
             return f"{self.label}  {rate}"
         share = min(done / total, 1.0)
         bar = "#" * int(share * BAR_WIDTH)
-        return f"{self.label}  [{bar:<{BAR_WIDTH}}] {share:4.0%}  {rate}"
+        left = f", {elapsed_s * (1 - share) / share:,.0f} s left" if 0 < share < 1 else ""
+        return f"{self.label}  [{bar:<{BAR_WIDTH}}] {share:4.0%}  {rate}{left}"
 
     def clear(self) -> None:
         """Take the bar off the terminal."""

@@ -84,6 +84,13 @@ def test_progress_draws_on_a_terminal_and_takes_itself_away(monkeypatch: pytest.
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
+def test_progress_says_how_long_it_will_take() -> None:
+    text = Progress("replay").text
+    assert text(25, 100, 1_000, 10.0).endswith("25%  1,000 events, 100/s, 30 s left")
+    assert text(0, 100, 0, 1.0).endswith("0/s")
+    assert text(100, 100, 10, 1.0).endswith("10/s")
+
+
 def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr("sys.stderr", pipe)

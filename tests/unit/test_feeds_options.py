@@ -258,13 +258,19 @@ def test_cancelled_and_wrong_rows_of_taq_are_passed_over(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data in {DATA}")
-def test_recorded_trades_are_valued_with_recorded_prices() -> None:
+def test_recorded_trades_are_valued_with_recorded_quotes() -> None:
     feeds = DATA / "hftbacktest-feeds"
-    path = feeds / "spot_ethusdt_20240808.gz"
-    alone = read_rows(path)
-    rows = chosen(path, marks=[feeds / "spot_btcusdt_20240808.gz"], max_records=3000)
+    path = feeds / "cm_btcusd_perp_20240808.gz"
+    rows = chosen(path, marks=[feeds / "usdm_btcusdt_20240808.gz"], max_records=3000)
     kinds = Counter((row.type, row.symbol) for row in rows)
-    assert set(kinds) == {("MarkPrice", "BTCUSDT"), ("TradeExecuted", "ETHUSDT")}
-    both = [row for row in rows if row.type == "TradeExecuted"]
-    assert both == alone[: len(both)]
-    assert [row.executed_at for row in rows] == sorted(row.executed_at for row in rows)
+    assert set(kinds) == {("MarkPrice", "BTCUSDT"), ("TradeExecuted", "BTCUSD_PERP")}
+    trades_of_both = [row for row in rows if row.type == "TradeExecuted"]
+    assert trades_of_both == read_rows(path)[: len(trades_of_both)]
+    marks = [row for row in rows if row.type == "MarkPrice"]
+    assert len({row.id for row in marks}) == len(marks)
+    for row in marks:
+        event = json.loads(row.raw.partition(b" ")[2])["data"]
+        expected = (
+            (Decimal(event["b"]) + Decimal(event["a"])) / 2 if event["e"] == "bookTicker" else Decimal(event["p"])
+        )
+        assert (row.price, row.executed_at) == (expected, event["T"] * 10**6)

@@ -122,6 +122,17 @@ def test_a_quick_worker_gets_more_at_a_time_and_a_slow_one_less() -> None:
     assert sizes == [8, 4, 2, 1, 1]
 
 
+def test_who_takes_many_at_a_time_is_given_as_many_however_slow_it_is() -> None:
+    bench = Bench(in_hands_max=4096)
+    bench.feed(1, 4000)
+    hands = Hands("w", batch=100)
+    assert len(bench.take(hands)) == 100
+    for _ in range(5):
+        bench.queue.ack(hands, bench.batch.no, None, bench.batch.sent_ns + 10 * SECOND)
+        assert len(bench.take(hands, bench.batch.sent_ns + 10 * SECOND)) == 100
+    assert hands.quota == 200
+
+
 def test_what_is_not_a_job_is_not_handed_out_but_counts_as_done() -> None:
     bench = Bench()
     bench.feed(1, 6, marks=(1, 4, 6))

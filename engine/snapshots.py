@@ -8,10 +8,12 @@ a power cut has undone is never used.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import mmap
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ EVERY_S: Final = 60.0
 SINK_WAIT_S: Final = 10.0  # for the sink to store what was refused up to a snapshot
 CALL_WAIT_S: Final = 30.0
 POLL_S: Final = 0.02
+KEPT_FREE_BYTES: Final = 128 << 20  # two segments: a snapshot never takes the journal's last room
 _NAME = re.compile(r"snapshot-(\d{8})\.rws")
 _TEMPORARY = "snapshot.tmp"
 
@@ -63,6 +66,10 @@ class SnapshotStore:
 
     def write(self, parts: Sequence[Any]) -> Path:
         """Write a snapshot under its name at once or not at all, and remove what is beyond `kept`. Raises OSError."""
+        size = sum(len(part) for part in parts)
+        free = shutil.disk_usage(self.folder).free
+        if free < size + KEPT_FREE_BYTES:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are left, which the journal may need", str(self.folder))
         newest = self.paths()
         number = int(newest[0].name[9:17]) + 1 if newest else 1
         path, temporary = self.folder / f"snapshot-{number:08d}.rws", self.folder / _TEMPORARY

@@ -8,13 +8,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char armed[32];
+static char armed[32], only[64]; /* only: what a file's path must end with */
 static long skip, left, uses;
 static int number;
 
@@ -28,13 +30,32 @@ void rw_fault_arm(const char *call, long nth, long times, int error) {
     pthread_mutex_unlock(&lock);
 }
 
+/* RW_FAULT="call nth times errno ending" arms it from the start, for files whose path has this ending. */
+__attribute__((constructor)) static void arm_from_environment(void) {
+    char call[32];
+    long nth, times;
+    int error;
+    const char *text = getenv("RW_FAULT");
+    if (text && sscanf(text, "%31s %ld %ld %d %63s", call, &nth, &times, &error, only) == 5)
+        rw_fault_arm(call, nth, times, error);
+}
+
 long rw_fault_uses(void) { return uses; }
 long rw_fault_left(void) { return left; }
+
+static int ends_with_only(int fd) {
+    char link[64], path[1024];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t wanted = (ssize_t)strlen(only);
+    return length >= wanted && memcmp(path + length - wanted, only, wanted) == 0;
+}
 
 /* 1: this use is to fail. */
 static int hit(const char *call, int fd) {
     struct stat info;
     int result = 0;
+    if (only[0] && !ends_with_only(fd)) return 0;
     if (fstat(fd, &info) != 0 || !(S_ISREG(info.st_mode) || S_ISDIR(info.st_mode))) return 0;
     pthread_mutex_lock(&lock);
     if (strcmp(call, armed) == 0) {

@@ -7,33 +7,47 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engine.events import TradeExecuted
+from engine.journal import journal_info
+from engine.publisher import Publisher
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 COMPILER = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
 EVENTS = 21_000
 
-pytestmark = pytest.mark.skipif(
-    COMPILER is None or not sys.platform.startswith("linux"), reason="needs a C compiler and LD_PRELOAD"
-)
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(
+        COMPILER is None or not sys.platform.startswith("linux"), reason="needs a C compiler and LD_PRELOAD"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("faults")
-    shim = folder / "disk_faults.so"
+def shim(tmp_path_factory) -> Path:
+    shim = tmp_path_factory.mktemp("shim") / "disk_faults.so"
     build = [str(COMPILER), "-shared", "-fPIC", "-O1", "-o", str(shim), str(HERE / "disk_faults.c"), "-ldl"]
     subprocess.run(build, check=True)
+    return shim
+
+
+@pytest.fixture(scope="module")
+def cases(shim, tmp_path_factory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("faults")
     done = subprocess.run(
         [sys.executable, str(HERE / "disk_fault_cases.py"), str(folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "LD_PRELOAD": str(shim)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -90,3 +104,46 @@ def test_a_snapshot_is_there_whole_or_not_at_all(cases):
         assert case["tmp"] == 0
     failed = [case for case in hit(cases, "fsync", snapshot=True) if case["nth"] == 1]
     assert [case["taken"] for case in failed] == [0]
+
+
+def serve(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    words = ["serve", "--base", f"ipc://{folder}/rw", "--journal", "journal", "--sync", "group"]
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from engine.cli.main import main; sys.exit(main())", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_engine_ends_after_a_failed_sync_and_the_next_one_gets_what_was_not_acked(shim, tmp_path):
+    failing = serve(tmp_path, LD_PRELOAD=str(shim), RW_FAULT="fdatasync 6 1 5 .rwj")
+    assert failing.stdout is not None
+    assert failing.stdout.readline().startswith("ready ")
+    with Publisher(f"ipc://{tmp_path}/rw", "p", wait_s=60) as publisher:
+        number = 0
+        while failing.poll() is None and number < 2000:
+            publisher.publish(trade(number))
+            number += 1
+            publisher.poll()
+            time.sleep(0.01)
+        _, said = failing.communicate()
+        assert failing.returncode == 1
+        assert "a sync failed: Input/output error; nothing is acked any more" in said.splitlines()[-1]
+        acked = publisher.stats.acked
+        assert acked < number
+        assert not journal_info(tmp_path / "journal").sealed
+        assert journal_info(tmp_path / "journal").last_seq >= acked
+        good = serve(tmp_path)
+        assert good.stdout is not None
+        assert good.stdout.readline().startswith("ready ")
+        publisher.flush(60)
+    good.terminate()
+    good.communicate()
+    assert journal_info(tmp_path / "journal").last_seq == number
+
+
+def trade(number: int) -> TradeExecuted:
+    return TradeExecuted(f"T{number}", "ABC", Decimal(10), Decimal(1), "buy", number, account="A")

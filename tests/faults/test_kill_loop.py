@@ -249,6 +249,7 @@ def run_all(count: int, tmp_path_factory: pytest.TempPathFactory, undisturbed: O
             run.result()
 
 
+@pytest.mark.timeout(600)
 def test_fifty_kills_at_random_instants_change_nothing(tmp_path_factory, undisturbed):
     assert undisturbed.letters
     assert undisturbed.alerts

@@ -142,6 +142,16 @@ def test_a_folder_that_cannot_be_written_is_a_warning_and_ends_nothing(tmp_path,
         assert engine.snapshots.take() is not None
 
 
+def test_a_snapshot_leaves_the_journal_its_room(tmp_path, serve, monkeypatch):
+    with serve(snapshot_every_ns=3_600_000_000_000) as engine:
+        run(engine, 0, 5)
+        monkeypatch.setattr("engine.snapshots.KEPT_FREE_BYTES", 1 << 60)
+        with pytest.raises(OSError, match="which the journal may need"):
+            engine.snapshots.take()
+        monkeypatch.undo()
+        assert engine.snapshots.take() is not None
+
+
 def test_what_was_refused_is_with_the_sink_before_a_snapshot_counts(serve, monkeypatch):
     monkeypatch.setattr("engine.snapshots.SINK_WAIT_S", 0.05)
     with serve(snapshot_every_ns=3_600_000_000_000) as engine:

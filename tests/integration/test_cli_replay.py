@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli_process import GOOD_ROW, HEADER, riskwire, start
+from cli_process import GOOD_ROW, HEADER, environment, riskwire, start
 
 SUMMARY_KEYS = [
     "trades_read",
@@ -213,3 +215,31 @@ def wait_for_journal(folder: Path, process: object) -> None:
             return
         time.sleep(0.02)
     pytest.fail("nothing was accepted within 30 s")
+
+
+BROKEN_REFERENCE = """
+import sys
+from engine.cli.main import main
+from engine.oracle import Oracle
+fill = Oracle._fill
+def wrong(oracle, *given):
+    made = fill(oracle, *given)
+    made.fee += oracle.seq == 3
+    return made
+Oracle._fill = wrong
+sys.exit(main())
+"""
+
+
+def test_verify_exits_1_at_the_first_difference_and_names_seq_and_field(tmp_path: Path) -> None:
+    feed = tmp_path / "trades.csv"
+    feed.write_text(HEADER + "".join(GOOD_ROW.format(n=n) for n in range(1, 9)))
+    done = riskwire("replay", feed, "--verify", "--json", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    command = [sys.executable, "-c", BROKEN_REFERENCE, "replay", str(feed), "--verify", "--json"]
+    broken = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert broken.returncode == 1
+    assert len(broken.stderr.splitlines()) == 1
+    assert "seq 3: position MM1/BTCUSDT: fees: the core has '0', the reference '0.000000001'" in broken.stderr

@@ -11,6 +11,7 @@ from engine.broker import check_limits
 from engine.errors import VerifyError
 from engine.events import Event, LimitsChanged, TradeExecuted
 from engine.limitset import LimitSet, parse_limits
+from engine.oracle import Oracle
 from engine.verify import verify_core
 from ext.encoder import EventEncoder
 from ext.journal import Journal
@@ -119,3 +120,27 @@ def test_preset_limits_are_in_force_from_the_start() -> None:
     with pytest.raises(VerifyError, match=r"^seq 2: alert 1: breach of p"):
         verify_core(frames, core_of(frames), limits=limits)
     assert verify_core(frames, core_of(frames), limits=LimitSet()) == 4
+
+
+@pytest.mark.parametrize("wrong_at", [1, 2, 9, 150, 299, 300])
+def test_where_only_a_position_differs_the_event_that_made_it_so_is_named(
+    wrong_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No limit looks at fees: nothing but the position shows that the reference has gone wrong."""
+    frames = sequence(*(trade(number, "buy" if number % 3 else "sell", "1") for number in range(1, 301)))
+    fill = Oracle._fill
+
+    def with_a_fee(oracle: Oracle, *given: Any) -> Any:
+        made = fill(oracle, *given)
+        made.fee += oracle.seq == wrong_at
+        return made
+
+    monkeypatch.setattr(Oracle, "_fill", with_a_fee)
+    with pytest.raises(VerifyError, match=rf"^seq {wrong_at}: position A/X: fees: the core has '0', the reference"):
+        verify_core(frames, core_of(frames))
+
+
+def test_a_refusal_is_named_before_what_follows_from_it() -> None:
+    core = core_of(sequence(limits_event("10"), *TRADES[:2], trade(3, "sell", "2"), TRADES[3]))
+    with pytest.raises(VerifyError, match=r"^seq 4: refusal: the core has none, the reference unknown_trade"):
+        verify_core(FRAMES, core)

@@ -40,11 +40,15 @@ CALL_WAIT_S: Final = 30.0
 POLL_S: Final = 0.02
 KEPT_FREE_BYTES: Final = 128 << 20  # two segments: a snapshot never takes the journal's last room
 _NAME = re.compile(r"snapshot-(\d{8})\.rws")
+_SEQ_END: Final = 32  # of a snapshot's header: bytes 24 to 31 are its seq
 _TEMPORARY = "snapshot.tmp"
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):
-    """The last snapshot written. seq: applied by it; at: when, ns; stalled_ms: how long the consumer stood still."""
+    """The last snapshot, written or started from. seq: applied by it; at: when, ns.
+
+    stalled_ms: how long the consumer stood still for it, elapsed_ms: how long it took; 0: an earlier life took it.
+    """
 
     path: str
     seq: int
@@ -138,6 +142,18 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
+def _info_of(journal: Journal, seq: int) -> SnapshotInfo | None:
+    """Describe the snapshot of a seq that lies beside a journal, if there is one."""
+    if journal.directory is None or not seq:
+        return None
+    for path in SnapshotStore(journal.directory).paths():
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if file.read(_SEQ_END)[-8:] == seq.to_bytes(8, "little"):
+                found = os.fstat(file.fileno())
+                return SnapshotInfo(str(path), seq, found.st_mtime_ns, found.st_size, 0.0, 0.0)
+    return None
+
+
 class Snapshotter:
     """Takes snapshots of a consumer's core every so often, in a thread of its own.
 
@@ -148,7 +164,7 @@ class Snapshotter:
     def __init__(
         self, consumer: RiskConsumer, journal: Journal, *, every_s: float = EVERY_S, kept: int = KEPT, last_seq: int = 0
     ) -> None:
-        self.last: SnapshotInfo | None = None
+        self.last = _info_of(journal, last_seq)
         self.error = ""
         self._consumer, self._journal, self._every_s = consumer, journal, every_s
         self._store = SnapshotStore(journal.directory, kept) if journal.directory is not None else None

@@ -73,6 +73,9 @@ def test_a_clean_stop_leaves_nothing_to_apply_again(serve):
         wanted = run(engine, 0, 40)
     with serve() as engine:
         assert engine.pipeline.consumer.core.applied_seq == engine.journal.last_seq
+        last = engine.snapshots.last
+        assert last is not None
+        assert last.seq == engine.journal.last_seq
         assert run(engine, 0, 40) == wanted
 
 

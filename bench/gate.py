@@ -7,6 +7,7 @@ it is without valgrind. Exit code 1 where a count grew by more than 5 %.
 
     python -m bench gate              compare
     python -m bench gate --refresh    write the baseline (commit it with the change that needs it)
+    python -m bench gate --limits     what each further limit adds
     python -m bench gate --where      which functions the instructions are in, and what the C++ reference needs
 """
 
@@ -24,7 +25,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench import native, workload
+from bench import core_limits, native, workload
 from bench.machine import ROOT
 from engine.limitset import parse_limits
 
@@ -68,24 +69,61 @@ def callgrind(out: Path, arguments: list[str]) -> int:
     return int(found[1])
 
 
-def count(folder: Path) -> dict[str, float]:
-    """Return instructions per trade: door and core, and each alone."""
-    frames, before = workload.make_session(KEYS, WARM, MORE, PER_FRAME)
-    frames_path, limits_path = folder / "frames.bin", folder / "limits.json"
-    workload.write_frames(frames_path, frames)
-    limits_path.write_bytes(parse_limits({"limit": KEYS.limits()}).to_json())
+class Session:
+    """Frames of one session on disk, to be run under callgrind with one set of limits or another."""
 
-    def run(trades: int, part: str) -> int:
-        last = before + trades // PER_FRAME
-        out = folder / f"callgrind.out.{part or 'both'}.{trades}"
-        program = [sys.executable, "-m", "bench.core_run", str(frames_path), str(before), str(limits_path)]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frames, self.before = workload.make_session(KEYS, WARM, MORE, PER_FRAME)
+        workload.write_frames(folder / "frames.bin", self.frames)
+
+    def run(self, limits: Path, trades: int, part: str = "") -> int:
+        """Return the instructions of the whole process, up to so many timed trades."""
+        last = self.before + trades // PER_FRAME
+        program = [
+            sys.executable,
+            "-m",
+            "bench.core_run",
+            str(self.folder / "frames.bin"),
+            str(self.before),
+            str(limits),
+        ]
+        out = self.folder / f"callgrind.out.{part or 'both'}.{limits.stem}.{trades}"
         return callgrind(out, [*program, "-", str(last), part])
 
+    def write_limits(self, name: str, limits: list[dict[str, object]]) -> Path:
+        """Write a set of limits as the core takes it."""
+        path = self.folder / f"{name}.json"
+        path.write_bytes(parse_limits({"limit": limits}).to_json())
+        return path
+
+
+def count(session: Session) -> dict[str, float]:
+    """Return instructions per trade: door and core, and each alone."""
+    limits = session.write_limits("three", KEYS.limits())
     jobs = [(MORE, ""), (FEW, ""), (MORE, "door"), (FEW, "door")]
     with ThreadPoolExecutor(2) as pool:
-        more, few, door_more, door_few = pool.map(lambda job: run(*job), jobs)
+        more, few, door_more, door_few = pool.map(lambda job: session.run(limits, *job), jobs)
     both, door = (more - few) / (MORE - FEW), (door_more - door_few) / (MORE - FEW)
     return {"door and core": round(both, 1), "door": round(door, 1), "core": round(both - door, 1)}
+
+
+def count_limits(session: Session, three: float) -> None:
+    """Print how many instructions each further limit adds to a trade that it matches, and 500 that match none."""
+    sets: dict[str, list[dict[str, object]]] = {
+        f"{limit['kind']} per {'+'.join(limit['per']) or 'firm'}": [limit]  # type: ignore[arg-type]
+        for limit in core_limits.FURTHER
+    }
+    sets["500 limits that do not match, all together"] = core_limits.UNMATCHED
+
+    def added(numbered: tuple[int, list[dict[str, object]]]) -> float:
+        limits = session.write_limits(f"set-{numbered[0]}", [*KEYS.limits(), *numbered[1]])
+        return (session.run(limits, MORE) - session.run(limits, FEW)) / (MORE - FEW) - three
+
+    print("each further limit adds, instructions a trade")
+    with ThreadPoolExecutor(2) as pool:
+        for name, cost in zip(sets, pool.map(added, enumerate(sets.values())), strict=True):
+            print(f"{cost:8.1f}  {name}", flush=True)
 
 
 def compare(found: dict[str, float], baseline: dict[str, float]) -> list[str]:
@@ -108,22 +146,21 @@ def by_function(out: Path) -> dict[str, int]:
     return found
 
 
-def reference(folder: Path) -> float:
+def reference(session: Session) -> float:
     """Return the instructions per trade of the C++ reference over the same frames."""
-    frames, _ = workload.make_session(KEYS, WARM, MORE, PER_FRAME)
     counts = []
-    for number, trades in enumerate((MORE, FEW)):
-        path = folder / f"reference-{number}.bin"
-        workload.write_frames(path, frames[: len(frames) - (MORE - trades) // PER_FRAME])
+    for trades in (MORE, FEW):
+        path = session.folder / f"reference-{trades}.bin"
+        workload.write_frames(path, session.frames[: session.before + trades // PER_FRAME])
         program = [str(native.build("reference.cpp")), str(path), "0", *KEYS.reference_arguments()]
-        counts.append(callgrind(folder / f"callgrind.out.reference.{trades}", program))
+        counts.append(callgrind(session.folder / f"callgrind.out.reference.{trades}", program))
     return (counts[0] - counts[1]) / (MORE - FEW)
 
 
-def where(folder: Path) -> None:
+def where(session: Session) -> None:
     """Print what the reference and each function cost a trade."""
-    print(f"{reference(folder):8.1f}  the reference in C++, door and core")
-    more, few = (by_function(folder / f"callgrind.out.both.{trades}") for trades in (MORE, FEW))
+    print(f"{reference(session):8.1f}  the reference in C++, door and core")
+    more, few = (by_function(session.folder / f"callgrind.out.both.three.{trades}") for trades in (MORE, FEW))
     costs = {name: (more[name] - few.get(name, 0)) / (MORE - FEW) for name in more}
     costs.pop("PROGRAM", None)  # the sum
     modules: dict[str, float] = {}
@@ -152,6 +189,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench gate", description=__doc__.splitlines()[0])
     parser.add_argument("--refresh", action="store_true", help="write the baseline")
     parser.add_argument("--where", action="store_true", help="print where the instructions are")
+    parser.add_argument("--limits", action="store_true", help="print what each further limit adds (minutes)")
     options = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         print(
@@ -160,14 +198,17 @@ def main(arguments: list[str]) -> int:
         return 0
     kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     made_with = compiler()
-    if made_with not in kept and not (options.refresh or options.where):
+    if made_with not in kept and not (options.refresh or options.where or options.limits):
         known = ", ".join(kept) or "nothing"
         print(f"bench gate: SKIPPED, {BASELINE.name} has no baseline for {made_with}; it has one for {known}")
         return 0
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
-        found = count(Path(folder))
+        session = Session(Path(folder))
+        found = count(session)
         if options.where:
-            where(Path(folder))
+            where(session)
+        if options.limits:
+            count_limits(session, found["door and core"])
     old = kept.get(made_with)
     for part in PARTS:
         change = f"  ({found[part] / old[part] - 1:+.1%} against the baseline)" if old else ""

@@ -158,3 +158,8 @@ def test_an_unknown_group_is_a_usage_error(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         suite.parse(["nothing"])
     assert "no group 'nothing'" in capsys.readouterr().err
+
+
+def test_a_compiled_function_belongs_to_its_module():
+    names = ("7windows_window_add", "4risk_8RiskCore_fold", "rw_crc32c_three", "__memcpy_avx_unaligned_erms")
+    assert [gate.module_of(name) for name in names] == ["windows", "risk", "crc32c", "libc and the interpreter"]

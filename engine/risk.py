@@ -101,6 +101,15 @@ class RiskEngine:
         A mapping's `type` is TradeExecuted where it has none; numbers are text, int or Decimal, never float.
         Returns its seq, or 0 for a duplicate, which changes nothing. Raises InvalidEvent (with `reason`) for what is
         refused, at the door or in the sequence.
+
+        >>> engine = RiskEngine()
+        >>> trade = {"trade_id": "T1", "symbol": "ES", "price": "5000.25", "volume": 2, "side": "buy", "executed_at": 1}
+        >>> engine.apply(trade), engine.apply(trade)
+        (1, 0)
+        >>> engine.apply(trade | {"volume": 3})
+        Traceback (most recent call last):
+        ...
+        engine.errors.InvalidEvent: came before with another price or volume ...
         """
         struct = event_of(event) if isinstance(event, Mapping) else event
         try:
@@ -117,7 +126,14 @@ class RiskEngine:
         return self.core.applied_seq if accepted else 0
 
     def apply_many(self, events: Iterable[Event | Mapping[str, Any]]) -> Applied:
-        """Apply events in order, in frames; what is refused is returned, nothing is raised for it."""
+        """Apply events in order, in frames; what is refused is returned, nothing is raised for it.
+
+        >>> rows = [{"trade_id": i, "symbol": "ES", "price": p, "volume": "1", "side": "buy", "executed_at": 1}
+        ...         for i, p in (("T1", "10"), ("T1", "10"), ("T2", "NaN"))]
+        >>> done = RiskEngine().apply_many(rows)
+        >>> done.accepted, done.duplicates, [(refusal.place, refusal.reason) for refusal in done.refused]
+        (1, 1, [(2, 'invalid')])
+        """
         total = _Totals()
         given: list[_Given] = []
         for place, event in enumerate(events):
@@ -144,11 +160,33 @@ class RiskEngine:
         10**price_exponent and 10**volume_exponent), `side` (1 buy, 2 sell, or text), `executed_at` (int64, ns), and
         any of `account`, `venue`, `strategy` (S or U), `fee` (integers, units of 10**fee_exponent).
         Returns counts, and refusals by row. Raises ValueError for a missing field or one of another type.
+
+        >>> import numpy as np
+        >>> trades = np.array(
+        ...     [(b"T1", b"ES", 500025, 2, 1, 1), (b"T2", b"ES", 500050, 3, 2, 2)],
+        ...     dtype=[("trade_id", "S8"), ("symbol", "S8"), ("price", "i8"), ("volume", "i8"), ("side", "u1"),
+        ...            ("executed_at", "i8")])
+        >>> engine = RiskEngine()
+        >>> engine.apply_array(trades, price_exponent=-2, volume_exponent=0).accepted
+        2
+        >>> engine.position("default", "ES").quantity
+        Decimal('-1')
         """
         return self.apply_many(_rows(trades, price_exponent, volume_exponent, fee_exponent))
 
     def set_limits(self, limits: LimitSet | Mapping[str, Any] | str | Path, at: int = 0) -> int:
-        """Put a whole new set of limits to work (`at` in ns); returns its seq, or 0 where this set was given before."""
+        """Put a whole new set of limits to work (`at` in ns); returns its seq, or 0 where this set was given before.
+
+        Raises LimitsError, naming the key or line and what was expected.
+
+        >>> engine = RiskEngine()
+        >>> engine.set_limits({"limit": [{"id": "fast", "kind": "trade_rate", "threshold": "100", "window": "1s"}]})
+        1
+        >>> engine.set_limits({"limit": [{"id": "fast", "kind": "trade_rate", "threshold": "100"}]})
+        Traceback (most recent call last):
+        ...
+        engine.errors.LimitsError: ...window...
+        """
         if isinstance(limits, str | Path):
             limits = load_limits(limits)
         elif not isinstance(limits, LimitSet):
@@ -162,11 +200,19 @@ class RiskEngine:
 
     @property
     def seq(self) -> int:
-        """The seq of the last accepted event."""
+        """The seq of the last accepted event; 0 before the first."""
         return self.core.applied_seq
 
     def positions(self, account: str | None = None, symbol: str | None = None) -> list[PositionUpdated]:
-        """Return positions at the current marks, sorted by account then symbol bytewise; globs choose."""
+        """Return positions at the current marks, sorted by account then symbol bytewise; globs choose.
+
+        >>> engine = RiskEngine()
+        >>> for account in "ba":
+        ...     _ = engine.apply({"trade_id": "T", "symbol": "ES", "price": "10", "volume": "1", "side": "buy",
+        ...                       "executed_at": 1, "account": account})
+        >>> [row.account for row in engine.positions()], [row.account for row in engine.positions("[!a]")]
+        (['a', 'b'], ['b'])
+        """
         seq = self.core.applied_seq
         rows = self.core.positions(account, symbol)
         return msgspec.convert([row | {"seq": seq, "type": "PositionUpdated"} for row in rows], list[PositionUpdated])
@@ -182,19 +228,33 @@ class RiskEngine:
 
         Fields: account, symbol (S64), quantity, last_price (int64, in units of 10**quantity_exponent and
         10**price_exponent), marked (bool), trades (int64), quantity_exponent, price_exponent (int8).
+
+        >>> engine = RiskEngine()
+        >>> _ = engine.apply({"trade_id": "T", "symbol": "ES", "price": "10", "volume": "1.5", "side": "sell",
+        ...                   "executed_at": 1})
+        >>> row = engine.positions_array()[0]
+        >>> int(row["quantity"]), int(row["quantity_exponent"])
+        (-150000000, -8)
         """
         rows = self.core.position_integers()
         return np.array(rows, dtype=POSITION_DTYPE)
 
     def alerts(self, from_no: int = 1) -> list[RiskAlert]:
-        """Return the alerts from this alert_no on."""
+        """Return the alerts from this alert_no on; they are kept, and numbered from 1 without a gap."""
         found: list[RiskAlert] = []
         while from_no + len(found) <= len(self.core.alerts):
             found += decode_alerts(self.core.alerts.frame(from_no + len(found)))
         return found
 
     def new_alerts(self) -> list[RiskAlert]:
-        """Return the alerts since the last call."""
+        """Return the alerts since the last call, oldest first.
+
+        >>> engine = RiskEngine(limits={"limit": [{"id": "none", "kind": "restricted", "match": {"symbol": "X*"}}]})
+        >>> _ = engine.apply({"trade_id": "T", "symbol": "XY", "price": "1", "volume": "1", "side": "buy",
+        ...                   "executed_at": 1})
+        >>> [(alert.limit_id, alert.trade_id) for alert in engine.new_alerts()], engine.new_alerts()
+        ([('none', 'T')], [])
+        """
         found = self.alerts(self._alerts_seen + 1)
         self._alerts_seen = len(self.core.alerts)
         return found

@@ -141,7 +141,9 @@ class DbnSource:
     def _read_metadata(self, window: ByteWindow) -> Metadata:
         try:
             magic, version, size = HEADER.unpack(window.read(HEADER.size))
-            if magic != MAGIC or not 1 <= version <= 3:
+            if magic != MAGIC:
+                raise FeedError(f"{self.name} is no Databento DBN: leave --format out, or give another file")
+            if not 1 <= version <= 3:
                 raise FeedError(f"{self.name} is DBN version {version}: riskwire reads versions 1 to 3")
             if not FIXED_BYTES <= size <= METADATA_BYTES_MAX:
                 raise ValueError(f"its length is {size}")

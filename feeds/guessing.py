@@ -11,6 +11,7 @@ from feeds.errors import FeedError
 from feeds.fixfile import FIX_MESSAGE
 from feeds.presets import preset_of_header
 
+FIX_LOOK_BYTES = 4096  # a log may begin with lines of the logger's own
 COLUMN_FORMATS = ("parquet", "arrow")
 COLUMN_MAGICS = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
 READ = "CSV, JSON Lines, Parquet, Arrow IPC, Databento DBN, FIX logs and journals"
@@ -41,20 +42,18 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
 
     Raises FeedError for formats that are not read.
     """
-    if FIX_MESSAGE.search(head[:4096]):
-        return "fix"
     if head.startswith(DBN_MAGIC):
         return "dbn"
-    for magic, kind in FOREIGN.items():
-        if head.startswith(magic):
-            raise FeedError(f"{name} is {kind}: riskwire reads {READ}")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     if text.startswith(b"{"):
         return "jsonl"
     if CAPTURE_LINE.match(text):
         return "capture"
-    if FIX_MESSAGE.search(head):
+    if FIX_MESSAGE.search(head[:FIX_LOOK_BYTES]):
         return "fix"
+    for magic, kind in FOREIGN.items():
+        if head.startswith(magic):
+            raise FeedError(f"{name} is {kind}: riskwire reads {READ}")
     if CRYPTOFEED_LINE.match(text):
         raise FeedError(f"{name} is a cryptofeed capture: riskwire reads {READ}")
     return "csv" if known else guess_preset(text)

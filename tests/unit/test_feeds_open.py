@@ -315,3 +315,23 @@ def test_what_unpacks_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, tm
     assert len(rows) < 90_000
     assert rows[-1].reason == "undecodable"
     assert "200 times its size" in rows[-1].ref
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<?xml version='1.0'?><FlexQueryResponse/>", "is XML"),
+        (b'[{"price": 1}]', "one object a line"),
+        (b"\xd4\xc3\xb2\xa1rest", "packet capture"),
+        (b"wss://stream.binance.com\n1626992741.42: {}", "cryptofeed"),
+        (b"1626992741.42: {}", "cryptofeed"),
+        (b"BZh91AY", "unpack it first"),
+        (b"SQLite format 3\0", "SQLite"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(data)
+    with pytest.raises(FeedError, match=said) as caught:
+        open_feed(path)
+    assert "riskwire reads CSV" in str(caught.value)

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS riskwire_processed (
 ) STRICT
 """
 QUEUE_SHIFT = 48
+_sync_file = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 
@@ -43,40 +44,30 @@ class Processed:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._local = threading.local()
-        self._open: list[tuple[sqlite3.Connection, int]] = []
+        self._open: list[_Connection] = []
         self._numbers: dict[str, int] = {}  # of queues, as far as known to be in the file
 
     @property
     def db(self) -> sqlite3.Connection:
-        """Return this thread's connection (autocommit; WAL, synchronous=FULL), for reading and for making tables."""
-        return self._mine()[0]
+        """Return this thread's connection (autocommit, WAL), for reading and for making tables.
 
-    def _mine(self) -> tuple[sqlite3.Connection, int]:
-        mine: tuple[sqlite3.Connection, int] | None = getattr(self._local, "mine", None)
+        What is written outside `once` survives this process, but perhaps no loss of power.
+        """
+        return self._mine().db
+
+    def _mine(self) -> _Connection:
+        mine: _Connection | None = getattr(self._local, "mine", None)
         if mine is None:
-            mine = self._local.mine = self._connect()
+            mine = self._local.mine = _Connection(self.path)
             self._open.append(mine)
         return mine
-
-    def _connect(self) -> tuple[sqlite3.Connection, int]:
-        try:
-            db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            for statement in TABLES.split(";"):
-                db.execute(statement)
-            turn = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except (sqlite3.Error, OSError) as problem:
-            raise SinkError(f"{self.path}: cannot be used for the processed table: {problem}") from None
-        return db, turn
 
     @contextmanager
     def once(self, queue: str, seq: int, event: Event) -> Iterator[sqlite3.Connection | None]:
         """Open a transaction for a job's effect: gives the connection, or None where it took effect before.
 
-        The transaction is committed at the end of the block and rolled back by an exception. Others wait for it: keep
-        the block short, and do not `await` in it.
+        The transaction is committed, and on the disk, at the end of the block; an exception rolls it back. Others wait
+        for the block, but not for the disk: keep it short, and do not `await` in it.
         """
         with self.once_each(queue, [seq], [event]) as (db, fresh):
             yield db if fresh else None
@@ -89,11 +80,12 @@ class Processed:
 
         Otherwise as `once`.
         """
-        db, turn = self._mine()
+        mine = self._mine()
+        db = mine.db
         hashes = [_hash_of(event) for event in events]
         try:
             # SQLite's own waiting sleeps and can starve a worker beside busy ones; a file lock wakes who is next.
-            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(mine.turn, fcntl.LOCK_EX)
             db.execute("BEGIN IMMEDIATE")
             base = self._number_of(db, queue) << QUEUE_SHIFT
             keys = [(base + seq, event) for seq, event in zip(seqs, hashes, strict=True)]
@@ -104,6 +96,7 @@ class Processed:
         finally:
             self._local.number = None
             self.rollback()
+        mine.sync()
 
     def _number_of(self, db: sqlite3.Connection, queue: str) -> int:
         """Return a queue's number in this file. Part of a transaction."""
@@ -116,19 +109,52 @@ class Processed:
 
     def rollback(self) -> None:
         """End what this thread has left open: a handler that was cut may not hold others up."""
-        mine: tuple[sqlite3.Connection, int] | None = getattr(self._local, "mine", None)
+        mine: _Connection | None = getattr(self._local, "mine", None)
         if mine is not None:
-            db, turn = mine
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            fcntl.flock(turn, fcntl.LOCK_UN)
+            if mine.db.in_transaction:
+                mine.db.execute("ROLLBACK")
+            fcntl.flock(mine.turn, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close all connections."""
-        for db, turn in self._open:
-            db.close()
-            os.close(turn)
+        for connection in self._open:
+            connection.close()
         self._open.clear()
+
+
+class _Connection:
+    """One thread's connection, its place in the line of writers, and the log that is synced after a commit.
+
+    SQLite would wait for the disk with the write lock held (synchronous = FULL). Here it does not (NORMAL), and who has
+    committed lets the next one write while it waits for the disk itself: no effect is acked before it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._wal = -1
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            self.db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            for statement in TABLES.split(";"):
+                self.db.execute(statement)
+            self._wal_path = self.db.execute("PRAGMA database_list").fetchone()[2] + "-wal"
+            self.turn = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (sqlite3.Error, OSError) as problem:
+            raise SinkError(f"{path}: cannot be used for the processed table: {problem}") from None
+
+    def sync(self) -> None:
+        """Wait until everything committed is on the disk. Raises OSError where it cannot be."""
+        if self._wal < 0:  # there as long as a connection is open
+            self._wal = os.open(self._wal_path, os.O_RDWR | os.O_CLOEXEC)
+        _sync_file(self._wal)
+
+    def close(self) -> None:
+        """Close connection and files."""
+        self.db.close()
+        for fd in (self.turn, self._wal):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _hash_of(event: Event) -> int:

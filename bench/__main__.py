@@ -10,6 +10,7 @@ import argparse
 import importlib
 import inspect
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -73,17 +74,18 @@ def main(arguments: list[str]) -> int:
     print(describe_machine())
     report = Report()
     started = time.time()
+    facts = {"started_at": started, "arguments": arguments, **machine_facts()}
     for name in options.groups or GROUPS:
         module, text = GROUPS[name]
         report.group = name
         print(f"\n{name}: {text}", flush=True)
         run_group(importlib.import_module(module).run, options, report)
+        if options.json:  # after each group: what is interrupted later is not lost
+            kept = {**facts, "load_average_after": os.getloadavg(), **report.to_dict()}
+            options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     missed = [figure.key for figure in report.figures if figure.reached is False]
     print(f"\n{len(report.figures)} figures in {time.time() - started:.0f} s", end="")
     print(f", {len(missed)} beside their target, {len(report.wrong)} results wrong")
-    if options.json:
-        facts = {"started_at": started, "arguments": arguments, **machine_facts()}
-        options.json.write_text(json.dumps({**facts, **report.to_dict()}, indent=1, ensure_ascii=False) + "\n")
     return 1 if report.wrong or (options.strict and missed) else 0
 
 

@@ -21,7 +21,7 @@ def page(run: dict[str, Any]) -> str:
         f"Measured {when:%Y-%m-%d %H:%M} UTC at commit `{run['commit']}`, {rounds} rounds, "
         f"`python -m bench {' '.join(run['arguments'])}`: {run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB, "
         f"Linux {run['kernel']}, Python {run['python']}, libzmq {run['libzmq']}, `{run['flags']}`; "
-        f"load average {run['load_average'][0]:.1f} at its end."
+        f"load average {run['load_average'][0]:.1f} before, {run.get('load_average_after', [0])[0]:.1f} after."
     ]
     figures = [Figure(**each) for each in run["figures"]]
     for group in dict.fromkeys(figure.group for figure in figures):

@@ -58,7 +58,7 @@ def trades(first_seq: int, count: int, marks_every: int = 0) -> bytes:
     return bytes(builder.finish(first_seq, 1, time.time_ns()))
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_for(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Poll until something is true; fail with its last value when it never is."""
     deadline = time.monotonic() + timeout_s
     while not (value := what()):
@@ -122,7 +122,7 @@ class Rig:
         socket.close(0)
         return answer
 
-    def wait_idle(self, name: str = "q", timeout_s: float = 30.0) -> QueueStatus:
+    def wait_idle(self, name: str = "q", timeout_s: float = 60.0) -> QueueStatus:
         """Wait until every job is done or dead and the acks are in."""
 
         def idle() -> QueueStatus | None:

@@ -199,7 +199,6 @@ cdef class ConsumerLoop:
                 if now - self.asked_at_ns >= self.retry_ns:
                     self.ask()
                 wait_ns = min(wait_ns, self.retry_ns - (now - self.asked_at_ns))
-            self.watch_silence(now)
             if not self.silent:
                 wait_ns = min(wait_ns, self.silence_ns - (now - self.heard_at_ns))
             ready = poll_items(items, 1 if self.state == STATE_HALTED else 3, max(0, wait_ns // 1000000 + 1))
@@ -212,6 +211,7 @@ cdef class ConsumerLoop:
                 continue
             if items[1].revents or items[2].revents:
                 self.heard_at_ns = now_ns()
+            self.watch_silence(now_ns())    # after looking: what waited while this thread was busy counts
             if items[2].revents:
                 status = self.drain_replay(&msg)
             if items[1].revents and status == 0:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -21,21 +20,17 @@ from engine.config import QueueConfig
 from engine.events import DeadLetter
 from engine.jobfilter import JobFilter
 from engine.jobframes import Records, Source
-from engine.jobs import BATCH_JOBS_MAX, DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job, Line
+from engine.joblines import Fetch, KeyLines
+from engine.jobs import BATCH_JOBS_MAX, DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job
 from engine.jobwire import ANNOUNCE
 from ext.records import REASONS, Frame
 
 FRESH_MAX = 16_384  # jobs read ahead of the workers
 RETRYING_MAX = 10_000  # failed jobs in memory; while there are so many, no fresh one is handed out
-LINE_JOBS_MAX = 16_384  # jobs kept whole behind busy keys; beyond, their seqs only
-REFILL_JOBS = 256  # fetched again at once when a line of seqs moves
 READY_JOBS = 256  # with order_by: looked at together
 HISTORY_MAX = 100
-PARKED_SHOWN = 10_000
 _FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
 _NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
-
-Fetch = Callable[[int], Frame | None]
 
 
 class JobQueue:
@@ -70,14 +65,8 @@ class JobQueue:
         self._random = random.Random(seed)
         self._chunks: deque[Chunk] = deque()
         self._fresh = 0
-        self._ready: deque[Job] = deque()  # with order_by: jobs whose key is theirs
+        self._keys = KeyLines(fetch)  # used with order_by
         self._retries: list[tuple[int, int, Job]] = []  # due in ns, seq, job
-        self._busy: set[int] = set()
-        self._lines: dict[int, Line] = {}
-        self._line_jobs = 0
-        self._stalled: set[int] = set()  # keys whose next job could not be fetched yet
-        self._parked: dict[int, int] = {}  # dead seq: its key
-        self._parked_keys: dict[int, int] = {}  # key: how many dead jobs it has
         self._skip_later: set[int] = set(log.skipping)  # to be skipped, their letters not made yet
         self._revive_later: set[int] = set(log.revived)
         self._keys_unknown: set[int] = set(log.dead | log.revived) if config.order_by else set()
@@ -88,7 +77,7 @@ class JobQueue:
     @property
     def wants_frames(self) -> bool:
         """Tell whether another frame should be read."""
-        return self._fresh < FRESH_MAX and len(self._ready) < FRESH_MAX and len(self._retries) < RETRYING_MAX
+        return self._fresh < FRESH_MAX and len(self._keys.ready) < FRESH_MAX and len(self._retries) < RETRYING_MAX
 
     def feed(self, frame: Frame) -> None:
         """Take the next frame of the sequence: its names, and those of its events that are jobs not done yet."""
@@ -117,7 +106,7 @@ class JobQueue:
         if self._order:
             self._fill_ready()
         due = sum(1 for due, _, _ in self._retries[:64] if due <= now)
-        return due + (len(self._ready) if self._order else self._fresh)
+        return due + (len(self._keys.ready) if self._order else self._fresh)
 
     def take(self, hands: Hands, now: int, share: int = BATCH_JOBS_MAX) -> Batch | None:
         """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now."""
@@ -128,8 +117,8 @@ class JobQueue:
         jobs = self._due(now, room)
         if self._order:
             self._fill_ready()
-            while self._ready and len(jobs) < room:
-                jobs.append(self._ready.popleft())
+            while self._keys.ready and len(jobs) < room:
+                jobs.append(self._keys.ready.popleft())
         if jobs:
             batch = self._batch_of(jobs, now)
         elif self._chunks and not self._order and len(self._retries) < RETRYING_MAX:
@@ -183,10 +172,10 @@ class JobQueue:
 
     def _fill_ready(self) -> None:
         """Look at fresh jobs until enough are ready: each waits in its key's line while the key is busy."""
-        if self._keys_unknown or self._stalled:
+        if self._keys_unknown or self._keys.stalled:
             self._learn_keys()
-            self._unstall()
-        while self._chunks and not self._keys_unknown and len(self._ready) < READY_JOBS:
+            self._keys.unstall()
+        while self._chunks and not self._keys_unknown and len(self._keys.ready) < READY_JOBS:
             chunk = self._chunks[0]
             places = chunk.places[chunk.pos : chunk.pos + READY_JOBS].tolist()
             chunk.pos += len(places)
@@ -195,73 +184,7 @@ class JobQueue:
                 self._chunks.popleft()
             keys = chunk.source.records[self._order][places].tolist()
             for place, key in zip(places, keys, strict=True):
-                self._admit(chunk.source, place, key)
-
-    def _admit(self, source: Source, place: int, key: int) -> None:
-        if key not in self._busy:
-            self._busy.add(key)
-            self._ready.append(Job(source, place, key))
-            return
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = Line(source.frame.stamped_at)
-        if line.taken < len(line.seqs) or self._line_jobs >= LINE_JOBS_MAX or key in self._parked_keys:
-            line.seqs.append(source.first_seq + place)
-        else:
-            line.jobs.append(Job(source, place, key))
-            self._line_jobs += 1
-
-    def _park(self, seq: int, key: int) -> None:
-        self._parked[seq] = key
-        self._parked_keys[key] = self._parked_keys.get(key, 0) + 1
-
-    def _unpark(self, seq: int) -> int | None:
-        key = self._parked.pop(seq, None)
-        if key is not None:
-            self._parked_keys[key] -= 1
-            if not self._parked_keys[key]:
-                del self._parked_keys[key]
-        return key
-
-    def _release_key(self, key: int) -> None:
-        """Let the next job of a key go, unless a dead one is still before it."""
-        if key in self._parked_keys:
-            return
-        line = self._lines.get(key)
-        if line is None:
-            self._busy.discard(key)
-            return
-        if not line.jobs and not self._refill(line, key):
-            self._stalled.add(key)
-            return
-        self._line_jobs -= 1
-        job = line.jobs.popleft()
-        line.oldest_at = job.source.frame.stamped_at
-        self._ready.append(job)
-        if not len(line):
-            del self._lines[key]
-
-    def _refill(self, line: Line, key: int) -> bool:
-        source: Source | None = None
-        for seq in line.seqs[line.taken : line.taken + REFILL_JOBS]:
-            if source is None or not source.first_seq <= seq < source.first_seq + len(source.records):
-                if source is not None and line.jobs and self._line_jobs > LINE_JOBS_MAX:
-                    break
-                frame = self._fetch(seq)
-                if frame is None:
-                    break
-                source = Source(frame)
-            line.jobs.append(Job(source, seq - source.first_seq, key))
-            line.taken += 1
-            self._line_jobs += 1
-        if line.taken == len(line.seqs):
-            line.seqs, line.taken = array("Q"), 0
-        return bool(line.jobs)
-
-    def _unstall(self) -> None:
-        stalled, self._stalled = self._stalled, set()
-        for key in stalled:
-            self._release_key(key)
+                self._keys.admit(chunk.source, place, key)
 
     def _learn_keys(self) -> None:
         """Find the keys of jobs that an earlier life left dead: what comes behind them is parked."""
@@ -270,9 +193,9 @@ class JobQueue:
             if frame is None:
                 return
             key = int(frame.records[self._order][seq - frame.first_seq])
-            self._busy.add(key)
+            self._keys.busy.add(key)
             if seq in self.log.dead:
-                self._park(seq, key)
+                self._keys.park(seq, key)
             self._keys_unknown.discard(seq)
 
     # --- what workers say
@@ -324,7 +247,7 @@ class JobQueue:
         if job.revived:
             self.resolved.append(job.seq)
         if self._order:
-            self._release_key(job.key)
+            self._keys.release(job.key)
 
     def start(self, hands: Hands, batch_no: int, index: int, now: int) -> None:
         """Note that a job begins."""
@@ -442,9 +365,7 @@ class JobQueue:
         )
         self.letters.append((letter, job))
         if self._order:
-            self._park(job.seq, job.key)
-            if line := self._lines.get(job.key):
-                self._line_jobs -= line.shrink()
+            self._keys.park(job.seq, job.key)
 
     def bury(self, job: Job) -> None:
         """Note that a job's letter is safe in the sink: it is dead and not handed out again, or skipped for good."""
@@ -476,8 +397,8 @@ class JobQueue:
             place = seq - frame.first_seq
             key = int(frame.records[self._order][place]) if self._order else 0
             if self._order:
-                self._unpark(seq)
-                self._busy.add(key)
+                self._keys.unpark(seq)
+                self._keys.busy.add(key)
                 self._keys_unknown.discard(seq)
             job = Job(Source(frame), place, key)
             job.revived = job.announce = True
@@ -519,9 +440,9 @@ class JobQueue:
     def _skip(self, seq: int) -> None:
         self.log.skip(seq)
         self._keys_unknown.discard(seq)
-        key = self._unpark(seq)
+        key = self._keys.unpark(seq)
         if key is not None:
-            self._release_key(key)
+            self._keys.release(key)
 
     # --- looking at it
 
@@ -542,38 +463,31 @@ class JobQueue:
     @property
     def waiting(self) -> int:
         """Return how many jobs were read and wait for their first attempt (parked ones not among them)."""
-        return self._fresh + len(self._ready) + sum(map(len, self._lines.values())) - self.parked
+        return self._fresh + self._keys.waiting
 
     @property
     def parked(self) -> int:
         """Return how many jobs wait behind a dead one of their key."""
-        return sum(len(self._lines[key]) for key in self._parked_keys if key in self._lines)
+        return self._keys.parked
+
+    def parked_behind(self) -> dict[str, int]:
+        """Return how many jobs are parked behind which dead seqs."""
+        return self._keys.parked_behind()
 
     @property
     def retrying_jobs(self) -> list[Job]:
         """Return the jobs that wait for another attempt."""
         return [job for _, _, job in self._retries]
 
-    def parked_behind(self) -> dict[str, int]:
-        """Return how many jobs are parked behind which dead seqs (the first of each key), for at most PARKED_SHOWN."""
-        found: dict[str, int] = {}
-        keys: set[int] = set()
-        for seq, key in sorted(self._parked.items())[:PARKED_SHOWN]:
-            if key not in keys and key in self._lines:
-                found[str(seq)] = len(self._lines[key])
-            keys.add(key)
-        return found
-
     def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
         """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""
         sources = [chunk.source for chunk in list(self._chunks)[:1]]
-        sources += [job.source for job in list(self._ready)[:1]] + [job.source for _, _, job in self._retries]
+        sources += [job.source for job in list(self._keys.ready)[:1]] + [job.source for _, _, job in self._retries]
         for hands in every:
             for batch in hands.batches.values():
                 sources += [batch.source] if batch.source is not None else [job.source for job in batch.jobs or ()]
         stamps = [source.frame.stamped_at for source in sources]
-        stamps += [self._lines[key].oldest_at for key in list(self._parked_keys)[:PARKED_SHOWN] if key in self._lines]
-        return min(stamps, default=None)
+        return min([*stamps, *self._keys.parked_stamps()], default=None)
 
 
 def _runs(places: Records) -> list[tuple[int, int]]:

@@ -405,7 +405,7 @@ def test_a_new_life_keeps_the_line_behind_a_dead_job_parked_and_a_revived_one_al
 
 
 def test_lines_behind_a_busy_key_cost_a_seq_each_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.jobqueue.LINE_JOBS_MAX", 4)
+    monkeypatch.setattr("engine.joblines.LINE_JOBS_MAX", 4)
     bench = Bench(order_by="account", in_hands_max=2)
     bench.feed(1, 20, keys=1)
     bench.feed(21, 20, keys=1)

@@ -81,6 +81,11 @@ def note_batch(events: Any, context: Any) -> None:
         os.write(_file, json.dumps({**line, "account": event.account}).encode() + b"\n")
 
 
+def slow_batch(events: Any, context: Any) -> None:
+    note_batch(events, context)
+    time.sleep(0.3)
+
+
 async def note_batch_async(events: Any, context: Any) -> None:
     await asyncio.sleep(0.001)
     note_batch(events, context)

@@ -68,6 +68,22 @@ def test_sigterm_finishes_the_job_in_hand_and_others_get_the_rest(rig: Rig) -> N
     assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 31))
 
 
+def test_sigterm_finishes_the_batch_in_hand_and_others_get_the_rest(rig: Rig) -> None:
+    worker = rig.start_worker("queue_handlers:slow_batch", "--batch", "5")
+    rig.publish(30)
+    wait_for(lambda: effects(rig))
+    worker.terminate()
+    assert worker.wait(10) == 0
+    begun = len(effects(rig))
+    assert begun % 5 == 0
+    assert begun < 30
+    status = rig.status()
+    assert (status.done, status.in_flight) == (begun, 0)
+    rig.start_worker("queue_handlers:note")
+    rig.wait_idle()
+    assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 31))
+
+
 def test_ctrl_c_ends_it_with_130(rig: Rig) -> None:
     worker = rig.start_worker("queue_handlers:note")
     wait_for(lambda: rig.status().workers)

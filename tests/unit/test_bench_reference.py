@@ -31,8 +31,8 @@ def test_the_reference_agrees_on_every_position_and_alert(tmp_path: Path):
 
 
 def test_the_reference_judges_other_holders_at_a_new_mark(tmp_path: Path):
-    """Trades of a symbol are half a second apart, so each revalues everybody who holds it."""
-    case = core.Case(tmp_path, workload.Keys(symbols=2, accounts=40), 500, 2_000)
+    """Every hundredth trade of a symbol revalues who holds it, and positions are near their limits."""
+    case = core.Case(tmp_path, workload.Keys(symbols=2, accounts=40), 500, 20_000)
     report = Report()
     assert case.agree(report), report.wrong
 

@@ -51,7 +51,8 @@ cdef inline bint short_form(double value, int decimals, Decimal64* out) noexcept
     cdef double m
     if not -1e15 < scaled < 1e15:
         return False
-    m = rint(scaled)
+    # The nearest integer, or next to it: what is wrong is seen below.
+    m = <double><int64_t>(scaled + (0.5 if scaled >= 0 else -0.5))
     if m / rw_powers[decimals] != value:
         return False
     out.mantissa = <int64_t>m

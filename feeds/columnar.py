@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from ext.columnrows import ColumnReader
-from ext.feedwriter import FIELD_NAMES, FeedWriter
+from ext.feedwriter import FIELD_NAMES, FeedWriter, RowRules
 from ext.records import REASONS
 from feeds.arrowcolumns import Arrow, arrow_column, check_type, load_arrow
 from feeds.columns import REQUIRED, ColumnMap, columns_by_name, show_header
@@ -103,29 +104,24 @@ class ColumnSource:
         self._damages = 0
         self._ended = False
         wanted = sorted({*self._names.values(), *([self._guard] if self._guard else [])})
-        self._batches = file.batches(wanted, self._coded())
-        self._prepared: list[Any] = []
-        first = self._next_batch()
-        rules = reading if not self._has("side", columns) else reading.without_side()
-        if rules.side is None and not self._has("side", columns) and not reading.as_marks:
+        has_side, has_id = self._has("side", columns), self._has("trade_id", columns)
+        if reading.side is None and not has_side and not reading.as_marks:
             raise FeedError(f"{name}: no column side: say --side buy, sell or tick, or name it with --map side=COLUMN")
-        prefix = None
-        if not self._has("trade_id", columns) or reading.as_marks:
-            prefix = hashlib.sha256(self._row_text(0) if first else b"").hexdigest()[:16].encode()
-        self._reader = ColumnReader(
-            writer,
-            rules.rules(
-                id_prefix=prefix,
-                side_texts=preset.sides if preset else None,
-                price_shift=preset.price_shift if preset else 0,
-                time_base_ns=preset.time_base_ns if preset else 0,
-                time_unit_ns=preset.time_unit_ns if preset else 0,
-                keep=keep,
-            ),
-            {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()},
-        )
-        if first:
-            self._load()
+        self._batches = Ahead(file.batches(wanted, self._coded()))
+        self._prepared: list[Any] = []
+        try:
+            first = self._next_batch()
+            prefix = None
+            if not has_id or reading.as_marks:
+                prefix = hashlib.sha256(self._row_text(0) if first else b"").hexdigest()[:16].encode()
+            rules = rules_of(reading.without_side() if has_side else reading, preset, prefix, keep)
+            constants = {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()}
+            self._reader = ColumnReader(writer, rules, constants)
+            if first:
+                self._load()
+        except BaseException:
+            self._batches.close()
+            raise
 
     def _has(self, field: str, columns: ColumnMap) -> bool:
         return field in self._names or field in columns.constants
@@ -171,7 +167,7 @@ class ColumnSource:
         """Take the next batch that has rows; False at the end, or where the file is damaged."""
         while not self._ended:
             try:
-                batch = next(self._batches, None)
+                batch = self._batches.next()
                 if batch is not None and batch.num_rows:
                     self._prepare(batch)
                     return True
@@ -256,7 +252,46 @@ class ColumnSource:
             self._damages = 1
 
     def close(self) -> None:
+        self._batches.close()
         self._file.close()
+
+
+def rules_of(reading: Reading, preset: Preset | None, prefix: bytes | None, keep: tuple[str, ...]) -> RowRules:
+    if preset is None:
+        return reading.rules(id_prefix=prefix)
+    return reading.rules(
+        id_prefix=prefix,
+        side_texts=preset.sides,
+        price_shift=preset.price_shift,
+        time_base_ns=preset.time_base_ns,
+        time_unit_ns=preset.time_unit_ns,
+        keep=keep,
+    )
+
+
+class Ahead:
+    """Batches, each decoded by another thread while the one before it is made into records."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(1, "columns")
+        self._coming: Future[Any] | None = self._thread.submit(next, batches, None)
+
+    def next(self) -> Any:
+        """The next batch, or None at the end. Raises what its decoding raised; after that, and at the end, there is no
+        other."""
+        if self._coming is None:
+            return None
+        coming, self._coming = self._coming, None
+        batch = coming.result()
+        if batch is not None:
+            self._coming = self._thread.submit(next, self._batches, None)
+        return batch
+
+    def close(self) -> None:
+        """Wait for what is being decoded: it reads the file."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._coming = None
 
 
 def one_line(error: BaseException) -> str:

@@ -161,7 +161,7 @@ def test_whole_files_give_every_record(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=edits, lenient=st.booleans())
 def test_damage_is_a_dead_letter_or_one_line(kind: str, changes: list[tuple[str, float, Any]], lenient: bool) -> None:
     data = damaged(MAKERS[kind](), changes)
@@ -171,7 +171,7 @@ def test_damage_is_a_dead_letter_or_one_line(kind: str, changes: list[tuple[str,
         assert outcome(path, lenient) == outcome(path, lenient)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["fix", "dbn", "csv", "capture", "jsonl"]), st.binary(max_size=400))
 def test_any_bytes_behind_a_beginning(kind: str, tail: bytes) -> None:
     whole = MAKERS[kind]()

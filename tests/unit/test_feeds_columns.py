@@ -239,6 +239,15 @@ def test_without_pyarrow_one_line_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install 'riskwire[parquet]'" in done.stderr.splitlines()[-1]
 
 
+def test_a_file_is_closed_while_its_next_batch_is_being_decoded(path: Path) -> None:
+    from feeds import open_feed
+
+    write(path, columns(200_000), row_group_size=70_000)
+    for _ in range(5):
+        with open_feed(path) as feed:
+            assert feed.next_frame(10) is not None
+
+
 def test_several_files_are_merged_by_time(tmp_path: Path) -> None:
     a, b = columns(4), columns(4)
     a["executed_at"] = [T0, T0 + 2, T0 + 4, T0 + 6]

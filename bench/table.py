@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ BEGIN, END = "<!-- figures: python -m bench table -->", "<!-- end of figures -->
 def page(run: dict[str, Any]) -> str:
     """Return the figures of a run, by group, under what they were measured on."""
     when = datetime.datetime.fromtimestamp(run["started_at"], datetime.UTC)
-    rounds = max((len(each["values"]) for each in run["figures"]), default=0)
+    rounds = statistics.mode([len(each["values"]) for each in run["figures"]] or [0])
     lines = [
         f"Measured {when:%Y-%m-%d %H:%M} UTC at commit `{run['commit']}`, {rounds} rounds, "
         f"`python -m bench {' '.join(run['arguments'])}`: {run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB, "

@@ -28,7 +28,7 @@ from ext.encoder import EventEncoder
 
 shim: Any = ctypes.CDLL(None)
 FRAMES, RECORDS = 7, 3000  # about 2 MB: two segments
-REFUSED_FOR_S = 0.35  # so long a broker that must not ack is watched: it would try again every 100 ms
+REFUSED_FOR_S = 0.25  # so long a broker that must not ack is watched: it would try again every 100 ms
 
 
 def frame(number: int) -> bytearray:

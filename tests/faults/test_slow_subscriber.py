@@ -18,10 +18,10 @@ from engine.publisher import Publisher
 from ext.records import RECORD_DTYPE, FrameBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMES, RECORDS, ID_BYTES = 4000, 256, 10
+FRAMES, RECORDS, ID_BYTES = 3000, 256, 10
 SUBSCRIBERS = 10
 BYTES_PER_TRADE = 21  # that the broker may keep of each to know it again
-SLACK_BYTES = 24 << 20
+SLACK_BYTES = 20 << 20
 
 pytestmark = [
     pytest.mark.timeout(300),

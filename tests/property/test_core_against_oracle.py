@@ -1,6 +1,6 @@
 """The core against the exact slow reference: positions, P&L, alerts, levels, sums, refusals and kills, event by event.
 
-2,000 examples of each kind of session here; 100,000 of both with `-m nightly`.
+2,000 examples of each kind of session here (250 in a debug build, which is slow); 100,000 of both with `-m nightly`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from strategies import sessions
 
 from engine.events import Event
+from ext.levels import DEBUG
 
-CHECKED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000)
+CHECKED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=250 if DEBUG else 2000)
 NIGHTLY = settings(CHECKED, max_examples=100_000)
 RESTARTS = st.sets(st.integers(0, 79), max_size=3)
 SIZES = st.lists(st.integers(1, 30), max_size=20)

@@ -469,7 +469,7 @@ cdef class Judge:
         """Account 0 is the firm: a switch of its own; released, it releases every account too."""
         if account == 0:
             self.firm_killed = engaged
-            if not engaged:
+            if not engaged and self.killed.count:
                 memset(self.killed.data, 0, self.killed.count)
             return 0
         if array_extend(&self.killed, account + 1, 1) < 0:

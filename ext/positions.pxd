@@ -6,7 +6,7 @@ something is valued. Indices are 32-bit, 0 is none.
 
 cimport cython
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport Record, i128
@@ -63,18 +63,19 @@ cdef struct Position:               # of one account in one symbol
     uint8_t valued                  # 1: mark is a price
     uint8_t unused[7]
 
-cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits
+cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits; one cache line
     i128 cash                       # raw, below the carry
-    i128 fees                       # 1e-9
     int64_t quantity                # below the carry
+    uint64_t fees_low               # 1e-9, 96 bits: more than 2**32 trades can pay
+    int32_t fees_high
+    int32_t quantity_carry          # x 2**64: a part of a position may be wider than the whole; 2**32 trades fit
     uint32_t position
     uint32_t venue
     uint32_t strategy
     uint32_t slots                  # the limits that match it (ext/limits.pxd): first, and how many
     uint32_t next_in_position
     uint16_t slot_count
-    int8_t quantity_carry           # x 2**64: a part of a position may be wider than the whole
-    int8_t cash_carry               # x 2**128
+    int16_t cash_carry              # x 2**128: 131,072 trades of the highest price and the largest quantity fit
 
 cdef struct Baseline:               # of one cell when the session started
     i128 cash
@@ -82,9 +83,9 @@ cdef struct Baseline:               # of one cell when the session started
     i128 quantity
     i128 cost                       # where it was not valued: what was paid
     int64_t mark
-    int8_t cash_carry
+    int16_t cash_carry
     uint8_t marked
-    uint8_t unused[6]
+    uint8_t unused[5]
 
 cdef struct Entry:                  # one trade or adjustment at its place in the sequence
     uint64_t seq
@@ -118,6 +119,13 @@ cdef struct Store:
 
 # Apply one fill to a holding: 0, or 1 where an accumulator would overflow (nothing changed). quantity is not 0.
 cdef int fold_fill(Holding* holding, int64_t price, int64_t quantity) noexcept nogil
+cdef inline i128 cell_fees(const Cell* cell) noexcept nogil:
+    return (<i128>cell.fees_high << 64) | <i128>cell.fees_low
+
+cdef inline void set_cell_fees(Cell* cell, i128 fees) noexcept nogil:
+    cell.fees_low = <uint64_t>fees
+    cell.fees_high = <int32_t>(fees >> 64)
+
 cdef inline void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t fee, bint remove) noexcept nogil:
     """Add a fill to a cell, or take one out. Never refused: what runs over is carried."""
     cdef i128 paid = <i128>price * <i128>quantity
@@ -128,14 +136,14 @@ cdef inline void cell_add(Cell* cell, int64_t price, int64_t quantity, int64_t f
             cell.quantity_carry += -1 if down else 1
         if add_i128(cell.cash, paid, &cell.cash):
             cell.cash_carry += -1 if paid < 0 else 1
-        cell.fees -= fee
+        set_cell_fees(cell, cell_fees(cell) - fee)
     else:
         down = quantity < 0
         if add_i64(cell.quantity, quantity, &cell.quantity):
             cell.quantity_carry += -1 if down else 1
         if sub_i128(cell.cash, paid, &cell.cash):
             cell.cash_carry += -1 if paid > 0 else 1
-        cell.fees += fee
+        set_cell_fees(cell, cell_fees(cell) + fee)
 
 cdef i128 cell_quantity(const Cell* cell) noexcept nogil
 

@@ -203,7 +203,7 @@ cdef class Book:
         memset(out, 0, sizeof(Baseline))
         out.cash = c.cash
         out.cash_carry = c.cash_carry
-        out.fees = c.fees
+        out.fees = cell_fees(c)
         out.quantity = cell_quantity(c)
         out.marked = self.valued_at(p, &out.mark)
         # Without a mark only adjustments are live, all in one cell: its cost is the position's, unrealized is 0.

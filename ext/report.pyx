@@ -10,7 +10,7 @@ from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_BYTES, ALERT_LIMIT_ID, ALERT_STR
                            ALERT_THRESHOLD, ALERT_TRADE_ID, ALERT_UTILIZATION, ALERT_VALUE, ALERT_VENUE, AlertRecord)
 from ext.definitions cimport glob_match
 from ext.limits cimport LIMIT_KINDS
-from ext.positions cimport Cell, MARK_NONE, Position, Symbol
+from ext.positions cimport Cell, MARK_NONE, Position, Symbol, cell_fees
 from ext.records cimport (Bytes, FRAME_ALERTS, FrameView, HEADER_BYTES, bytes_append, bytes_free, bytes_reserve,
                           frame_open, i128, u128)
 from ext.wide cimport (Factor, Wide, abs_i128, abs_i64, factor_set, format_ratio, format_u128, format_wide, wide_addmul,
@@ -82,7 +82,7 @@ cdef void format_position(Book book, uint32_t index, RowTexts* out) noexcept nog
     wide_set_u128(&w, <uint64_t>s.instrument.multiplier)
     factor_set(&multiplier, &w)
     while cell:
-        fees += (<const Cell*>book.store.cells.data)[cell].fees
+        fees += cell_fees(&(<const Cell*>book.store.cells.data)[cell])
         cell = (<const Cell*>book.store.cells.data)[cell].next_in_position
     out.lengths[0] = format_signed(<i128>p.quantity, quantities, out.quantity)
     out.lengths[1] = format_average(p, prices, out.average)

@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
+from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.judge cimport Kill
 from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
                          VOLUME_RATE)
@@ -287,6 +288,8 @@ cdef class RiskCore:
             return CORE_NO_MEMORY
         self.set_holding(position, after)
         cell_add(c, r.price, quantity, r.fee, False)
+        if IS_DEBUG and not cash_holds(&self.book.store, position):
+            return CORE_CORRUPT
         return 0 if c.slot_count == 0 else fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
 
     cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil:
@@ -401,6 +404,8 @@ cdef class RiskCore:
             facts.counts = False
             facts.cell = new.cell
         self.set_holding(position, &after)
+        if IS_DEBUG and not cash_holds(&self.book.store, position):
+            return CORE_CORRUPT
         status = self.remark(r.symbol, r.executed_at)
         if status < 0 or revalue_position(self.limits, position, after.cost, after.cost) < 0:
             return CORE_NO_MEMORY

@@ -198,11 +198,11 @@ def test_adjustments_overflow_like_trades_and_raise_nothing() -> None:
     assert len(oracle.alerts) == 1
 
 
-def test_a_cell_may_be_many_positions_wide() -> None:
-    """More than 100 x 2**63 in a venue, and cash beyond 2**132."""
+def test_a_cell_may_be_hundreds_of_positions_wide() -> None:
+    """More than 256 x 2**63 in a venue, and cash beyond 2**135."""
     rows: list[dict[str, Any]] = [
         {"kind": "max_position", "per": ["symbol", "venue"]},
         {"kind": "max_loss", "per": ["venue"]},
     ]
-    trades = list(one_sided(100))
+    trades = list(one_sided(600))
     check_session([UNITS, *trades[:-4], limits(*rows), *trades[-4:]])

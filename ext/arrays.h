@@ -31,6 +31,16 @@ static inline void *rw_aligned_alloc(size_t size) {
     return p;
 }
 
+/* For memory that is written front to back: plain pages, which the system has at hand more often than huge ones. */
+static inline void *rw_streamed_alloc(size_t size) {
+    void *p = NULL;
+    if (posix_memalign(&p, 4096, size)) return NULL;
+#if defined(__linux__) && defined(MADV_NOHUGEPAGE)
+    madvise(p, size, MADV_NOHUGEPAGE);
+#endif
+    return p;
+}
+
 static inline int rw_array_reserve(rw_array *a, uint32_t count, size_t width) {
     if (count <= a->capacity) return 0;
     uint64_t capacity = a->capacity ? (uint64_t)a->capacity * 2 : 16;

@@ -59,9 +59,6 @@ static uint8_t *rw_map(int fd, size_t size, int writable) {
         base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
     } else {
         base = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-#ifdef MADV_HUGEPAGE
-        if (base != MAP_FAILED && size >= (4u << 20)) madvise(base, size, MADV_HUGEPAGE);
-#endif
     }
     return base == MAP_FAILED ? NULL : (uint8_t *)base;
 }

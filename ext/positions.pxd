@@ -23,7 +23,7 @@ cdef enum EntryState:
     ENTRY_ADJUST = 2
 
 cdef enum:
-    ENTRY_CHUNK_BITS = 18           # 10 MiB: five huge pages
+    ENTRY_CHUNK_BITS = 18           # 10 MiB
     ENTRY_CHUNK_MASK = 262143
     ENTRY_HAS_FEE = 128             # bit of Packed.state
 

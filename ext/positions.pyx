@@ -3,14 +3,14 @@
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from ext.arrays cimport (aligned_alloc_lines, array_add, array_extend, array_free, array_reserve, table_free,
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
                          table_put, table_reserve)
 from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, i128, u128
 from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_text, high_u128, i128_of, low_u128, mix,
                        removed_cost, sub_i128, sub_i64, text_end)
 
 cdef enum:
-    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB, a huge page
+    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB
     ARENA_UNITS = 524288
 
 
@@ -238,7 +238,7 @@ cdef class Book:
         if chunks == NULL:
             return -1
         self.chunks = chunks
-        chunks[self.chunk_count] = <Packed*>aligned_alloc_lines(sizeof(Packed) << ENTRY_CHUNK_BITS)
+        chunks[self.chunk_count] = <Packed*>streamed_alloc(sizeof(Packed) << ENTRY_CHUNK_BITS)
         if chunks[self.chunk_count] == NULL:
             return -1
         self.chunk_count += 1
@@ -252,7 +252,7 @@ cdef class Book:
         if blocks == NULL:
             return -1
         self.blocks = blocks
-        self.arena = <uint8_t*>aligned_alloc_lines(4 << ARENA_BITS)
+        self.arena = <uint8_t*>streamed_alloc(4 << ARENA_BITS)
         if self.arena == NULL:
             self.arena_used = ARENA_UNITS
             return -1

@@ -77,6 +77,12 @@ def run(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
+def pids_at(engine: str, cwd: Path) -> set[int]:
+    """Return who works on any queue."""
+    queues = json.loads(run(cwd, "queue", "--json", "--connect", engine).stdout)
+    return {worker["pid"] for queue in queues for worker in queue["workers"]}
+
+
 def test_each_trade_is_booked_once_though_workers_are_killed_and_a_rebuild_gives_the_same(
     engine: str, tmp_path: Path
 ) -> None:
@@ -94,6 +100,7 @@ def test_each_trade_is_booked_once_though_workers_are_killed_and_a_rebuild_gives
                     workers[0].communicate()
                     workers[0] = start(*words, cwd=tmp_path)
         wait_for(lambda: len(rows(path)) == BOOKED)
+        wait_for(lambda: pids_at(engine, tmp_path) >= {worker.pid for worker in workers})  # who is not there yet just ends
         refused = run(tmp_path, "blotter", "rebuild", "journal", "--db", "b.db")
         assert refused.returncode == 2
         assert "stop them first" in refused.stderr

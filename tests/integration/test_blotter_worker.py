@@ -100,9 +100,8 @@ def test_each_trade_is_booked_once_though_workers_are_killed_and_a_rebuild_gives
                     workers[0].communicate()
                     workers[0] = start(*words, cwd=tmp_path)
         wait_for(lambda: len(rows(path)) == BOOKED)
-        wait_for(
-            lambda: pids_at(engine, tmp_path) >= {worker.pid for worker in workers}
-        )  # who is not there yet just ends
+        # Who is not there yet would just end.
+        wait_for(lambda: pids_at(engine, tmp_path) >= {worker.pid for worker in workers})
         refused = run(tmp_path, "blotter", "rebuild", "journal", "--db", "b.db")
         assert refused.returncode == 2
         assert "stop them first" in refused.stderr

@@ -146,13 +146,14 @@ def test_a_batch_that_fails_is_tried_one_by_one_so_that_only_poison_dies(rig: Ri
 def test_in_a_batch_that_hangs_only_the_job_that_hangs_dies(
     tmp_path: Path, handler: str, options: tuple[str, ...]
 ) -> None:
-    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=2)]) as rig:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=1_000_000_000, max_attempts=2)]) as rig:
         rig.publish(20)
         rig.start_worker(handler, "--batch", "8", *options)
         rig.wait_idle()
         (letter,) = rig.letters()
         assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 2)
-        assert sorted(row["seq"] for row in effects(rig)) == [seq for seq in range(1, 21) if seq != 5]
+        # A busy machine may let a lease end once more, and a job be done twice.
+        assert {row["seq"] for row in effects(rig)} == {seq for seq in range(1, 21) if seq != 5}
 
 
 def test_a_batch_through_the_processed_table_has_each_effect_once(rig: Rig) -> None:

@@ -14,7 +14,6 @@ cdef extern from "arrays.h" nogil:
         uint64_t count
 
     void* streamed_alloc "rw_streamed_alloc"(size_t size)
-    void* aligned_alloc_lines "rw_aligned_alloc"(size_t size)
     int array_reserve "rw_array_reserve"(Array* a, uint32_t count, size_t width)
     uint32_t array_add "rw_array_add"(Array* a, size_t width)           # 0: no memory
     int array_extend "rw_array_extend"(Array* a, uint32_t count, size_t width)

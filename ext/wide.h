@@ -439,31 +439,6 @@ static inline uint64_t rw_mix(uint64_t a, uint64_t b) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static inline uint64_t rw_load64(const uint8_t *p) {
-    uint64_t w;
-    memcpy(&w, p, 8);
-    return w;
-}
-
-/* A text of fewer than eight bytes as a number; its length is hashed apart. */
-static inline uint64_t rw_short_text(const uint8_t *p, size_t n) {
-    uint32_t first, last;
-    if (n >= 4) {
-        memcpy(&first, p, 4);
-        memcpy(&last, p + n - 4, 4);
-        return (uint64_t)last << 32 | first;
-    }
-    return n ? (uint64_t)p[0] | (uint64_t)p[n >> 1] << 8 | (uint64_t)p[n - 1] << 16 : 0;
-}
-
-/* Eight bytes at a time, the last eight overlapping those before them. */
-static inline uint64_t rw_hash_text(const uint8_t *p, size_t n) {
-    uint64_t h = n;
-    if (n < 8) return rw_mix(h, rw_short_text(p, n) ^ 0xA0761D6478BD642FULL);
-    for (size_t i = 0; i + 8 < n; i += 8) h = rw_mix(h, rw_load64(p + i));
-    return rw_mix(h, rw_load64(p + n - 8) ^ 0xA0761D6478BD642FULL);
-}
-
 /* Copy a text in whole words. */
 static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
     if (n >= 8) {

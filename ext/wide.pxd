@@ -54,7 +54,6 @@ cdef extern from "wide.h" nogil:
     size_t format_ratio "rw_format_ratio"(const Wide* num, const Wide* den, int exponent, char* out)
 
     uint64_t mix "rw_mix"(uint64_t a, uint64_t b)
-    uint64_t hash_text "rw_hash_text"(const uint8_t* p, size_t n)
     void copy_text "rw_copy_text"(uint8_t* to, const uint8_t* p, size_t n)
     uint16_t text_end "rw_text_end"(const uint8_t* p, size_t n)
     void prefetch "rw_prefetch"(const void* p)

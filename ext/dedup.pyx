@@ -19,7 +19,7 @@ from ext.records cimport (
 )
 
 cdef extern from "journal_os.h" nogil:
-    uint8_t* rw_map(int fd, size_t size, int writable)
+    uint64_t* rw_map_table(size_t size)
     int munmap(void* base, size_t size)
 
 cdef extern from *:
@@ -134,7 +134,7 @@ cdef class Dedup:
             bits += 1
         self.mask = (<uint64_t>1 << bits) - 1
         self.shift = 64 - bits
-        self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
+        self.slots = rw_map_table((self.mask + 1) * sizeof(uint64_t))
         if self.slots == NULL:
             raise MemoryError
 
@@ -285,7 +285,7 @@ cdef class Dedup:
     cdef int grow(self) noexcept nogil:
         """Begin to move into a table of twice the size; a few slots go along with each insert, so nothing stalls."""
         cdef uint64_t size = (self.mask + 1) * 2
-        cdef uint64_t* slots = <uint64_t*>rw_map(-1, size * sizeof(uint64_t), True)
+        cdef uint64_t* slots = rw_map_table(size * sizeof(uint64_t))
         if slots == NULL:
             return -1
         self.old = self.slots

@@ -63,6 +63,15 @@ static uint8_t *rw_map(int fd, size_t size, int writable) {
     return base == MAP_FAILED ? NULL : (uint8_t *)base;
 }
 
+/* Memory that is read at random: huge pages where the system has them, so that a look-up does not wait for a page walk. */
+static inline uint64_t *rw_map_table(size_t size) {
+    uint8_t *base = rw_map(-1, size, 1);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (base) madvise(base, size, MADV_HUGEPAGE);
+#endif
+    return (uint64_t *)base;
+}
+
 static inline uint64_t rw_load_acquire(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void rw_store_release(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int64_t rw_add(int64_t *p, int64_t n) { return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL); }

@@ -15,8 +15,8 @@ cdef struct Refusal:                # an event refused in the sequence: keeps it
     uint8_t reason                  # ext.records.Reason
 
 cdef enum:
-    BLOCK = 8                       # records that are looked at together
-    RING = 64                       # a power of two, above the blocks in hand
+    STEP = 2                        # records between two steps of looking ahead
+    RING = 16                       # a power of two, above all records in hand
 
 cdef struct Ahead:                  # of the records between their first look and their application, by index % RING
     uint64_t hashes[RING]
@@ -52,7 +52,7 @@ cdef class RiskCore:
     cdef int take_names(self, const FrameView* view) noexcept nogil
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil
     cdef int apply_record(self, const Record* r) noexcept nogil
-    cdef void look_ahead(self, const Record* records, size_t count, size_t block, Ahead* ahead) noexcept nogil
+    cdef void look_ahead(self, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil
     cdef bint is_sound(self, const Record* r) noexcept nogil
 
     cdef int refuse(self, uint8_t reason) noexcept nogil

@@ -26,7 +26,7 @@ from ext.limits import NO_LIMITS
 from ext.records import FrameDecodeError
 
 cdef enum:
-    STEPS = 5                      # blocks between the first look at a record and its application
+    LEAD = 4 * STEP                 # records between the first look at a record and its application
 
 
 cdef class RiskCore:
@@ -92,75 +92,72 @@ cdef class RiskCore:
         return array_extend(&self.book.store.symbols, self.symbols.count, sizeof(Symbol))
 
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
-        """Apply block by block; what later blocks need is fetched meanwhile, one step of the way at a time, so that no
-        step waits for the one before it (the likely cell of a record is a guess: names alone decide)."""
-        cdef size_t left = view.header.record_count - first, block, i
-        cdef size_t blocks = (left + BLOCK - 1) / BLOCK
+        """Apply one by one; what later records need is fetched meanwhile, one step of the way at a time, so that no step
+        waits for the one before it (the likely cell of a record is a guess: names alone decide)."""
+        cdef size_t left = view.header.record_count - first, i
         cdef const Record* records = view.records + first
         cdef Ahead ahead
         cdef int status
         self.heap = view.heap
         self.seq = view.header.first_seq + first - 1
-        for block in range(blocks + STEPS):
-            self.look_ahead(records, left, block, &ahead)
-            if block < STEPS:
-                continue
-            for i in range((block - STEPS) * BLOCK, min((block - STEPS + 1) * BLOCK, left)):
-                self.seq += 1
-                self.likely_cell = ahead.cells[i % RING]
-                status = self.apply_record(&records[i])
-                if status < 0:
-                    return status
-                self.applied_seq = self.seq
+        for i in range(LEAD):
+            self.look_ahead(records, left, i, &ahead)
+        for i in range(left):
+            self.look_ahead(records, left, i + LEAD, &ahead)
+            self.seq += 1
+            self.likely_cell = ahead.cells[i % RING]
+            status = self.apply_record(&records[i])
+            if status < 0:
+                return status
+            self.applied_seq = self.seq
         return 0
 
-    cdef void look_ahead(self, const Record* records, size_t count, size_t block, Ahead* ahead) noexcept nogil:
-        """One step each for five blocks: place in the table; cell; position and slots; keys; holders."""
+    cdef void look_ahead(self, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
+        """One step each for five records, STEP apart: place in the table; cell; position and slots; keys; holders.
+        A place before the first record wraps to one beyond the last."""
         cdef const Table* table = &self.book.store.cell_table
-        cdef const Cell* all_cells = <const Cell*>self.book.store.cells.data
-        cdef const char* positions = <const char*>self.book.store.positions.data
+        cdef const Cell* cells = <const Cell*>self.book.store.cells.data
+        cdef const char* position
         cdef const Record* r
         cdef uint32_t cell
-        cdef uint64_t at, hash
-        cdef size_t i
-        for i in range(block * BLOCK, min((block + 1) * BLOCK, count)):
-            r = &records[i]
+        cdef uint64_t place, hash
+        if at < count:
+            r = &records[at]
             hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
-            ahead.hashes[i % RING] = hash
-            ahead.cells[i % RING] = 0
+            ahead.hashes[at % RING] = hash
+            ahead.cells[at % RING] = 0
             if table.slots != NULL:
                 prefetch(&table.slots[hash & table.mask])
-        if block < 1 or table.slots == NULL:
+        if table.slots == NULL:
             return
-        for i in range((block - 1) * BLOCK, min(block * BLOCK, count)):
-            hash = ahead.hashes[i % RING]
-            at = hash & table.mask
-            while table.slots[at] and (table.slots[at] ^ hash) >> 32:
-                at = (at + 1) & table.mask
-            cell = <uint32_t>table.slots[at]
-            ahead.cells[i % RING] = cell
-            prefetch(&all_cells[cell])
-        if block < 2:
-            return
-        for i in range((block - 2) * BLOCK, min((block - 1) * BLOCK, count)):
-            cell = ahead.cells[i % RING]
+        at -= STEP
+        if at < count:
+            hash = ahead.hashes[at % RING]
+            place = hash & table.mask
+            while table.slots[place] and (table.slots[place] ^ hash) >> 32:
+                place = (place + 1) & table.mask
+            cell = <uint32_t>table.slots[place]
+            ahead.cells[at % RING] = cell
+            prefetch(&cells[cell])
+        at -= STEP
+        if at < count:
+            cell = ahead.cells[at % RING]
             if cell:
-                prefetch(positions + all_cells[cell].position * sizeof(Position))
-                prefetch(positions + all_cells[cell].position * sizeof(Position) + 64)
-                prefetch(&(<const Symbol*>self.book.store.symbols.data)[records[i].symbol])
-                self.limits.fetch_slots(&all_cells[cell])
-        if block < 3:
-            return
-        for i in range((block - 3) * BLOCK, min((block - 2) * BLOCK, count)):
-            cell = ahead.cells[i % RING]
+                position = <const char*>self.book.store.positions.data + cells[cell].position * sizeof(Position)
+                prefetch(position)
+                prefetch(position + 64)
+                prefetch(&(<const Symbol*>self.book.store.symbols.data)[records[at].symbol])
+                self.limits.fetch_slots(&cells[cell])
+        at -= STEP
+        if at < count:
+            cell = ahead.cells[at % RING]
             if cell:
-                self.limits.fetch_keys(&all_cells[cell])
-        if block < 4 or not self.limits.has_notional:
-            return
-        for i in range((block - 4) * BLOCK, min((block - 3) * BLOCK, count)):
-            cell = ahead.cells[i % RING]
+                self.limits.fetch_keys(&cells[cell])
+        at -= STEP
+        if at < count and self.limits.has_notional:
+            cell = ahead.cells[at % RING]
             if cell:
-                self.limits.fetch_holders(&all_cells[cell])
+                self.limits.fetch_holders(&cells[cell])
 
     cdef bint is_sound(self, const Record* r) noexcept nogil:
         return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count

@@ -2,8 +2,8 @@
 
 from array import array
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_BYTES, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_SYMBOL, ALERT_TEXTS,
@@ -13,8 +13,8 @@ from ext.limits cimport LIMIT_KINDS
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol, cell_fees
 from ext.records cimport (Bytes, FRAME_ALERTS, FrameView, HEADER_BYTES, bytes_append, bytes_free, bytes_reserve,
                           frame_open, i128, u128)
-from ext.wide cimport (Factor, Wide, abs_i128, abs_i64, factor_set, format_ratio, format_u128, format_wide, wide_addmul,
-                       wide_addmul2, wide_neg, wide_set_u128, wide_zero)
+from ext.wide cimport (Factor, Wide, abs_i128, abs_i64, factor_set, format_quotient, format_ratio, format_u128,
+                       format_wide, sub_i128, wide_addmul, wide_addmul2, wide_neg, wide_set_u128, wide_zero)
 
 from ext.alertlog import SEVERITIES
 from ext.limits import KINDS
@@ -51,6 +51,10 @@ cdef size_t format_unrealized(const Position* p, const Symbol* s, const Factor* 
                               char* out) noexcept nogil:
     """quantity x mark - open cost, which may need one bit more than either."""
     cdef Wide w
+    cdef i128 value
+    if s.source != MARK_NONE and multiplier.limbs == 1 and multiplier.v[0] == 1:
+        if not sub_i128(<i128>p.quantity * <i128>s.mark, p.cost, &value):
+            return format_signed(value, exponent, out)
     wide_zero(&w)
     if s.source != MARK_NONE:
         wide_addmul2(&w, <i128>p.quantity, s.mark, multiplier)
@@ -63,6 +67,8 @@ cdef size_t format_average(const Position* p, int exponent, char* out) noexcept 
     if p.quantity == 0:
         out[0] = 48
         return 1
+    if exponent == -9:
+        return format_quotient(abs_i128(p.cost), abs_i64(p.quantity), (p.cost < 0) != (p.quantity < 0), out)
     wide_set_u128(&cost, abs_i128(p.cost))
     if (p.cost < 0) != (p.quantity < 0):
         wide_neg(&cost)
@@ -110,34 +116,45 @@ cdef object matching(NameTable names, glob):
     return ranks
 
 
-cdef struct Ranked:
-    uint64_t rank
-    uint32_t position
-
-
-cdef int compare_ranks(const void* a, const void* b) noexcept nogil:
-    cdef uint64_t x = (<const Ranked*>a).rank, y = (<const Ranked*>b).rank
-    return (x > y) - (x < y)
+cdef int place_by(uint32_t* out, const uint32_t* found, size_t count, const Position* positions, int64_t[::1] ranks,
+                  bint by_account, size_t places) except -1:
+    """Put positions in order of a rank that each of their names has once; those of equal rank stay in order."""
+    cdef size_t* starts = <size_t*>calloc(places + 1, sizeof(size_t))
+    cdef size_t i
+    cdef int64_t rank
+    if starts == NULL:
+        raise MemoryError
+    for i in range(count):
+        starts[ranks[positions[found[i]].account if by_account else positions[found[i]].symbol] + 1] += 1
+    for i in range(places):
+        starts[i + 1] += starts[i]
+    for i in range(count):
+        rank = ranks[positions[found[i]].account if by_account else positions[found[i]].symbol]
+        out[starts[rank]] = found[i]
+        starts[rank] += 1
+    free(starts)
+    return 0
 
 
 cdef object sorted_positions(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
-    cdef const Position* p
-    cdef Ranked* found
-    cdef size_t count = 0, i
+    cdef const Position* positions = <const Position*>book.store.positions.data
+    cdef uint32_t* found
+    cdef uint32_t* other
+    cdef size_t count = 0, i, room = <size_t>book.store.positions.count + 1
     cdef int64_t[::1] account_ranks = array("q", matching(accounts, account_glob))
     cdef int64_t[::1] symbol_ranks = array("q", matching(symbols, symbol_glob))
-    found = <Ranked*>malloc((<size_t>book.store.positions.count + 1) * sizeof(Ranked))
+    found = <uint32_t*>malloc(2 * room * sizeof(uint32_t))
     if found == NULL:
         raise MemoryError
     try:
+        other = found + room
         for i in range(1, book.store.positions.count):
-            p = &(<const Position*>book.store.positions.data)[i]
-            if account_ranks[p.account] >= 0 and symbol_ranks[p.symbol] >= 0:
-                found[count].rank = <uint64_t>account_ranks[p.account] << 32 | <uint64_t>symbol_ranks[p.symbol]
-                found[count].position = <uint32_t>i
+            if account_ranks[positions[i].account] >= 0 and symbol_ranks[positions[i].symbol] >= 0:
+                found[count] = <uint32_t>i
                 count += 1
-        qsort(found, count, sizeof(Ranked), compare_ranks)
-        return [found[i].position for i in range(count)]
+        place_by(other, found, count, positions, symbol_ranks, False, symbols.count)
+        place_by(found, other, count, positions, account_ranks, True, accounts.count)
+        return [found[i] for i in range(count)]
     finally:
         free(found)
 
@@ -166,7 +183,15 @@ cdef object position_rows(Book book, NameTable accounts, NameTable symbols, acco
     return rows
 
 
-cdef int put(Bytes* out, const char* text, size_t length) except -1:
+cdef inline int put(Bytes* out, const char* text, size_t length) except -1:
+    if out.capacity - out.size < length:
+        return put_growing(out, text, length)
+    memcpy(out.data + out.size, text, length)
+    out.size += length
+    return 0
+
+
+cdef int put_growing(Bytes* out, const char* text, size_t length) except -1:
     if bytes_append(out, text, length) < 0:
         raise MemoryError
     return 0

@@ -345,11 +345,13 @@ static inline rw_u128 rw_wide_saturate_u128(const rw_wide *w) {
 #define RW_TEXT_MAX 288 /* 768 bits are 232 digits; a point, a sign, and zeros for an exponent of 38 */
 
 static inline int rw_digits_u64(uint64_t v, char *end) { /* writes backwards from end; digits written */
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     char *p = end;
-    do {
-        *--p = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
+    for (; v >= 100; v /= 100) memcpy(p -= 2, pairs + 2 * (v % 100), 2);
+    if (v >= 10) memcpy(p -= 2, pairs + 2 * v, 2);
+    else *--p = (char)('0' + v);
     return (int)(end - p);
 }
 
@@ -413,6 +415,14 @@ static inline size_t rw_format_wide(const rw_wide *w, int exponent, char *out) {
     return rw_place(p, (int)(end - p), exponent, negative, out);
 }
 
+/* n / d x 10**-9, the same; d > 0. */
+static inline size_t rw_format_quotient(rw_u128 n, uint64_t d, int negative, char *out) {
+    uint64_t rest;
+    rw_u128 q = rw_divmod(n, d, &rest), twice = (rw_u128)rest * 2;
+    if (twice > d || (twice == d && (q & 1))) q += 1;
+    return rw_format_u128(q, -9, negative, out);
+}
+
 /* num / den x 10**exponent rounded half to even at nine decimals, as trimmed decimal text; den > 0. */
 static inline size_t rw_format_ratio(const rw_wide *num, const rw_wide *den, int exponent, char *out) {
     rw_wide n = *num, d = *den;
@@ -420,13 +430,8 @@ static inline size_t rw_format_ratio(const rw_wide *num, const rw_wide *den, int
     rw_wide_abs(&n);
     if (shift >= 0) rw_wide_mul_pow10(&n, shift);
     else rw_wide_mul_pow10(&d, -shift);
-    if (rw_wide_limbs(&n) <= 2 && rw_wide_limbs(&d) == 1) {
-        uint64_t rest;
-        rw_u128 q = rw_divmod(rw_u128_of(n.v[1], n.v[0]), d.v[0], &rest);
-        rw_u128 twice = (rw_u128)rest * 2;
-        if (twice > d.v[0] || (twice == d.v[0] && (q & 1))) q += 1;
-        return rw_format_u128(q, -9, negative, out);
-    }
+    if (rw_wide_limbs(&n) <= 2 && rw_wide_limbs(&d) == 1)
+        return rw_format_quotient(rw_u128_of(n.v[1], n.v[0]), d.v[0], negative, out);
     rw_wide_quotient(&n, &d, 2);
     if (negative) rw_wide_neg(&n);
     return rw_format_wide(&n, -9, out);

@@ -50,6 +50,7 @@ cdef extern from "wide.h" nogil:
 
     size_t format_u128 "rw_format_u128"(u128 v, int exponent, bint negative, char* out)
     size_t format_wide "rw_format_wide"(const Wide* w, int exponent, char* out)             # trimmed; RW_TEXT_MAX bytes
+    size_t format_quotient "rw_format_quotient"(u128 n, uint64_t d, bint negative, char* out)      # n / d x 10**-9, as below
     # num / den x 10**exponent, rounded half to even at nine decimals, trimmed.
     size_t format_ratio "rw_format_ratio"(const Wide* num, const Wide* den, int exponent, char* out)
 

@@ -360,7 +360,7 @@ class Broker:
     ) -> DeadLetter:
         index, reason, text = row
         more: dict[str, Any] = {"source_seq": frame.first_seq + index, "at": at}
-        if not frame.origin_source[0]:
+        if not frame.origin_source(index)[0]:
             more["source"] = source.name
         if frame.records[index]["type"] == TYPE_REJECTED:
             return decoder.dead_letter(frame, index, reason, "feed", **more)

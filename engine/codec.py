@@ -130,7 +130,7 @@ class EventDecoder:
         """
         r = frame.records[i]
         position, raw = frame.origin(i)
-        name, unit = frame.origin_source
+        name, unit = frame.origin_source(i)
         fields: dict[str, Any] = {"reason": REASONS[reason], "stage": stage, "error": REASONS[reason]}
         if name or position:
             fields |= {"source": _text(name), "position": position, "unit": _UNITS.get(unit, "")}

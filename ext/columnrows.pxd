@@ -4,7 +4,8 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.decimals cimport Decimal64
-from ext.feedwriter cimport FeedWriter, Row, RowRules, Values
+from ext.feedwriter cimport Row, Values
+from ext.recordreader cimport RecordReader
 from ext.records cimport Bytes
 
 cdef enum ColumnKind:
@@ -14,11 +15,6 @@ cdef enum ColumnKind:
     COLUMN_FLOAT = 4                # float64
     COLUMN_DECIMAL = 5              # 128-bit integers of 10**-unit
     COLUMN_TIME = 6                 # int64 of `unit` ns
-
-cdef enum FillStatus:
-    FILL_DONE = 0                   # the frame is full, or the next row is beyond the limit
-    FILL_EMPTY = 1                  # every row of the batch is taken
-    FILL_REFUSED = 2                # the record added last is a refusal, and has no origin yet
 
 cdef enum:
     COLUMNS_MAX = 14                # one per field of a Row
@@ -53,9 +49,8 @@ cdef struct Column:
     Bytes padded                    # copies of those without TEXT_SLACK_BYTES behind them
 
 @cython.final
-cdef class ColumnReader:
-    cdef FeedWriter writer
-    cdef RowRules rules
+cdef class ColumnReader(RecordReader):
+    cdef object table               # next_batch() -> bool, row_text(i) -> bytes, damage: str | None
     cdef object batch               # keeps the buffers alive
     cdef Column columns[14]
     cdef int column_count
@@ -66,8 +61,14 @@ cdef class ColumnReader:
     cdef Values values
     cdef size_t next_row            # in the batch
     cdef size_t row_count
-    cdef readonly uint64_t records_read
+    cdef int found                  # of the next row, where it has been read; else CELL_UNREAD
+    cdef bint refused               # the record added last is a refusal, and has no origin yet
+    cdef bint ended                 # there is no further batch
+    cdef bint told                  # what damage ended them has its dead letter, or there is none
 
+    cdef int next_cells(self) noexcept nogil
+    cdef int add_row(self, int status) noexcept nogil
+    cdef bint row_time(self, int status, int64_t* out) noexcept nogil
     cdef int read_row(self) noexcept nogil
     cdef int read_cell(self, Column* column, size_t i) noexcept nogil
     cdef int judge_words(self, Column* column) noexcept nogil
@@ -77,6 +78,5 @@ cdef class ColumnReader:
     cdef int put_float(self, Column* column, double value) noexcept nogil
     cdef int put_time(self, int64_t value, int64_t unit) noexcept nogil
     cdef Decimal64* number_of(self, int field) noexcept nogil
-    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
     cdef int add_row(self, int status) noexcept nogil
     cdef bint row_time(self, int status, int64_t* out) noexcept nogil

@@ -16,6 +16,9 @@ from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_SYMBOL, FIELD_ACCOUNT, FIELD_VENUE, FIELD_STRATEGY, FIELD_VOLUME,
     FIELDS, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, is_utf8,
 )
+from ext.recordreader cimport (
+    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
+)
 from ext.records cimport (
     EVENT_REJECTED, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, REASON_OVERFLOW,
     REASON_UNDECODABLE, Bytes, Record, bytes_free, bytes_reserve, i128,
@@ -35,6 +38,7 @@ cdef enum:
     CELL_OK = 0
     CELL_UNDECODABLE = 1
     CELL_DAMAGED = 2                # an index or an offset that points outside its buffer
+    CELL_UNREAD = 3
 
 KINDS = {"text": COLUMN_TEXT, "dictionary": COLUMN_DICTIONARY, "integer": COLUMN_INTEGER, "float": COLUMN_FLOAT,
          "decimal": COLUMN_DECIMAL, "time": COLUMN_TIME}
@@ -107,10 +111,12 @@ cdef void decimal_of_i128(const uint64_t* words, int64_t scale, Decimal64* out) 
 cdef class ColumnReader:
     # Rows of one batch after another into the frames of `writer`; see the .pyi for the Python face.
 
-    def __init__(self, FeedWriter writer not None, RowRules rules not None, dict constants not None):
+    def __init__(self, table not None, FeedWriter writer not None, RowRules rules not None, dict constants not None):
         cdef size_t at = 0
+        self.table = table
         self.writer = writer
         self.rules = rules
+        self.found = CELL_UNREAD
         if bytes_reserve(&self.constant_texts, sum(len(text) + TEXT_SLACK_BYTES for text in constants.values())) < 0:
             raise MemoryError
         for field, text in constants.items():
@@ -139,6 +145,7 @@ cdef class ColumnReader:
         memset(&self.values, 0, sizeof(self.values))
         self.row_count = row_count
         self.next_row = 0
+        self.found = CELL_UNREAD
         self.column_count = len(columns)
         for k in range(self.column_count):
             field, kind, first, validity, values, unit, decimals, texts = columns[k]
@@ -338,53 +345,67 @@ cdef class ColumnReader:
                                       "a cell points outside its column's texts: the file is damaged")
         return self.writer.add_values(self.rules, &self.row, &self.values, self.records_read)
 
-    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+    cdef int next_cells(self) noexcept nogil:
+        """read_row, once for a row."""
+        if self.found == CELL_UNREAD:
+            self.found = self.read_row()
+        return self.found
+
+    cdef int look(self, int64_t* time_ns) noexcept nogil:
+        if self.next_row == self.row_count:
+            if not self.ended:
+                return HEAD_MORE
+            return HEAD_END if self.told else HEAD_UNTIMED
+        return HEAD_TIMED if self.row_time(self.next_cells(), time_ns) else HEAD_UNTIMED
+
+    cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status, added
         cdef int64_t time_ns = 0
         cdef const Record* last
-        while self.writer.builder.count < records_max:
+        while self.writer.has_room(records_max):
             if self.next_row == self.row_count:
-                return FILL_EMPTY
-            status = self.read_row()
+                return READ_END if self.ended else READ_MORE
+            status = self.next_cells()
             if limited and self.row_time(status, &time_ns) and time_ns > limit_ns:
-                return FILL_DONE
+                return READ_DONE
             self.records_read += 1
             self.next_row += 1
+            self.found = CELL_UNREAD
             added = self.add_row(status)
             if added == ROW_SKIPPED:
                 continue
             if added < 0:
-                return -1
+                return READ_NO_MEMORY
             last = <const Record*>self.writer.builder.records.data + (self.writer.builder.count - 1)
             if last.type == EVENT_REJECTED:
-                return FILL_REFUSED
-            if self.writer.builder.add_origin(self.records_read, NULL, 0) < 0:
-                return -1
-        return FILL_DONE
+                self.refused = True
+                return READ_MORE
+            if self.writer.builder.add_origin_at(self.records_read, 0, 0) < 0:
+                return READ_NO_MEMORY
+        return READ_DONE
 
-    def head(self):
-        """The next row's time in this batch: (True, ns), (True, None) without one, (False, None) behind the last."""
-        cdef int64_t time_ns = 0
-        if self.next_row == self.row_count:
-            return False, None
-        return True, (time_ns if self.row_time(self.read_row(), &time_ns) else None)
+    cdef int advance(self) except -1:
+        """Give the refusal added last its origin, or take the next batch."""
+        cdef bytes raw
+        if self.refused:
+            raw = self.table.row_text(self.next_row - 1)
+            if self.writer.builder.add_origin(self.records_read, <const char*>raw, len(raw)) < 0:
+                raise MemoryError
+            self.refused = False
+        elif not self.table.next_batch():
+            self.ended = True
+            self.told = self.table.damage is None
+        return 0
 
-    def fill(self, uint32_t records_max, limit=None):
-        """Add rows until the frame has ``records_max``, or one is later than ``limit`` (ns): 0; 1: the batch is used up;
-        2: the last row was refused, and its origin is still to be given (`last_row` of the batch)."""
-        cdef bint limited = limit is not None
-        cdef int64_t limit_ns = limit if limited else 0
-        cdef int status
-        with nogil:
-            status = self.fill_rows(records_max, limited, limit_ns)
-        if status < 0:
+    cdef int end(self) except -1:
+        if self.told:
+            return 0
+        self.told = True
+        self.records_read += 1
+        self.writer.add_rejected(REASON_UNDECODABLE, self.table.damage)
+        if self.writer.builder.add_origin(self.records_read, NULL, 0) < 0:
             raise MemoryError
-        return status
-
-    @property
-    def last_row(self):
-        """Index in the batch of the row taken last."""
-        return self.next_row - 1
+        return 0
 
 
 cdef int name_kind_of(int field) noexcept nogil:

@@ -3,14 +3,14 @@
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
-from ext.feedwriter cimport FeedWriter, Row, RowRules
+from ext.feedwriter cimport Row, Values
+from ext.recordreader cimport RecordReader
 from ext.records cimport Bytes
 
 cdef enum:
     CHUNK_BYTES = 262144            # read at a time: stays in the second-level cache
     ROW_BYTES_MAX = 16777216        # a longer row is refused
     LONG_ROW_RAW_BYTES = 65536      # of a longer row kept in its dead letter
-    FRAME_RAW_BYTES_MAX = 1048576   # of origins after which a frame is given out
     COLUMNS_MAX = 4096
 
 cdef enum RowStatus:
@@ -31,12 +31,11 @@ cdef struct Split:                  # the row at the cursor, as split_row found 
     uint32_t columns
 
 @cython.final
-cdef class CsvReader:
-    cdef object source              # readinto(memoryview) -> bytes read, 0 at the end
+cdef class CsvReader(RecordReader):
+    cdef object input               # readinto(memoryview) -> bytes read, 0 at the end
     cdef object damage              # what readinto raised, told as the last dead letter
-    cdef FeedWriter writer
-    cdef RowRules rules
     cdef Row row
+    cdef Values values              # of a row whose time had to be known before
     cdef Bytes constants            # texts of columns that the map sets
     cdef Bytes unescaped            # fields with "" in them
     cdef Bytes targets              # uint8 Field per column
@@ -49,15 +48,14 @@ cdef class CsvReader:
     cdef size_t marked_to
     cdef bint at_end                # the source has been read to its end
     cdef bint drained               # the last read gave less than it could: more may have to be waited for
-    cdef bint finished              # nothing more to give
     cdef bint skipping              # inside a row beyond ROW_BYTES_MAX
     cdef bint non_ascii             # the window has bytes above 127
     cdef uint8_t delimiter
     cdef size_t raw_from            # rows of the frame being built whose bytes are not copied yet
     cdef size_t raw_base
     cdef Split split
-    cdef readonly uint64_t line             # physical line of the next row, from 1
-    cdef readonly uint64_t records_read     # data records so far, bad ones included
+    cdef int found                  # RowStatus of the row at the cursor, where `look` has cut it; else ROW_MORE
+    cdef readonly uint64_t line     # physical line of the next row, from 1
 
     cdef int split_row(self) noexcept nogil                 # RowStatus
     cdef int split_quoted(self) noexcept nogil
@@ -69,11 +67,12 @@ cdef class CsvReader:
     cdef int flush_raw(self) noexcept nogil
     cdef int pass_over(self) noexcept nogil
     cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
+    cdef bint judge_time(self, int status) noexcept nogil
     cdef int cut_broken(self, bint broken, size_t first_line, size_t first_mark) noexcept nogil
     cdef bint skip_line(self) noexcept nogil
     cdef int reject_count(self) noexcept nogil
     cdef int add_long_row(self) noexcept nogil
-    cdef bint time_of_row(self, int64_t* out) noexcept nogil
-    cdef int add_damage(self) except -1
+    cdef void begin_raw(self) noexcept nogil
+    cdef void copy_fields(self) noexcept nogil
     cdef int index_window(self) noexcept nogil
     cdef int refill(self) except -1

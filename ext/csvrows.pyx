@@ -14,9 +14,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from ext.feedwriter cimport (
-    FIELDS, FIELD_GUARD, FIELD_IGNORED, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, is_utf8,
+    FIELD_EXECUTED_AT, FIELD_GUARD, FIELD_IGNORED, FIELDS, FRAME_BYTES_ENOUGH, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter,
+    Row, RowRules, is_utf8,
 )
-from ext.records cimport REASON_UNDECODABLE, Bytes, Origin, bytes_append, bytes_free, bytes_reserve
+from ext.recordreader cimport (
+    HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
+    RecordReader,
+)
+from ext.records cimport REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve
 
 cdef extern from *:
     """
@@ -69,11 +74,12 @@ cdef enum:
 cdef class CsvReader:
     # Rows of one CSV source into the frames of `writer`; see the .pyi for the Python face.
 
-    def __init__(self, source not None, FeedWriter writer not None, *, str delimiter=","):
+    def __init__(self, input not None, FeedWriter writer not None, *, str delimiter=","):
         if len(delimiter.encode()) != 1 or delimiter in '"\n\r':
             raise ValueError(f"a delimiter is one ASCII character, no quote and no line end: {delimiter!r}")
-        self.source = source
+        self.input = input
         self.writer = writer
+        self.found = ROW_MORE
         self.delimiter = ord(delimiter)
         self.line = 1
         while self.window.size < 3 and self.refill():
@@ -98,8 +104,6 @@ cdef class CsvReader:
         cdef size_t got = 0
         if self.at_end:
             return 0
-        if self.flush_raw() < 0:
-            raise MemoryError
         if self.position:
             memmove(self.window.data, self.window.data + self.position, rest)
             self.window.size = rest
@@ -108,13 +112,12 @@ cdef class CsvReader:
             self.mark = 0
             self.marked_to = 0
             self.non_ascii = False
-        self.raw_from = 0
         # A long row grows the window in steps of its own size, so that reading stays linear.
         room = rest if rest > CHUNK_BYTES else CHUNK_BYTES
         if bytes_reserve(&self.window, room + TEXT_SLACK_BYTES + 1) < 0:
             raise MemoryError
         try:
-            got = self.source.readinto(PyMemoryView_FromMemory(<char*>self.window.data + self.window.size, room, PyBUF_WRITE))
+            got = self.input.readinto(PyMemoryView_FromMemory(<char*>self.window.data + self.window.size, room, PyBUF_WRITE))
         except EOFError as error:
             self.damage = str(error)
         self.window.size += got
@@ -330,11 +333,12 @@ cdef class CsvReader:
 
     cdef int add_origin(self, size_t start, size_t length) noexcept nogil:
         """The origin of the record added last: its bytes follow with the frame's other rows, in one copy."""
-        cdef Origin origin
-        origin.position = self.line
-        origin.raw_offset = <uint32_t>(self.raw_base + start - self.raw_from)
-        origin.raw_length = <uint32_t>length
-        return bytes_append(&self.writer.builder.origins, &origin, sizeof(origin))
+        return self.writer.builder.add_origin_at(self.line, self.raw_base + start - self.raw_from, length)
+
+    cdef void begin_raw(self) noexcept nogil:
+        """Rows from here on are copied behind the frame's raw bytes, when `flush_raw` is called."""
+        self.raw_from = self.position
+        self.raw_base = self.writer.builder.raw.size
 
     cdef int flush_raw(self) noexcept nogil:
         """Copy the rows taken since the last call behind the frame's origins."""
@@ -349,7 +353,6 @@ cdef class CsvReader:
     cdef int add_row(self, int status) noexcept nogil:
         """The record of the row at the cursor, or its refusal."""
         cdef size_t start = self.position, length = self.split.end - self.position
-        cdef size_t i
         cdef int failed
         if status == ROW_LONG:
             return self.add_long_row()
@@ -363,10 +366,9 @@ cdef class CsvReader:
         elif status == ROW_COUNT:
             failed = self.reject_count()
         else:
-            for i in range(self.copies.size // 2):
-                self.row.text[self.copies.data[2 * i]] = self.row.text[self.copies.data[2 * i + 1]]
-                self.row.length[self.copies.data[2 * i]] = self.row.length[self.copies.data[2 * i + 1]]
-            failed = self.writer.add_row(self.rules, &self.row, self.records_read)
+            self.copy_fields()
+            failed = self.writer.add_values(self.rules, &self.row, &self.values if self.values.given else NULL,
+                                            self.records_read)
             if failed == ROW_SKIPPED:
                 return self.pass_over()
         if failed < 0 or self.add_origin(start, length) < 0:
@@ -408,27 +410,92 @@ cdef class CsvReader:
         self.raw_base = self.writer.builder.raw.size
         return 0
 
-    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
-        """Rows into records until the frame is full, the window is empty or a time is beyond the limit."""
-        cdef int status
-        cdef int64_t time_ns
-        while (self.writer.builder.count < records_max
-               and self.writer.builder.raw.size + self.position - self.raw_from < FRAME_RAW_BYTES_MAX):
-            status = self.find_row()
-            if status >= ROW_MORE:
-                return status
-            if limited and status == ROW_OK and self.time_of_row(&time_ns) and time_ns > limit_ns:
-                return ROW_OK
-            if self.add_row(status) < 0:
-                return ROW_NO_MEMORY
-        return ROW_OK
-
-    cdef bint time_of_row(self, int64_t* out) noexcept nogil:
+    cdef void copy_fields(self) noexcept nogil:
+        """Fields that share another field's column."""
         cdef size_t i
         for i in range(self.copies.size // 2):
             self.row.text[self.copies.data[2 * i]] = self.row.text[self.copies.data[2 * i + 1]]
             self.row.length[self.copies.data[2 * i]] = self.row.length[self.copies.data[2 * i + 1]]
-        return self.writer.row_time(self.rules, &self.row, out)
+
+    cdef bint judge_time(self, int status) noexcept nogil:
+        """Whether the row at the cursor has a time: then it is kept as a value."""
+        self.values.given = 0
+        if status != ROW_OK:
+            return False
+        self.copy_fields()
+        if not self.writer.row_time(self.rules, &self.row, &self.values.executed_at):
+            return False
+        self.values.time_reason = REASON_NONE
+        self.values.given = 1 << FIELD_EXECUTED_AT
+        return True
+
+    cdef int fill_rows(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+        """Rows into records until the frame is full (ROW_OK), the window is empty or a time is beyond the limit."""
+        cdef int status
+        self.values.given = 0
+        while (self.writer.has_room(records_max)
+               and self.raw_base + self.position - self.raw_from < FRAME_BYTES_ENOUGH):
+            status = self.find_row() if self.found == ROW_MORE else self.found
+            if status >= ROW_MORE:
+                return status
+            if limited and self.judge_time(status) and self.values.executed_at > limit_ns:
+                self.found = status
+                return ROW_OK
+            self.found = ROW_MORE
+            if self.add_row(status) < 0:
+                return ROW_NO_MEMORY
+        return ROW_OK
+
+    # --- the reader ---
+
+    cdef int look(self, int64_t* time_ns) noexcept nogil:
+        cdef int status = self.find_row() if self.found == ROW_MORE else self.found
+        if status == ROW_MORE:
+            return HEAD_MORE
+        if status == ROW_NO_MEMORY:
+            return HEAD_NO_MEMORY
+        if status == ROW_END:
+            return HEAD_UNTIMED if self.damage is not None else HEAD_END
+        self.found = status
+        if not self.judge_time(status):
+            return HEAD_UNTIMED
+        time_ns[0] = self.values.executed_at
+        return HEAD_TIMED
+
+    cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+        cdef int status
+        self.begin_raw()
+        status = self.fill_rows(records_max, limited, limit_ns)
+        if status == ROW_NO_MEMORY or self.flush_raw() < 0:
+            return READ_NO_MEMORY
+        if status == ROW_OK:
+            return READ_DONE
+        return READ_END if status == ROW_END else READ_MORE
+
+    cdef int advance(self) except -1:
+        self.refill()
+        return 0
+
+    cdef bint waits(self) noexcept nogil:
+        return self.drained and not self.at_end
+
+    cdef int end(self) except -1:
+        """The last dead letter of a file that broke off: where, why, and the row it cut."""
+        cdef size_t length = self.window.size - self.position
+        if self.damage is None:
+            return 0
+        self.begin_raw()
+        self.records_read += 1
+        self.writer.add_rejected(REASON_UNDECODABLE, self.damage)
+        self.damage = None
+        if self.skipping:
+            length = 0
+        if self.add_origin(self.position, length) < 0:
+            raise MemoryError
+        self.position += length
+        if self.flush_raw() < 0:
+            raise MemoryError
+        return 0
 
     # --- the Python face ---
 
@@ -498,59 +565,6 @@ cdef class CsvReader:
     def begin(self, RowRules rules not None):
         """Take the rules; rows can be read from now on."""
         self.rules = rules
-
-    def head(self):
-        """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
-        cdef int64_t time_ns = 0
-        cdef int status = self.next_status()
-        if status == ROW_END:
-            return self.damage is not None, None
-        if status != ROW_OK or not self.time_of_row(&time_ns):
-            return True, None
-        return True, time_ns
-
-    def fill(self, uint32_t records_max, limit=None):
-        """Add records until the frame has ``records_max``; False once the source has no more.
-
-        ``limit``: stop before a row later than this time (ns).
-        """
-        cdef bint limited = limit is not None
-        cdef int64_t limit_ns = limit if limited else 0
-        cdef int status
-        self.raw_from = self.position
-        self.raw_base = self.writer.builder.raw.size
-        while not self.finished:
-            with nogil:
-                status = self.fill_rows(records_max, limited, limit_ns)
-            if status == ROW_NO_MEMORY:
-                raise MemoryError
-            if status == ROW_OK:
-                break
-            if status == ROW_END:
-                self.finished = True
-                self.add_damage()
-            elif self.drained and self.writer.builder.count and not self.at_end:
-                break               # a pipe may have nothing more for now: what is there goes out
-            else:
-                self.refill()
-        if self.flush_raw() < 0:
-            raise MemoryError
-        return not self.finished
-
-    cdef int add_damage(self) except -1:
-        """The last dead letter of a source that broke off: where, why, and the row it cut."""
-        cdef size_t length = self.window.size - self.position
-        if self.damage is None:
-            return 0
-        self.records_read += 1
-        self.writer.add_rejected(REASON_UNDECODABLE, self.damage)
-        self.damage = None
-        if self.skipping:
-            length = 0
-        if self.add_origin(self.position, length) < 0:
-            raise MemoryError
-        self.position += length
-        return 0
 
 
 cdef bint unescape(Bytes* store, const uint8_t* text, size_t length, size_t room, const uint8_t** out,

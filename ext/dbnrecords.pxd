@@ -5,7 +5,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.bytewindow cimport ByteWindow
 from ext.definitions cimport NameTable
-from ext.feedwriter cimport FeedWriter, Row, RowRules, Values
+from ext.feedwriter cimport Row, RowRules, Values
+from ext.recordreader cimport RecordReader
 from ext.records cimport Bytes
 
 cdef enum:
@@ -13,7 +14,6 @@ cdef enum:
     TRADE_BYTES = 48
     MBO_BYTES = 56
     QUOTE_BYTES = 64                # with the prices of the first level
-    RAW_BYTES_ENOUGH = 1048576      # of origins after which a frame is given out
     SYMBOL_CACHE_SLOTS = 1024
 
 cdef enum DbnType:                  # rtype
@@ -56,11 +56,9 @@ cdef struct CacheSlot:
     int64_t end_ns
 
 @cython.final
-cdef class DbnReader:
+cdef class DbnReader(RecordReader):
     cdef ByteWindow window
-    cdef FeedWriter writer
-    cdef RowRules rules             # of records that say their side
-    cdef RowRules sided             # of those that do not
+    cdef RowRules sided             # of records that do not say their side
     cdef bint as_marks
     cdef uint8_t version
     cdef NameTable ids              # instrument ids (4 bytes) as dense numbers
@@ -80,9 +78,8 @@ cdef class DbnReader:
     cdef bint pending
     cdef int status
     cdef const char* why
-    cdef readonly uint64_t records_read
-    cdef bint finished
-    cdef bint told
+    cdef bint lost                  # nothing behind the last record can be read
+    cdef bint told                  # the damage of the source has its dead letter
 
     cdef int next_record(self) noexcept nogil
     cdef int read_record(self, const uint8_t* p, size_t length) noexcept nogil
@@ -94,6 +91,4 @@ cdef class DbnReader:
     cdef int64_t add_interval(self, const uint8_t* text, size_t length, int64_t start_ns, int64_t end_ns) noexcept nogil
     cdef int learn(self, const uint8_t* p, size_t length) noexcept nogil
     cdef int add_record(self) noexcept nogil
-    cdef int fill_records(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
     cdef int next_status(self) except -1
-    cdef int add_end(self) except -1

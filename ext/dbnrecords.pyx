@@ -17,6 +17,10 @@ from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_PRICE, FIELD_SIDE, FIELD_SYMBOL, FIELD_VOLUME, FIELDS, TEXT_SLACK_BYTES, FeedWriter, Row,
     RowRules, Values, is_utf8,
 )
+from ext.recordreader cimport (
+    HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
+    RecordReader,
+)
 from ext.records cimport (
     NAME_SYMBOL, REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free,
     bytes_reserve, i128,
@@ -275,6 +279,8 @@ cdef class DbnReader:
         cdef size_t left
         if self.pending:
             return self.status
+        if self.lost:
+            return DBN_END
         while True:
             left = self.window.bytes.size - self.window.position
             p = self.window.bytes.data + self.window.position
@@ -325,22 +331,53 @@ cdef class DbnReader:
             added = self.writer.builder.add_origin(self.window.base + self.window.position, raw, self.record_bytes)
         self.window.position += self.record_bytes
         self.pending = False
+        self.lost = self.status == DBN_LOST
         return -1 if added < 0 else 0
 
-    cdef int fill_records(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+    cdef int look(self, int64_t* time_ns) noexcept nogil:
+        cdef int status = self.next_record()
+        if status < 0:
+            return HEAD_NO_MEMORY
+        if status == DBN_MORE:
+            return HEAD_MORE
+        if status == DBN_END:
+            return HEAD_UNTIMED if self.window.damage is not None and not self.told and not self.lost else HEAD_END
+        if status != DBN_RECORD or self.values.time_reason != REASON_NONE:
+            return HEAD_UNTIMED
+        time_ns[0] = self.values.executed_at
+        return HEAD_TIMED
+
+    cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status
-        while self.writer.builder.count < records_max and self.writer.builder.raw.size < RAW_BYTES_ENOUGH:
+        while self.writer.has_room(records_max):
             status = self.next_record()
-            if status < 0 or status >= DBN_MORE:
-                return status
+            if status >= DBN_MORE:
+                return READ_MORE if status == DBN_MORE else READ_END
             if limited and status == DBN_RECORD and self.values.time_reason == REASON_NONE and self.values.executed_at > limit_ns:
-                return DBN_RECORD
-            if self.add_record() < 0:
-                return -1
-            if status == DBN_LOST:
-                self.window.position = self.window.bytes.size
-                return DBN_LOST
-        return DBN_RECORD
+                return READ_DONE
+            if status < 0 or self.add_record() < 0:
+                return READ_NO_MEMORY
+        return READ_DONE
+
+    cdef int advance(self) except -1:
+        self.window.refill()
+        return 0
+
+    cdef bint waits(self) noexcept nogil:
+        return self.window.drained and not self.window.at_end
+
+    cdef int end(self) except -1:
+        """The last dead letter of a stream that broke off, with the record that was cut."""
+        if self.window.damage is None or self.told or self.lost:
+            return 0
+        self.told = True
+        self.records_read += 1
+        self.writer.add_rejected(REASON_UNDECODABLE, self.window.damage)
+        if self.writer.builder.add_origin(
+                self.window.base + self.window.position, self.window.bytes.data + self.window.position,
+                self.window.bytes.size - self.window.position) < 0:
+            raise MemoryError
+        return 0
 
     cdef int next_status(self) except -1:
         cdef int status
@@ -368,48 +405,3 @@ cdef class DbnReader:
         if self.next_status() == DBN_END:
             return None
         return PyBytes_FromStringAndSize(<const char*>self.window.bytes.data + self.window.position, self.record_bytes)
-
-    def head(self):
-        """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
-        cdef int status = DBN_END if self.finished else self.next_status()
-        if status == DBN_END:
-            return self.window.damage is not None and not self.told, None
-        if status != DBN_RECORD or self.values.time_reason != REASON_NONE:
-            return True, None
-        return True, self.values.executed_at
-
-    def fill(self, uint32_t records_max, limit=None):
-        """Add records until the frame has ``records_max``, or one is later than ``limit`` (ns); False at the end."""
-        cdef bint limited = limit is not None
-        cdef int64_t limit_ns = limit if limited else 0
-        cdef int status
-        while not self.finished:
-            with nogil:
-                status = self.fill_records(records_max, limited, limit_ns)
-            if status < 0:
-                raise MemoryError
-            if status == DBN_RECORD:
-                break
-            if status == DBN_LOST:
-                self.finished = True
-            elif status == DBN_END:
-                self.finished = True
-                self.add_end()
-            elif self.window.drained and self.writer.builder.count and not self.window.at_end:
-                break               # a pipe may have nothing more for now: what is there goes out
-            else:
-                self.window.refill()
-        return not self.finished
-
-    cdef int add_end(self) except -1:
-        """The last dead letter of a source that broke off, with the record that was cut."""
-        if self.window.damage is None or self.told:
-            return 0
-        self.told = True
-        self.records_read += 1
-        self.writer.add_rejected(REASON_UNDECODABLE, self.window.damage)
-        if self.writer.builder.add_origin(
-                self.window.base + self.window.position, self.window.bytes.data + self.window.position,
-                self.window.bytes.size - self.window.position) < 0:
-            raise MemoryError
-        return 0

@@ -33,6 +33,7 @@ cdef enum:
     ERROR_BYTES_MAX = 255           # ref_length of a rejected record is one byte
     NAME_CACHE_SLOTS = 4096
     ROW_SKIPPED = 1                 # add_row: nothing was added, the filter or the kind of feed leaves it out
+    FRAME_BYTES_ENOUGH = 1048576    # of raw bytes, or of texts, with which a frame is given out
 
 cdef struct Row:                    # the texts of one trade; NULL: the source has no such column
     const uint8_t* text[14]
@@ -63,6 +64,12 @@ cdef struct SideText:
     uint8_t length
     uint8_t side
 
+cdef struct FeedSource:             # a file of the feed
+    uint32_t name                   # offset in source_names
+    uint32_t length
+    uint32_t unit                   # of its positions: 0 line, 1 record, 2 byte
+    uint32_t number                 # + 1 among the sources of the frame being built; 0: it has no record in it
+
 @cython.final
 cdef class RowRules:
     """What a source lacks or says differently: made ids, sides, the default account, units."""
@@ -88,6 +95,7 @@ cdef class RowRules:
 cdef class FeedWriter:
     """One feed's frames: its names, numbered from 1 per kind, and the frame being built."""
     cdef readonly FrameBuilder builder
+    cdef uint64_t frames            # taken so far
     cdef NameTable symbols
     cdef NameTable accounts
     cdef NameTable venues
@@ -95,6 +103,9 @@ cdef class FeedWriter:
     cdef uint32_t defined[4]        # names of each kind that earlier frames defined, id 0 included
     cdef NameSlot* cache            # NAME_CACHE_SLOTS per kind
     cdef Bytes scratch
+    cdef Bytes sources              # FeedSource each
+    cdef Bytes source_names
+    cdef int64_t source             # whose records are being added; -1: none
     cdef RowFilter row_filter
     cdef bint filtered              # row_filter may leave rows out
 
@@ -108,9 +119,12 @@ cdef class FeedWriter:
     # Add a refusal: `field: found 'text', expected …` (field and text may be NULL). 0, or -1 without memory.
     cdef int reject(self, int reason, const char* field, const uint8_t* found, size_t length,
                     const char* expected) noexcept nogil
+    # Take a source: origins are of it until another one is taken. 0, or -1 without memory.
+    cdef int take_source(self, uint32_t number) noexcept nogil
+    # Whether the frame being built may grow.
+    cdef bint has_room(self, uint32_t records_max) noexcept nogil
     cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil   # NO_NAME: no memory
     cdef NameTable table(self, int kind)
-    cdef bint put_json(self, const uint8_t* p, size_t n, int field, Row* row, bint plain) except? False
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
     cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil
     cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil

@@ -5,11 +5,10 @@ one at all (`invalid`, here). Whether a value is too fine or too big depends on 
 travel as they were written, and what does not fit a record is flagged for the door.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from ext.decimals cimport DECIMAL_OK, Decimal64, format_i128, rescale
 from ext.feedfilter cimport RowFilter
@@ -24,8 +23,6 @@ from ext.records cimport (
 )
 
 cdef enum:
-    # Fields that may be JSON numbers, as bits.
-    JSON_NUMBERS = (1 << 0) | (1 << 2) | (1 << 3) | (1 << 5) | (1 << 9) | (1 << 11)
     FOUND_BYTES_MAX = 80            # of a bad value shown in an error
 
 FIELD_NAMES = (
@@ -211,9 +208,12 @@ cdef class FeedWriter:
             raise MemoryError
         for kind in range(<int>NAME_KINDS):
             self.defined[kind] = 1
+        self.source = -1
 
     def __dealloc__(self):
         free(self.cache)
+        bytes_free(&self.sources)
+        bytes_free(&self.source_names)
         bytes_free(&self.scratch)
 
     def __len__(self):
@@ -645,66 +645,36 @@ cdef class FeedWriter:
         if self.add_row(rules, &row, number) < 0:
             raise MemoryError
 
-    def add_json_trade(self, RowRules rules not None, line not None, bytes made_id not None, uint64_t number):
-        """Add one trade from an object whose attributes FIELD_NAMES are undecoded JSON values (buffers) or unset.
-
-        The short way for strings without escapes, numbers and null; returns False, having added nothing, where a
-        value is anything else.
-        """
-        cdef Row row
-        cdef Py_buffer view
-        cdef int i
-        cdef bint simple = True
-        memset(&row, 0, sizeof(row))
-        self.scratch.size = 0
-        for i in range(FIELDS):
-            value = getattr(line, FIELD_NAMES[i])
-            if not PyObject_CheckBuffer(value):
-                simple = self.put_json(<const uint8_t*><const char*>made_id,
-                                       len(made_id) if i == FIELD_TRADE_ID else 0, i, &row, True)
-            else:
-                PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
-                simple = self.put_json(<const uint8_t*>view.buf, view.len, i, &row, False)
-                PyBuffer_Release(&view)
-            if not simple:
-                return False
-        # The buffer may have moved while it grew: rows hold offsets until now.
-        for i in range(FIELDS):
-            row.text[i] = self.scratch.data + <size_t>row.text[i]
-        if self.add_row(rules, &row, number) < 0:
+    def add_source(self, bytes name not None, uint32_t unit):
+        """The number of a file of the feed; ``unit`` of its positions: 0 line, 1 record, 2 byte."""
+        cdef FeedSource source
+        name = name.replace(b"\0", b"?")
+        source.name = <uint32_t>self.source_names.size
+        source.length = <uint32_t>len(name)
+        source.unit = unit
+        source.number = 0
+        if (bytes_append(&self.source_names, <const char*>name, len(name)) < 0
+                or bytes_append(&self.sources, &source, sizeof(source)) < 0):
             raise MemoryError
-        return True
+        return self.sources.size // sizeof(FeedSource) - 1
 
-    cdef bint put_json(self, const uint8_t* p, size_t n, int field, Row* row, bint plain) except? False:
-        """Copy the text of a JSON value into the scratch buffer; False: it is not simple."""
-        cdef size_t at = self.scratch.size
-        if not plain:
-            if n >= 2 and p[0] == 34:
-                if memchr(p, 92, n) != NULL:
-                    return False
-                p += 1
-                n -= 2
-            elif n == 4 and memcmp(p, b"null", 4) == 0:
-                if field == FIELD_TRADE_ID:
-                    return False
-                n = 0
-            elif not (p[0] == 45 or 48 <= p[0] <= 57) or not JSON_NUMBERS & (1 << field):
-                return False
-        if bytes_reserve(&self.scratch, n + TEXT_SLACK_BYTES) < 0:
-            raise MemoryError
-        if n:
-            memcpy(self.scratch.data + at, p, n)
-        row.text[field] = <const uint8_t*>at
-        row.length[field] = n
-        self.scratch.size += n + TEXT_SLACK_BYTES
-        return True
+    cdef int take_source(self, uint32_t number) noexcept nogil:
+        cdef FeedSource* source = <FeedSource*>self.sources.data + number
+        cdef int named
+        if self.source == number:
+            return 0
+        if source.number == 0:
+            named = self.builder.add_source(self.source_names.data + source.name, source.length, source.unit)
+            if named < 0:
+                return -1
+            source.number = <uint32_t>named + 1
+        self.builder.take_source(source.number - 1)
+        self.source = number
+        return 0
 
-    def set_source(self, bytes name not None, uint32_t unit):
-        """Name the file that the next frame's records lie in; ``unit`` of their positions: 0 line, 1 record, 2 byte."""
-        if self.builder.count:
-            raise ValueError("a frame holds records of one file: take the frame first")
-        if self.builder.set_origin_name(<const char*>name, len(name), unit) < 0:
-            raise MemoryError
+    cdef bint has_room(self, uint32_t records_max) noexcept nogil:
+        return (self.builder.count < records_max and self.builder.raw.size < FRAME_BYTES_ENOUGH
+                and self.builder.heap.size < FRAME_BYTES_ENOUGH)
 
     def add_rejected(self, int reason, str error not None):
         """Add the refusal of a bad record; ``error`` is cut to 255 bytes."""
@@ -727,6 +697,7 @@ cdef class FeedWriter:
         cdef size_t length
         cdef uint32_t id
         cdef int kind
+        cdef bytearray frame
         if builder.count == 0:
             return None
         for kind in range(<int>NAME_KINDS):
@@ -736,4 +707,10 @@ cdef class FeedWriter:
                 if builder.define(<uint8_t>kind, id, text, length) < 0:
                     raise MemoryError
             self.defined[kind] = names.count
-        return builder.take(0, 0, 0)
+        frame = builder.take(0, 0, 0)
+        builder.clear_sources()
+        for id in range(self.sources.size // sizeof(FeedSource)):
+            (<FeedSource*>self.sources.data + id).number = 0
+        self.source = -1
+        self.frames += 1
+        return frame

@@ -4,12 +4,12 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.bytewindow cimport ByteWindow
-from ext.feedwriter cimport FeedWriter, Row, RowRules, Values
+from ext.feedwriter cimport Row, RowRules, Values
+from ext.recordreader cimport RecordReader
 from ext.records cimport Bytes
 
 cdef enum:
     MESSAGE_BYTES_MAX = 1048576     # a longer one is refused
-    RAW_BYTES_ENOUGH = 1048576      # of origins after which a frame is given out
     TAGS = 65536
 
 cdef enum FixSlot:                  # what a tag is for: a Field, or one of these
@@ -41,11 +41,9 @@ cdef struct Message:
     uint64_t stated                 # BodyLength
 
 @cython.final
-cdef class FixReader:
+cdef class FixReader(RecordReader):
     cdef ByteWindow window
-    cdef FeedWriter writer
-    cdef RowRules rules             # of messages that say their side
-    cdef RowRules sided             # of those that do not
+    cdef RowRules sided             # of messages that do not say their side
     cdef bint lenient
     cdef bint pending               # the message at hand is a record that is not taken yet
     cdef int status                 # of it
@@ -61,8 +59,6 @@ cdef class FixReader:
     cdef uint8_t why[256]
     cdef size_t counted_to          # line ends before this are counted
     cdef readonly uint64_t line     # physical line of the message at hand, from 1
-    cdef readonly uint64_t records_read
-    cdef bint finished
     cdef bint told                  # the damage of the source has its dead letter
 
     cdef int find_message(self) noexcept nogil
@@ -82,6 +78,3 @@ cdef class FixReader:
     cdef void count_lines(self, size_t to) noexcept nogil
     cdef void take(self) noexcept nogil
     cdef int next_status(self) except -1
-    cdef int fill_records(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil
-    cdef int refill(self) except -1
-    cdef int add_damage(self) except -1

@@ -1,9 +1,9 @@
 from ext.bytewindow import Readable
 from ext.feedwriter import FeedWriter, RowRules
+from ext.recordreader import RecordReader
 
-class FixReader:
+class FixReader(RecordReader):
     line: int
-    records_read: int
     def __init__(
         self,
         source: Readable,
@@ -14,5 +14,3 @@ class FixReader:
     ) -> None: ...
     def begin(self, rules: RowRules, sided: RowRules) -> None: ...
     def first_record(self) -> bytes | None: ...
-    def head(self) -> tuple[bool, int | None]: ...
-    def fill(self, records_max: int, limit: int | None = None) -> bool: ...

@@ -18,6 +18,9 @@ from ext.feedwriter cimport (
     FIELD_EXEC_TYPE, FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_REF_TRADE_ID, FIELD_SIDE, FIELD_VOLUME, FIELDS,
     ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, is_utf8,
 )
+from ext.recordreader cimport (
+    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
+)
 from ext.records cimport (
     REASON_INVALID, REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, i128,
 )
@@ -477,23 +480,47 @@ cdef class FixReader:
         self.take()
         return -1 if added < 0 else 0
 
-    cdef int fill_records(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
+    cdef int look(self, int64_t* time_ns) noexcept nogil:
+        cdef int status = self.next_record()
+        if status == FIX_MORE:
+            return HEAD_MORE
+        if status == FIX_END:
+            return HEAD_UNTIMED if self.window.damage is not None and not self.told else HEAD_END
+        if status == FIX_BROKEN or self.read_times() != REASON_NONE:
+            return HEAD_UNTIMED
+        time_ns[0] = self.values.executed_at
+        return HEAD_TIMED
+
+    cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status
-        while self.writer.builder.count < records_max and self.writer.builder.raw.size < RAW_BYTES_ENOUGH:
+        while self.writer.has_room(records_max):
             status = self.next_record()
             if status >= FIX_MORE:
-                return status
+                return READ_MORE if status == FIX_MORE else READ_END
             if limited and status == FIX_FILL and self.read_times() == REASON_NONE and self.values.executed_at > limit_ns:
-                return FIX_FILL
+                return READ_DONE
             if self.add_record() < 0:
-                return -1
-        return FIX_FILL
+                return READ_NO_MEMORY
+        return READ_DONE
 
-    cdef int refill(self) except -1:
+    cdef int advance(self) except -1:
         """Read on; offsets move with the window."""
         cdef size_t taken = self.window.position
         self.window.refill()
         self.counted_to -= taken - self.window.position
+        return 0
+
+    cdef bint waits(self) noexcept nogil:
+        return self.window.drained and not self.window.at_end
+
+    cdef int end(self) except -1:
+        if self.window.damage is None or self.told:
+            return 0
+        self.told = True
+        self.records_read += 1
+        self.writer.add_rejected(REASON_UNDECODABLE, self.window.damage)
+        if self.writer.builder.add_origin(self.line, NULL, 0) < 0:
+            raise MemoryError
         return 0
 
     cdef int next_status(self) except -1:
@@ -503,7 +530,7 @@ cdef class FixReader:
                 status = self.next_record()
             if status != FIX_MORE:
                 return status
-            self.refill()
+            self.advance()
 
     def begin(self, RowRules rules not None, RowRules sided not None):
         """Take the rules of messages that say their side, and of those that do not."""
@@ -517,44 +544,3 @@ cdef class FixReader:
             return None
         return PyBytes_FromStringAndSize(<const char*>self.window.bytes.data + self.message.start,
                                          self.message.end - self.message.start)
-
-    def head(self):
-        """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
-        cdef int status = self.next_status()
-        if status == FIX_END:
-            return self.window.damage is not None and not self.told, None
-        if status == FIX_BROKEN or self.read_times() != REASON_NONE:
-            return True, None
-        return True, self.values.executed_at
-
-    def fill(self, uint32_t records_max, limit=None):
-        """Add records until the frame has ``records_max``, or one is later than ``limit`` (ns); False at the end."""
-        cdef bint limited = limit is not None
-        cdef int64_t limit_ns = limit if limited else 0
-        cdef int status
-        while not self.finished:
-            with nogil:
-                status = self.fill_records(records_max, limited, limit_ns)
-            if status < 0:
-                raise MemoryError
-            if status == FIX_FILL:
-                break
-            if status == FIX_END:
-                self.finished = True
-                self.add_damage()
-            elif self.window.drained and self.writer.builder.count and not self.window.at_end:
-                break               # a pipe may have nothing more for now: what is there goes out
-            else:
-                self.refill()
-        return not self.finished
-
-    cdef int add_damage(self) except -1:
-        """The last dead letter of a source that broke off."""
-        if self.window.damage is None or self.told:
-            return 0
-        self.told = True
-        self.records_read += 1
-        self.writer.add_rejected(REASON_UNDECODABLE, self.window.damage)
-        if self.writer.builder.add_origin(self.line, NULL, 0) < 0:
-            raise MemoryError
-        return 0

@@ -20,6 +20,7 @@ cdef enum:
     TEXT_BYTES_MAX = 64             # symbols, accounts, trade ids, notes
     FRAME_RECORDS_MAX = 8192
     FRAME_BYTES_MAX = 33554432      # 32 MiB; ZMQ_MAXMSGSIZE on every socket
+    ORIGIN_SOURCE_SHIFT = 48        # in a position: above its bits, the number of its source
 
 cdef enum FrameKind:
     FRAME_UNSEQUENCED = 0           # publisher to broker; epoch holds the incarnation, first_seq the source_seq
@@ -121,13 +122,13 @@ cdef packed struct Definition:      # followed by length bytes of text, zero-pad
     uint32_t id                     # > 0
 
 cdef packed struct Origin:          # where a record came from, one per record, after OriginHeader
-    uint64_t position               # physical line (header = 1), record number or byte offset
+    uint64_t position               # physical line (header = 1), record number or byte offset; source << 48
     uint32_t raw_offset             # into the raw bytes that end the section
     uint32_t raw_length             # 0: not kept
 
-cdef packed struct OriginHeader:
-    uint32_t name_length            # bytes of the source file's name, then zero-padded to a multiple of 8
-    uint32_t unit                   # 0 line, 1 record, 2 byte offset
+cdef packed struct OriginHeader:    # then the first source's name; each further source as a NUL, its unit, its name
+    uint32_t name_length            # bytes of all that, then zero-padded to a multiple of 8
+    uint32_t unit                   # of the first source: 0 line, 1 record, 2 byte offset
 
 cdef struct FrameView:              # borrowed pointers into one checked frame
     const FrameHeader* header
@@ -153,6 +154,8 @@ cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView*
 cdef void frame_seal(uint8_t* data, size_t size, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
 # The origin of record i: its position and raw bytes (NULL, 0 where the frame has none).
 cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw, size_t* raw_length) noexcept nogil
+# The source that record i came from: its name (NULL, 0 where the frame has none); returns the unit of its positions.
+cdef uint32_t frame_source(const FrameView* view, size_t i, const uint8_t** name, size_t* name_length) noexcept nogil
 
 cdef struct Bytes:                  # a growing buffer
     uint8_t* data
@@ -170,17 +173,24 @@ cdef class FrameBuilder:
     cdef Bytes heap
     cdef Bytes origins              # Origin entries
     cdef Bytes raw
-    cdef Bytes origin_name
-    cdef uint32_t origin_unit
+    cdef Bytes origin_name          # of the sources, as the frame has them
+    cdef uint32_t origin_unit       # of the first
+    cdef uint32_t origin_count      # of sources
+    cdef uint64_t origin_from       # the one that origins are of, in the bits that it has in a position
     cdef readonly uint32_t count    # records so far
     cdef uint8_t kind
 
     cdef Record* add(self) noexcept nogil                                # zeroed; NULL without memory
     cdef int64_t add_text(self, const void* text, size_t length) noexcept nogil      # heap offset, or -1
     cdef int define(self, uint8_t kind, uint32_t id, const void* text, size_t length) noexcept nogil
-    cdef int set_origin_name(self, const void* text, size_t length, uint32_t unit) noexcept nogil
+    # Forget the sources of origins; name the next one, and take it: origins are of it until another is taken.
+    cdef void clear_sources(self) noexcept nogil
+    cdef int add_source(self, const void* name, size_t length, uint32_t unit) noexcept nogil    # its number, or -1
+    cdef void take_source(self, uint32_t number) noexcept nogil
     # Origin of the record added last; give one for every record of a frame or for none.
     cdef int add_origin(self, uint64_t position, const void* raw, size_t raw_length) noexcept nogil
+    # The same for raw bytes that are, or will be, at `raw_offset` of `raw`.
+    cdef int add_origin_at(self, uint64_t position, size_t raw_offset, size_t raw_length) noexcept nogil
     # Assemble header, records, definitions, heap, origins into self.frame, sealed; 0, or -1 without memory.
     cdef size_t origin_bytes(self) noexcept nogil
     cdef size_t frame_bytes(self) noexcept nogil

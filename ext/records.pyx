@@ -4,7 +4,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 cdef extern from "crc32c.h":
     void rw_crc32c_setup() noexcept nogil
@@ -214,7 +214,7 @@ cdef size_t origin_table(const FrameView* view) noexcept nogil:
 cdef bint check_origins(const FrameView* view) noexcept nogil:
     cdef size_t table = origin_table(view), i
     cdef uint64_t raw_at = table + <uint64_t>view.header.record_count * sizeof(Origin)
-    cdef uint64_t raw_size
+    cdef uint64_t raw_size, source, last = 0
     cdef const Origin* entries
     if raw_at > view.header.origin_bytes:
         return False
@@ -223,7 +223,48 @@ cdef bint check_origins(const FrameView* view) noexcept nogil:
     for i in range(view.header.record_count):
         if <uint64_t>entries[i].raw_offset + entries[i].raw_length > raw_size:
             return False
-    return True
+        source = entries[i].position >> ORIGIN_SOURCE_SHIFT
+        if source > last:
+            last = source
+    return last == 0 or find_source(view, last) != NULL
+
+
+cdef const uint8_t* find_source(const FrameView* view, uint64_t number) noexcept nogil:
+    """Where a source after the first is named, at its unit; NULL: there is none of that number."""
+    cdef const uint8_t* at = view.origins + sizeof(OriginHeader)
+    cdef const uint8_t* end = at + (<const OriginHeader*>view.origins).name_length
+    while number:
+        at = <const uint8_t*>memchr(at, 0, end - at)
+        if at == NULL or end - at < 2:
+            return NULL
+        number -= 1
+        at += 1 if number == 0 else 2   # a unit is no name's end, be it 0
+    return at
+
+
+cdef uint32_t frame_source(const FrameView* view, size_t i, const uint8_t** name, size_t* name_length) noexcept nogil:
+    cdef const OriginHeader* head = <const OriginHeader*>view.origins
+    cdef uint64_t number
+    cdef uint32_t unit
+    cdef const uint8_t* end
+    name[0] = NULL
+    name_length[0] = 0
+    if head == NULL:
+        return 0
+    number = (<const Origin*>(view.origins + origin_table(view)) + i).position >> ORIGIN_SOURCE_SHIFT
+    unit = head.unit
+    name[0] = view.origins + sizeof(OriginHeader)
+    end = name[0] + head.name_length
+    if number:
+        name[0] = find_source(view, number)
+        unit = name[0][0]
+        name[0] += 1
+    if name[0] < end:
+        name_length[0] = <size_t>(end - name[0])
+        end = <const uint8_t*>memchr(name[0], 0, name_length[0])
+        if end != NULL:
+            name_length[0] = <size_t>(end - name[0])
+    return unit
 
 
 cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw, size_t* raw_length) noexcept nogil:
@@ -237,7 +278,7 @@ cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw,
     entry = <const Origin*>(view.origins + table) + i
     raw[0] = view.origins + table + view.header.record_count * sizeof(Origin) + entry.raw_offset
     raw_length[0] = entry.raw_length
-    return entry.position
+    return entry.position & ((<uint64_t>1 << ORIGIN_SOURCE_SHIFT) - 1)
 
 
 # --- growing buffers ---------------------------------------------------------------------------------------------
@@ -331,18 +372,39 @@ cdef class FrameBuilder:
             return -1
         return bytes_pad(&self.definitions, 4)
 
-    cdef int set_origin_name(self, const void* text, size_t length, uint32_t unit) noexcept nogil:
+    cdef void clear_sources(self) noexcept nogil:
         self.origin_name.size = 0
-        self.origin_unit = unit
-        return bytes_append(&self.origin_name, text, length)
+        self.origin_count = 0
+        self.origin_from = 0
+
+    cdef int add_source(self, const void* name, size_t length, uint32_t unit) noexcept nogil:
+        cdef uint8_t mark[2]
+        if self.origin_count:
+            mark[0] = 0
+            mark[1] = <uint8_t>unit
+            if bytes_append(&self.origin_name, mark, 2) < 0:
+                return -1
+        else:
+            self.origin_unit = unit
+        if bytes_append(&self.origin_name, name, length) < 0:
+            return -1
+        self.origin_count += 1
+        self.take_source(self.origin_count - 1)
+        return <int>self.origin_count - 1
+
+    cdef void take_source(self, uint32_t number) noexcept nogil:
+        self.origin_from = <uint64_t>number << ORIGIN_SOURCE_SHIFT
 
     cdef int add_origin(self, uint64_t position, const void* raw, size_t raw_length) noexcept nogil:
-        cdef Origin o
-        o.position = position
-        o.raw_offset = <uint32_t>self.raw.size
-        o.raw_length = <uint32_t>raw_length
-        if bytes_append(&self.raw, raw, raw_length) < 0:
+        if self.add_origin_at(position, self.raw.size, raw_length) < 0:
             return -1
+        return bytes_append(&self.raw, raw, raw_length)
+
+    cdef int add_origin_at(self, uint64_t position, size_t raw_offset, size_t raw_length) noexcept nogil:
+        cdef Origin o
+        o.position = position & ((<uint64_t>1 << ORIGIN_SOURCE_SHIFT) - 1) | self.origin_from
+        o.raw_offset = <uint32_t>raw_offset
+        o.raw_length = <uint32_t>raw_length
         return bytes_append(&self.origins, &o, sizeof(o))
 
     cdef size_t origin_bytes(self) noexcept nogil:
@@ -451,9 +513,14 @@ cdef class FrameBuilder:
             raise MemoryError
 
     def origin_source(self, bytes name, uint32_t unit=0):
-        """Name the file that the next origins lie in; ``unit``: 0 line, 1 record, 2 byte offset."""
-        if self.set_origin_name(<const char*>name, len(name), unit) < 0:
-            raise MemoryError
+        """Name the file that all origins lie in; ``unit``: 0 line, 1 record, 2 byte offset."""
+        self.clear_sources()
+        self.another_source(name, unit)
+
+    def another_source(self, bytes name, uint32_t unit=0):
+        """Name a further file (without a NUL) that the next origins lie in."""
+        if b"\0" in name or self.add_source(<const char*>name, len(name), unit) < 0:
+            raise ValueError(f"a source's name has no NUL, and memory must be there for it: {name!r}")
 
     def origin(self, uint64_t position, bytes raw=b""):
         """Say where the record added last came from."""
@@ -572,13 +639,14 @@ cdef class Frame:
             at += sizeof(Definition) + ((<size_t>d.length + 3) & ~<size_t>3)
         return found
 
-    @property
-    def origin_source(self):
-        """(name bytes, unit) of the file the records came from; (b"", 0) where the frame does not say."""
-        cdef const OriginHeader* head = <const OriginHeader*>self.view.origins
-        if self.view.origins == NULL:
-            return b"", 0
-        return (<const char*>self.view.origins)[sizeof(OriginHeader):sizeof(OriginHeader) + head.name_length], head.unit
+    def origin_source(self, size_t i):
+        """(name bytes, unit) of the file that record ``i`` came from; (b"", 0) where the frame does not say."""
+        cdef const uint8_t* name
+        cdef size_t length
+        cdef uint32_t unit
+        self.record(i)
+        unit = frame_source(&self.view, i, &name, &length)
+        return (<const char*>name)[:length] if name != NULL else b"", unit
 
     def origin(self, size_t i):
         """(position, raw bytes) of record ``i``; (0, b"") where the frame has no origins."""

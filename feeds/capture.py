@@ -15,7 +15,9 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
+from ext.capturerows import CaptureReader
 from ext.feedwriter import FIELD_NAMES
+from feeds.inputs import Input
 from feeds.linesource import INVALID, UNDECODABLE, LineSource, Refused
 
 CAPTURE_LINE = re.compile(rb"[0-9]{16,19} [{\[]")
@@ -122,7 +124,10 @@ def hyperliquid_fields(trade: HyperliquidTrade, side: str) -> Fields:
 
 
 class CaptureSource(LineSource):
-    """One recording as a source of records."""
+    """One recording as a source of records: trades in messages of the usual form apart (ext.capturerows)."""
+
+    def _reader(self, source: Input) -> CaptureReader:
+        return CaptureReader(source, self.writer, self, self.reading.as_marks)
 
     def is_record(self, raw: bytes) -> bool:
         if self.reading.as_marks and QUOTE_MARK in raw:
@@ -142,16 +147,16 @@ class CaptureSource(LineSource):
 
     def add_line(self, raw: bytes) -> Iterator[None] | None:
         if self.reading.as_marks and QUOTE_MARK in raw:
-            self.writer.add_trade(self.rules, quote_fields(*decode_quote(raw)), self.records_read)
+            self.writer.add_trade(self.rules, quote_fields(*decode_quote(raw)), self.number)
             return None
         found = decode(raw)
         if not isinstance(found, BinanceEvent):
             return self._add_prints(found)
-        self.writer.add_trade(self.rules, binance_fields(found), self.records_read)
+        self.writer.add_trade(self.rules, binance_fields(found), self.number)
         return None
 
     def _add_prints(self, trades: list[HyperliquidTrade]) -> Iterator[None]:
         for trade in trades:
             for side in ("buy",) if self.reading.as_marks else ("buy", "sell"):
-                self.writer.add_trade(self.rules, hyperliquid_fields(trade, side), self.records_read + 1)
+                self.writer.add_trade(self.rules, hyperliquid_fields(trade, side), self.number + 1)
                 yield

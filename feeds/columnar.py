@@ -12,18 +12,16 @@ import msgspec
 
 from ext.columnrows import ColumnReader
 from ext.feedwriter import FIELD_NAMES, FeedWriter, RowRules
-from ext.records import REASONS
 from feeds.arrowcolumns import Arrow, arrow_column, check_type, load_arrow
 from feeds.columns import REQUIRED, ColumnMap, columns_by_name, show_header
 from feeds.errors import FeedError
 from feeds.presets import Preset
 from feeds.reading import Reading
+from feeds.source import RECORDS, Source
 
 BATCH_ROWS = 65_536
 PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 CODED_FIELDS = ("symbol", "account", "venue", "strategy", "side", "exec_type")
-UNDECODABLE = REASONS.index("undecodable")
-EMPTY, REFUSED = 1, 2
 
 
 class ColumnFile:
@@ -83,25 +81,24 @@ class ColumnFile:
         self._file.close()
 
 
-class ColumnSource:
+class ColumnSource(Source):
     """One Parquet or Arrow file as a source of records. Raises FeedError where its columns cannot be used."""
 
-    unit = 1
+    unit = RECORDS
+    reader: ColumnReader
 
     def __init__(
         self, file: ColumnFile, path: str, writer: FeedWriter, name: str, columns: ColumnMap, reading: Reading,
         preset: Preset | None = None,
     ) -> None:  # fmt: skip
         self.name = name
-        self.bytes_total: int | None = os.path.getsize(path)
+        self._bytes_total = os.path.getsize(path)
         self._file = file
-        self._writer = writer
         self._names = self._find_columns(columns, reading.as_marks)
         self._round = dict(preset.round) if preset else {}
         keep = self._find_guard(preset)
         self._batch: Any = None
-        self._damage: str | None = None
-        self._damages = 0
+        self.damage: str | None = None
         self._ended = False
         wanted = sorted({*self._names.values(), *([self._guard] if self._guard else [])})
         has_side, has_id = self._has("side", columns), self._has("trade_id", columns)
@@ -110,13 +107,13 @@ class ColumnSource:
         self._batches = Ahead(file.batches(wanted, self._coded()))
         self._prepared: list[Any] = []
         try:
-            first = self._next_batch()
+            first = self._take_batch()
             prefix = None
             if not has_id or reading.as_marks:
-                prefix = hashlib.sha256(self._row_text(0) if first else b"").hexdigest()[:16].encode()
+                prefix = hashlib.sha256(self.row_text(0) if first else b"").hexdigest()[:16].encode()
             rules = rules_of(reading.without_side() if has_side else reading, preset, prefix, keep)
             constants = {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()}
-            self._reader = ColumnReader(writer, rules, constants)
+            self.reader = ColumnReader(self, writer, rules, constants)
             if first:
                 self._load()
         except BaseException:
@@ -163,8 +160,14 @@ class ColumnSource:
 
     # --- batches ---
 
-    def _next_batch(self) -> bool:
-        """Take the next batch that has rows; False at the end, or where the file is damaged."""
+    def next_batch(self) -> bool:
+        """Give the reader the next batch that has rows; False at the end, or where the file is damaged: `damage`."""
+        if self._batch is None or not self._take_batch():
+            return False
+        self._load()
+        return True
+
+    def _take_batch(self) -> bool:
         while not self._ended:
             try:
                 batch = self._batches.next()
@@ -172,11 +175,15 @@ class ColumnSource:
                     self._prepare(batch)
                     return True
             except (self._file.arrow.lib.ArrowException, OSError, ValueError, OverflowError) as error:
-                self._damage = one_line(error)
+                self._set_damage(error)
                 batch = None
             self._ended = batch is None
         self._batch = None
         return False
+
+    def _set_damage(self, error: BaseException) -> None:
+        row = self.reader.records_read + 1 if hasattr(self, "reader") else 1
+        self.damage = f"{self.name} is damaged at row {row}: {one_line(error)}"
 
     def _prepare(self, batch: Any) -> None:
         columns, kept = [], [batch]
@@ -190,9 +197,9 @@ class ColumnSource:
         self._batch, self._prepared, self._kept = batch, columns, kept
 
     def _load(self) -> None:
-        self._reader.load(self._kept, self._batch.num_rows, self._prepared)
+        self.reader.load(self._kept, self._batch.num_rows, self._prepared)
 
-    def _row_text(self, index: int) -> bytes:
+    def row_text(self, index: int) -> bytes:
         """A row's mapped columns as a JSON object: what stands for its bytes."""
         values = {}
         for name in dict.fromkeys(self._names.values()):
@@ -206,50 +213,16 @@ class ColumnSource:
     # --- the source ---
 
     @property
-    def records_read(self) -> int:
-        return self._reader.records_read + self._damages
-
-    @property
     def bytes_read(self) -> int:
         """By the rows taken, where the file says how many there are; else by the place in the file."""
-        total, rows = self.bytes_total or 0, self._file.rows_total
+        total, rows = self._bytes_total, self._file.rows_total
         if rows is None:
             return total if self._ended else int(self._file._file.tell())
-        return total * self._reader.records_read // max(rows, 1)
+        return total * self.reader.records_read // max(rows, 1)
 
-    def head(self) -> tuple[bool, int | None]:
-        while True:
-            there, time = self._reader.head()
-            if there:
-                return True, time
-            if not self._advance():
-                return self._damage is not None, None
-
-    def _advance(self) -> bool:
-        if self._batch is None or not self._next_batch():
-            return False
-        self._load()
-        return True
-
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        builder = self._writer.builder
-        while True:
-            status = self._reader.fill(records_max, limit)
-            if status == REFUSED:
-                builder.origin(self._reader.records_read, self._row_text(self._reader.last_row))
-            elif status != EMPTY:
-                return True
-            elif not self._advance():
-                self._add_damage()
-                return False
-
-    def _add_damage(self) -> None:
-        if self._damage is not None:
-            row = self._reader.records_read + 1
-            self._writer.add_rejected(UNDECODABLE, f"{self.name} is damaged at row {row}: {self._damage}")
-            self._writer.builder.origin(row, b"")
-            self._damage = None
-            self._damages = 1
+    @property
+    def bytes_total(self) -> int | None:
+        return self._bytes_total
 
     def close(self) -> None:
         self._batches.close()

@@ -13,14 +13,15 @@ from feeds.errors import FeedError
 from feeds.inputs import Input
 from feeds.presets import Preset
 from feeds.reading import Reading
+from feeds.source import Source
 
 HEADER_HINT = "trade_id,symbol,price,volume,side,executed_at"
 
 
-class CsvSource:
+class CsvSource(Source):
     """One CSV file as a source of records. Raises FeedError where its header cannot be used."""
 
-    unit = 0
+    reader: CsvReader
 
     def __init__(
         self,
@@ -32,14 +33,13 @@ class CsvSource:
         reading: Reading | None = None,
         preset: Preset | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, source)
         self._reading = reading or Reading()
-        self._input = source
         self._delimiter = preset.delimiter if preset else ","
-        self._reader = CsvReader(source, writer, delimiter=self._delimiter)
+        self.reader = CsvReader(source, writer, delimiter=self._delimiter)
         layout = self._find_columns(columns, preset)
-        self._reader.configure(layout.targets, layout.constants, layout.copies)
-        self._reader.begin(self._rules(layout, preset))
+        self.reader.configure(layout.targets, layout.constants, layout.copies)
+        self.reader.begin(self._rules(layout, preset))
 
     def _find_columns(self, columns: ColumnMap, preset: Preset | None) -> Layout:
         header: list[str] | None
@@ -61,7 +61,7 @@ class CsvSource:
 
     def _read_header(self) -> list[str]:
         try:
-            raw = self._reader.read_header()
+            raw = self.reader.read_header()
         except ValueError as error:
             raise FeedError(f"{self.name}: the header is unusable: {error}; expected {HEADER_HINT}") from None
         if raw is None:
@@ -75,18 +75,18 @@ class CsvSource:
             raise FeedError(f"{self.name} is no text in UTF-8: expected a CSV header such as {HEADER_HINT}") from None
 
     def _first_row_layout(self, columns: ColumnMap) -> Layout:
-        first = self._reader.first_record()
+        first = self.reader.first_record()
         if first is None:
             numbers = [int(column) for column in columns.columns.values()]
             return layout_by_number(max(numbers), columns, self.name)
         if b"\0" in first:
             raise FeedError(f"{self.name} is binary: expected CSV")
-        return layout_by_number(self._reader.columns_found, columns, self.name)
+        return layout_by_number(self.reader.columns_found, columns, self.name)
 
     def _rules(self, layout: Layout, preset: Preset | None) -> RowRules:
         reading, prefix = self._reading, None
         if not layout.has("trade_id") or reading.as_marks:
-            prefix = hashlib.sha256(self._reader.first_record() or b"").hexdigest()[:16].encode()
+            prefix = hashlib.sha256(self.reader.first_record() or b"").hexdigest()[:16].encode()
         if layout.has("side"):
             reading = reading.without_side()
         elif reading.side is None and not reading.as_marks:
@@ -103,24 +103,3 @@ class CsvSource:
             time_unit_ns=preset.time_unit_ns,
             keep=self._keep,
         )
-
-    @property
-    def records_read(self) -> int:
-        return self._reader.records_read
-
-    @property
-    def bytes_read(self) -> int:
-        return self._input.position
-
-    @property
-    def bytes_total(self) -> int | None:
-        return self._input.total
-
-    def head(self) -> tuple[bool, int | None]:
-        return self._reader.head()
-
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        return self._reader.fill(records_max, limit)
-
-    def close(self) -> None:
-        self._input.close()

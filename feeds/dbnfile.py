@@ -17,6 +17,7 @@ from feeds.columns import ColumnMap
 from feeds.errors import FeedError
 from feeds.inputs import Input
 from feeds.reading import Reading
+from feeds.source import BYTES, Source
 
 MAGIC = b"DBN"
 METADATA_BYTES_MAX = 256 * 1024 * 1024
@@ -117,26 +118,26 @@ def midnight_ns(yyyymmdd: int) -> int:
     return max(-INT64_MAX, min(seconds * 10**9, INT64_MAX))
 
 
-class DbnSource:
+class DbnSource(Source):
     """One DBN stream as a source of records; ``columns`` may set constants."""
 
-    unit = 2
+    unit = BYTES
 
     def __init__(self, source: Input, writer: FeedWriter, name: str, columns: ColumnMap, reading: Reading) -> None:
-        self.name = name
-        self._input = source
+        super().__init__(name, source)
         window = ByteWindow(source)
         metadata = self._read_metadata(window)
         self._check_schema(metadata.schema, reading.as_marks)
-        self._reader = DbnReader(window, writer, metadata.version, self._constants(columns, metadata))
+        reader = DbnReader(window, writer, metadata.version, self._constants(columns, metadata))
         for number, intervals in metadata.symbols.items():
-            self._reader.map_symbol(number, intervals)
-        self._reader.expect_marks(reading.as_marks)
-        prefix = hashlib.sha256(self._reader.first_record() or b"").hexdigest()[:16].encode()
-        self._reader.begin(
+            reader.map_symbol(number, intervals)
+        reader.expect_marks(reading.as_marks)
+        prefix = hashlib.sha256(reader.first_record() or b"").hexdigest()[:16].encode()
+        reader.begin(
             reading.without_side().rules(id_prefix=prefix, side_texts=SIDES),
             reading.rules(id_prefix=prefix, side_texts=SIDES),
         )
+        self.reader = reader
 
     def _read_metadata(self, window: ByteWindow) -> Metadata:
         try:
@@ -167,24 +168,3 @@ class DbnSource:
             )
         texts = {"venue": metadata.dataset, **columns.constants}
         return {FIELD_NAMES.index(field): text.encode() for field, text in texts.items()}
-
-    @property
-    def records_read(self) -> int:
-        return self._reader.records_read
-
-    @property
-    def bytes_read(self) -> int:
-        return self._input.position
-
-    @property
-    def bytes_total(self) -> int | None:
-        return self._input.total
-
-    def head(self) -> tuple[bool, int | None]:
-        return self._reader.head()
-
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        return self._reader.fill(records_max, limit)
-
-    def close(self) -> None:
-        self._input.close()

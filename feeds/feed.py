@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from types import TracebackType
-from typing import Protocol
 
 from ext.feedwriter import FeedWriter
+from ext.recordreader import Merge
+from feeds.source import Source
 
 FRAME_RECORDS_MAX = 8192
-COUNT_OFFSET = 8  # of FrameHeader.record_count
-INT64_MIN = -(2**63)
-
-
-class Source(Protocol):
-    """One file being read into the frames of a shared FeedWriter."""
-
-    name: str
-    unit: int
-    """What positions count: 0 physical lines, 1 records, 2 bytes."""
-
-    @property
-    def records_read(self) -> int: ...
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def bytes_total(self) -> int | None: ...
-
-    def head(self) -> tuple[bool, int | None]:
-        """The next record's time: (True, ns), (True, None) where it has none, (False, None) at the end."""
-
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        """Add records until the frame has ``records_max`` or one is later than ``limit`` (ns); False at the end."""
-
-    def close(self) -> None: ...
 
 
 class Feed:
@@ -44,10 +19,10 @@ class Feed:
 
     def __init__(self, sources: list[Source], writer: FeedWriter, max_records: int | None = None) -> None:
         self._sources = sources
-        self._open = list(sources)
-        self._heads: list[int | None] | None = None
+        for source in sources:
+            source.named()
+        self._merge = Merge([source.reader for source in sources], writer)
         self._writer = writer
-        self._current: Source | None = None
         self._left = max_records
 
     @property
@@ -84,49 +59,12 @@ class Feed:
             max_records = min(max_records, self._left)
             if max_records == 0:
                 return None
-        frame = self._next_merged(max_records) if len(self._sources) > 1 else self._next_of_one(max_records)
-        if self._left is not None and frame is not None:
-            self._left -= record_count(frame)
-        return frame
-
-    def _next_of_one(self, max_records: int) -> bytearray | None:
-        """Read on until something is left by the filter, or the source ends."""
-        while True:
-            more = self._fill(self._sources[0], max_records, None)
-            frame = self._writer.take()
-            if frame is not None or not more:
-                return frame
-
-    def _fill(self, source: Source, max_records: int, limit: int | None) -> bool:
-        if source is not self._current:
-            self._current = source
-            self._writer.set_source(source.name.encode("utf-8", "surrogateescape"), source.unit)
-        return source.fill(max_records, limit)
-
-    def _next_merged(self, max_records: int) -> bytearray | None:
-        """One run of records from the source whose head is first: a frame holds records of one file."""
-        while True:
-            self._look_ahead()
-            if not self._open:
-                return None
-            assert self._heads is not None
-            chosen, limit = choose_head(self._heads)
-            source = self._open[chosen]
-            self._fill(source, max_records, limit)
-            there, self._heads[chosen] = source.head()
-            if not there:
-                del self._open[chosen], self._heads[chosen]
-            frame = self._writer.take()
-            if frame is not None:
-                return frame
-
-    def _look_ahead(self) -> None:
-        """Before the first frame: the times of all heads, without the sources that are empty."""
-        if self._heads is not None:
-            return
-        heads = [source.head() for source in self._open]
-        self._open = [source for source, (there, _) in zip(self._open, heads, strict=True) if there]
-        self._heads = [time for there, time in heads if there]
+        more = True
+        while more and not len(self._writer):
+            more = self._merge.fill(max_records)
+        if self._left is not None:
+            self._left -= len(self._writer)
+        return self._writer.take()
 
     def close(self) -> None:
         """Release the files; safe to call twice."""
@@ -140,26 +78,3 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def record_count(frame: bytearray) -> int:
-    """Records of a frame that the writer just built."""
-    count: int = struct.unpack_from("<I", frame, COUNT_OFFSET)[0]
-    return count
-
-
-def choose_head(heads: list[int | None]) -> tuple[int, int | None]:
-    """The index of the head to take (one without a time at once, else the earliest, ties in order), and the latest
-    time (ns) up to which its source may go on before another's head is due (None: for ever)."""
-    timed = [(time, index) for index, time in enumerate(heads) if time is not None]
-    if len(timed) < len(heads):
-        chosen = heads.index(None)
-        if len(heads) - len(timed) > 1:
-            return chosen, INT64_MIN
-    else:
-        chosen = min(timed)[1]
-    others = [(time, index) for time, index in timed if index != chosen]
-    if not others:
-        return chosen, None
-    time, index = min(others)
-    return chosen, time if chosen < index else max(time - 1, INT64_MIN)

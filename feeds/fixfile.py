@@ -14,6 +14,7 @@ from feeds.columns import ColumnMap
 from feeds.errors import FeedError
 from feeds.inputs import Input
 from feeds.reading import Reading
+from feeds.source import Source
 
 FIX_MESSAGE = re.compile(rb"(?:^|[^0-9])8=FIXT?\.[0-9]\.[0-9][\x01|]9=[0-9]")
 
@@ -41,23 +42,21 @@ SIDES = {
 }
 
 
-class FixSource:
+class FixSource(Source):
     """One FIX log as a source of records; ``columns`` maps fields to tags."""
 
-    unit = 0
-
     def __init__(self, source: Input, writer: FeedWriter, name: str, columns: ColumnMap, reading: Reading) -> None:
-        self.name = name
-        self._input = source
+        super().__init__(name, source)
         constants = {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()}
-        self._reader = FixReader(source, writer, self._tags(columns), constants, reading.lenient)
+        reader = FixReader(source, writer, self._tags(columns), constants, reading.lenient)
         prefix = None
         if reading.as_marks:
-            prefix = hashlib.sha256(self._reader.first_record() or b"").hexdigest()[:16].encode()
-        self._reader.begin(
+            prefix = hashlib.sha256(reader.first_record() or b"").hexdigest()[:16].encode()
+        reader.begin(
             reading.without_side().rules(id_prefix=prefix, side_texts=SIDES),
             reading.rules(id_prefix=prefix, side_texts=SIDES),
         )
+        self.reader = reader
 
     def _tags(self, columns: ColumnMap) -> dict[int, int]:
         if columns.columns and not columns.numbered:
@@ -69,24 +68,3 @@ class FixSource:
         tags = {field: tag for field, tag in TAGS.items() if field not in columns.constants}
         tags.update({field: int(tag) for field, tag in columns.columns.items()})
         return {FIELD_NAMES.index(field): tag for field, tag in tags.items()}
-
-    @property
-    def records_read(self) -> int:
-        return self._reader.records_read
-
-    @property
-    def bytes_read(self) -> int:
-        return self._input.position
-
-    @property
-    def bytes_total(self) -> int | None:
-        return self._input.total
-
-    def head(self) -> tuple[bool, int | None]:
-        return self._reader.head()
-
-    def fill(self, records_max: int, limit: int | None = None) -> bool:
-        return self._reader.fill(records_max, limit)
-
-    def close(self) -> None:
-        self._input.close()

@@ -11,7 +11,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ext.decimals import parse_number, parse_timestamp
 from ext.feedwriter import FIELD_NAMES
+from ext.jsonrows import JsonReader
 from ext.records import EVENT_NAMES, FLAGS, NAME_KIND_NAMES, REASONS
+from feeds.inputs import Input
 from feeds.linesource import INVALID, UNDECODABLE, LineSource, Refused
 
 TEXT_BYTES_MAX = 64
@@ -165,7 +167,10 @@ def decode(raw: bytes) -> Line:
 
 
 class JsonSource(LineSource):
-    """One JSON Lines file as a source of records."""
+    """One JSON Lines file as a source of records: trades and marks of flat objects apart (ext.jsonrows)."""
+
+    def _reader(self, source: Input) -> JsonReader:
+        return JsonReader(source, self.writer, self)
 
     def time_of(self, raw: bytes) -> int | None:
         try:
@@ -207,8 +212,6 @@ class JsonSource(LineSource):
         rules = self.rules
         if self.sided is not rules and bytes_of(line.side) is None:
             rules = self.sided
-        if self.writer.add_json_trade(rules, line, self.made_id(), self.records_read):
-            return
         fields: list[bytes | None] = []
         for field in FIELD_NAMES:
             raw = bytes_of(getattr(line, field))
@@ -218,7 +221,7 @@ class JsonSource(LineSource):
                 fields.append(scalar(field, raw, "a string or a number"))
             else:
                 fields.append(unquoted(field, raw, "a string"))
-        self.writer.add_trade(rules, tuple(fields), self.records_read)
+        self.writer.add_trade(rules, tuple(fields), self.number)
 
     def _event_id(self, line: Line) -> bytes:
         raw = bytes_of(line.event_id)

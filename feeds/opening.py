@@ -14,7 +14,7 @@ from feeds.columns import ColumnMap, parse_map
 from feeds.csvfile import CsvSource
 from feeds.dbnfile import DbnSource
 from feeds.errors import FeedError, JournalFeed
-from feeds.feed import Feed, Source
+from feeds.feed import Feed
 from feeds.fixfile import FixSource
 from feeds.guessing import COLUMN_FORMATS, column_magic, guess_format
 from feeds.inputs import Input, open_inputs, peek
@@ -22,6 +22,7 @@ from feeds.jsonl import JsonSource
 from feeds.linesource import LineSource
 from feeds.presets import PRESETS, Preset, fit_to_name, preset_of_header
 from feeds.reading import Reading
+from feeds.source import Source
 
 MESSAGE_FORMATS: dict[str, type[FixSource] | type[DbnSource]] = {"fix": FixSource, "dbn": DbnSource}
 LINE_FORMATS: dict[str, type[LineSource]] = {"jsonl": JsonSource, "capture": CaptureSource}

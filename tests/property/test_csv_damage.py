@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from ext.records import EVENT_NAMES, REASONS, Frame
 from feeds import FeedError, open_feed
-from feeds.lines import Lines
 
 ROWS = [f"T{i},S{i % 9},{i}.5,{i + 1},buy,{1700000000 + i * 7919 % 1000}" for i in range(3000)]
 TEXT = "\n".join(["trade_id,symbol,price,volume,side,executed_at", *ROWS, ""]).encode()
@@ -89,24 +88,3 @@ def test_rubbish_in_json_lines_costs_the_lines_it_touches(at: int, rubbish: byte
     good = {raw for _, raw in found}
     touched = JSON_LINES[at : at + len(rubbish)].count(b"\n") + 1
     assert len(good & set(JSON_LINES.splitlines())) >= 20 - touched
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(st.sampled_from("ab\n\r"), max_size=60), st.integers(1, 9))
-def test_lines_are_the_same_wherever_reads_are_cut(text: str, size: int) -> None:
-    class Dribble:
-        name, total, position = "x", None, 0
-        data = io.BytesIO(text.encode())
-
-        def readinto(self, buffer: memoryview) -> int:
-            return self.data.readinto(buffer[:size])
-
-        def close(self) -> None: ...
-
-    lines = Lines(Dribble())
-    found = list(iter(lines.next, None))
-    expected = text.encode().split(b"\n")
-    if expected[-1] == b"":
-        del expected[-1]
-    assert found == [line.removesuffix(b"\r") for line in expected]
-    assert lines.number == len(expected)

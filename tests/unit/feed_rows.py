@@ -51,11 +51,10 @@ class Names:
 def decode_frame(buffer: bytearray, names: Names) -> list[Row]:
     frame = Frame(bytes(buffer))
     names.learn(frame)
-    source = frame.origin_source[0].decode()
-    return [row_of(frame, i, names, source) for i in range(len(frame))]
+    return [row_of(frame, i, names) for i in range(len(frame))]
 
 
-def row_of(frame: Frame, i: int, names: Names, source: str) -> Row:
+def row_of(frame: Frame, i: int, names: Names) -> Row:
     r = frame.records[i]
     kind = EVENT_NAMES[int(r["type"])]
     line, raw = frame.origin(i)
@@ -77,7 +76,7 @@ def row_of(frame: Frame, i: int, names: Names, source: str) -> Row:
         frozenset(name for name, bit in FLAGS.items() if r["flags"] & bit),
         line,
         raw,
-        source,
+        frame.origin_source(i)[0].decode(),
     )
 
 

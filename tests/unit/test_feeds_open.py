@@ -13,7 +13,6 @@ import pytest
 from feed_rows import read_rows
 
 from feeds import FeedError, JournalFeed, open_feed
-from feeds.feed import choose_head
 
 HEADER = "trade_id,symbol,price,volume,side,executed_at\n"
 
@@ -180,15 +179,6 @@ def test_csv_and_json_lines_merge(tmp_path: Path) -> None:
         json.dumps({"type": "MarkPrice", "event_id": "M", "symbol": "S1", "price": 1, "at": 1700000001}) + "\n"
     )
     assert ids([tmp_path / "b.jsonl", tmp_path / "a.csv"]) == ["T0", "M", "T1", "T2"]
-
-
-def test_choosing_heads() -> None:
-    assert choose_head([5]) == (0, None)
-    assert choose_head([5, 3]) == (1, 4)
-    assert choose_head([3, 3]) == (0, 3)
-    assert choose_head([None, 3]) == (0, 3)
-    assert choose_head([3, None]) == (1, 2)
-    assert choose_head([None, None]) == (0, -(2**63))
 
 
 def test_progress_is_counted(tmp_path: Path) -> None:

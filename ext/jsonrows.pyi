@@ -1,0 +1,3 @@
+from ext.linereader import LineReader
+
+class JsonReader(LineReader): ...

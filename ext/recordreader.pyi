@@ -1,0 +1,9 @@
+from ext.feedwriter import FeedWriter
+
+class RecordReader:
+    records_read: int
+    def named(self, name: bytes, unit: int) -> None: ...
+
+class Merge:
+    def __init__(self, readers: list[RecordReader], writer: FeedWriter) -> None: ...
+    def fill(self, records_max: int) -> bool: ...

@@ -5,9 +5,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
 from ext.arrays cimport Array
-from ext.limits cimport Key, Limit, LimitBook, Slot
-from ext.records cimport Bytes, u128
-from ext.wide cimport Wide
+from ext.limits cimport Key, Limit, LimitBook, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PRICE_COLLAR, Rule, Slot
+from ext.records cimport Bytes, i128, u128
+from ext.wide cimport Wide, abs_i128, abs_i64
 
 cdef struct Pending:                # an alert of the event at hand, before they are put in order
     uint32_t limit                  # 0: trade_after_kill
@@ -48,7 +48,6 @@ cdef class Judge:
     cdef const uint8_t* trade_id
     cdef size_t trade_id_length
 
-    cdef void begin(self, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil
     # All return 0, or -1 without memory.
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil
     cdef int judge_slot(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
@@ -64,4 +63,32 @@ cdef class Judge:
     cdef int send(self, LimitBook limits, const Pending* alert) noexcept nogil
     cdef int engage(self, LimitBook limits, const Pending* alert) noexcept nogil
     cdef int set_killed(self, uint32_t account, bint engaged) noexcept nogil
-    cdef bint is_killed(self, uint32_t account) noexcept nogil
+
+
+cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
+    """Whether a trade by itself is below what its limit warns from: nearly always."""
+    cdef const Limit* limit
+    if slot.kind == MAX_TRADE_VOLUME:
+        return <u128>abs_i64(trade.quantity) < (<const Rule*>limits.rules.data)[slot.rule].warn
+    if slot.kind == MAX_TRADE_NOTIONAL:
+        return (<u128>abs_i64(trade.quantity) * <u128>abs_i64(trade.price)
+                < (<const Rule*>limits.rules.data)[slot.rule].warn)
+    if slot.kind == PRICE_COLLAR:
+        limit = &(<const Limit*>limits.limits.data)[slot.limit]
+        return not trade.marked or trade.mark == 0 or (limit.narrow and (
+            abs_i128(<i128>trade.price - <i128>trade.mark) * 100 * limit.scale.v[0]     # below 2**128
+            < <u128>abs_i64(trade.mark) * limit.warn.v[0]))
+    return False
+
+
+cdef inline void begin_event(Judge judge, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil:
+    judge.seq = seq
+    judge.executed_at = executed_at
+    judge.trade_id = trade_id
+    judge.trade_id_length = length
+    judge.pending.count = 0
+    judge.texts.size = 0
+
+
+cdef inline bint is_killed(Judge judge, uint32_t account) noexcept nogil:
+    return judge.firm_killed or (account < judge.killed.count and (<uint8_t*>judge.killed.data)[account] != 0)

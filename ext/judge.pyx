@@ -16,12 +16,9 @@ from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
 from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, fits_i64, format_ratio, format_u128, low_u128, wide_abs,
-                       wide_add, wide_addmul2, wide_cmp, wide_is_zero, wide_limbs, wide_mul, wide_mul_u64, wide_neg, wide_negative,
-                       wide_set_u128, wide_sub, wide_zero)
+                       wide_add, wide_addmul2, wide_cmp, wide_cmp_scaled, wide_fits192, wide_is_zero, wide_mul,
+                       wide_mul_u64, wide_neg, wide_negative, wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_add, window_add
-
-cdef enum:
-    U56 = 72057594037927936         # 2**56
 
 # The order in which names decide the order of alerts, with the bit of `per` for each.
 cdef int ORDER_NAMES[4]
@@ -30,16 +27,6 @@ cdef int ORDER_TEXTS[4]
 ORDER_NAMES[:] = [NAME_ACCOUNT, NAME_SYMBOL, NAME_VENUE, NAME_STRATEGY]
 ORDER_BITS[:] = [PER_ACCOUNT, PER_SYMBOL, PER_VENUE, PER_STRATEGY]
 ORDER_TEXTS[:] = [ALERT_ACCOUNT, ALERT_SYMBOL, ALERT_VENUE, ALERT_STRATEGY]
-
-
-cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
-    """Whether a trade is below what its own size is warned from: nearly always."""
-    if slot.kind == MAX_TRADE_VOLUME:
-        return <u128>abs_i64(trade.quantity) < (<const Rule*>limits.rules.data)[slot.rule].warn
-    if slot.kind == MAX_TRADE_NOTIONAL:
-        return (<u128>abs_i64(trade.quantity) * <u128>abs_i64(trade.price)
-                < (<const Rule*>limits.rules.data)[slot.rule].warn)
-    return False
 
 
 cdef uint8_t level_of_sum(const Wide* value, const Limit* limit, uint8_t before) noexcept nogil:
@@ -51,13 +38,31 @@ cdef uint8_t level_of_sum(const Wide* value, const Limit* limit, uint8_t before)
 
 cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit* limit, uint8_t before) noexcept nogil:
     """value / divisor against a limit, multiplied out."""
-    cdef Wide left = value[0], scale, above = divisor[0], warn = divisor[0], clear = divisor[0]
+    cdef Wide left, scale, above, warn, clear
+    cdef uint64_t by = limit.scale.v[0]
+    if limit.narrow and wide_fits192(value) and wide_fits192(divisor):
+        if before == LEVEL_OK and wide_cmp_scaled(value, by, divisor, limit.warn.v[0]) < 0:
+            return LEVEL_OK
+        return level_of(wide_cmp_scaled(value, by, divisor, limit.threshold.v[0]) > 0,
+                        wide_cmp_scaled(value, by, divisor, limit.warn.v[0]) >= 0,
+                        wide_cmp_scaled(value, by, divisor, limit.clear.v[0]) >= 0, before)
+    left = value[0]
+    above = warn = clear = divisor[0]
     memcpy(&scale, &limit.scale, sizeof(Wide))
     wide_mul(&left, &scale)
     wide_mul(&above, &limit.threshold)
     wide_mul(&warn, &limit.warn)
     wide_mul(&clear, &limit.clear)
     return level_of(wide_cmp(&left, &above) > 0, wide_cmp(&left, &warn) >= 0, wide_cmp(&left, &clear) >= 0, before)
+
+
+cdef bint is_far(const Sums* sums, const Limit* limit) noexcept nogil:
+    """Whether a sum is between what it is warned from on either side: nearly always (False: it has to be looked at)."""
+    if limit.kind == NET_NOTIONAL or limit.kind == MAX_LOSS:
+        if wide_negative(&sums.sum):
+            return wide_cmp(&sums.sum, &limit.sum_warn_below) > 0
+        return limit.kind == MAX_LOSS or wide_cmp(&sums.sum, &limit.sum_warn) < 0
+    return limit.kind == GROSS_NOTIONAL and wide_cmp(&sums.sum, &limit.sum_warn) < 0
 
 
 cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
@@ -114,9 +119,7 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     sums = &(<Sums*>limits.sums.data)[key.state]
     if key.kind == MAX_DRAWDOWN and wide_cmp(&sums.sum, &sums.peak) > 0:
         sums.peak = sums.sum
-    if key.kind == GROSS_NOTIONAL:
-        return level_of_sum(&sums.sum, limit, key.level)
-    if key.kind == MAX_LOSS and key.level == LEVEL_OK and not wide_negative(&sums.sum):
+    if key.level == LEVEL_OK and is_far(sums, limit):
         return LEVEL_OK
     sum_value(sums, key.kind, &value)
     return level_of_sum(&value, limit, key.level)
@@ -159,14 +162,6 @@ cdef class Judge:
         array_free(&self.killed)
         bytes_free(&self.texts)
         bytes_free(&self.kills)
-
-    cdef void begin(self, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil:
-        self.seq = seq
-        self.executed_at = executed_at
-        self.trade_id = trade_id
-        self.trade_id_length = length
-        self.pending.count = 0
-        self.texts.size = 0
 
     # --- one trade -----------------------------------------------------------------------------------------------
 
@@ -245,20 +240,12 @@ cdef class Judge:
 
     cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
         cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
-        cdef u128 part, whole
         cdef uint8_t level
         cdef Wide value, divisor
         if not trade.marked or trade.mark == 0:
             return 0
-        part = abs_i128(<i128>trade.price - <i128>trade.mark) * 100
-        whole = abs_i64(trade.mark)
-        if limit.scale.limbs == 1 and limit.scale.v[0] < <uint64_t>U56 and wide_limbs(&limit.threshold) == 1:
-            part = part * limit.scale.v[0]
-            level = level_of(part > whole * limit.threshold.v[0], part >= whole * limit.warn.v[0], False, LEVEL_OK)
-            if level == LEVEL_OK:
-                return 0
         wide_set_u128(&value, abs_i128(<i128>trade.price - <i128>trade.mark) * 100)
-        wide_set_u128(&divisor, whole)
+        wide_set_u128(&divisor, abs_i64(trade.mark))
         level = level_of_ratio(&value, &divisor, limit, LEVEL_OK)
         if level == LEVEL_OK:
             return 0
@@ -476,6 +463,3 @@ cdef class Judge:
             return -1
         (<uint8_t*>self.killed.data)[account] = engaged
         return 0
-
-    cdef bint is_killed(self, uint32_t account) noexcept nogil:
-        return self.firm_killed or (account < self.killed.count and (<uint8_t*>self.killed.data)[account] != 0)

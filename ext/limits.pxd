@@ -7,7 +7,8 @@ from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument, Instruments, NameTable
 from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
-from ext.wide cimport Factor, Wide
+from ext.wide cimport Factor, Wide, prefetch
+from ext.windows cimport Run, Window
 
 cdef enum:
     ASK_KEY = 0xFFFFFFFFFFFFFFFF
@@ -52,6 +53,7 @@ cdef struct Limit:
     uint8_t per                     # Dimension bits
     uint8_t kill                    # KillScope
     uint8_t has_clear
+    uint8_t narrow                  # scale and threshold are below 2**56 and 2**64: products with them stay short
     int exponent                    # <= 0: the four below are times 10**exponent
     int64_t window_ns
     Wide threshold
@@ -60,6 +62,7 @@ cdef struct Limit:
     Wide floor
     Wide sum_above                  # in units of the sum: breach above, warn from, ok below; rounded so that it is exact
     Wide sum_warn
+    Wide sum_warn_below             # -sum_warn
     Wide sum_clear
     Wide sum_floor
     u128 count_above                # the same for counts
@@ -181,6 +184,7 @@ cdef class LimitBook:
     cdef Table key_table
     cdef uint32_t stamp
     cdef bint has_notional                  # some max_notional
+    cdef bint has_state                     # some kind that fetch_holders looks at
 
     cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
     cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil
@@ -218,10 +222,6 @@ cdef class LimitBook:
     cdef int freeze_key(self, uint32_t key) noexcept nogil
     cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil
 
-    cdef void fetch_slots(self, const Cell* cell) noexcept nogil        # into the cache, for an event to come
-    cdef void fetch_keys(self, const Cell* cell) noexcept nogil
-    cdef void fetch_holders(self, const Cell* cell) noexcept nogil
-    cdef void begin(self) noexcept nogil                                # the next event: nothing is touched
     cdef int touch_new(self, uint32_t key) noexcept nogil               # where the list has to grow
 
 cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil
@@ -235,6 +235,12 @@ cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int
 
 cdef inline Held* held_of(LimitBook limits, const Key* key) noexcept nogil:
     return (<Holders*>limits.holders.data)[key.rule].entries + key.held
+
+
+cdef inline void begin(LimitBook limits) noexcept nogil:
+    """The next event: nothing is touched."""
+    limits.stamp += 1
+    limits.touched.count = 0
 
 
 cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
@@ -275,3 +281,37 @@ cdef inline void note_level(Rule* rule, uint8_t level, uint64_t quantity) noexce
             rule.warn_min = quantity
     elif quantity < rule.breach_min:
         rule.breach_min = quantity
+
+
+# --- into the cache, for an event to come ---
+
+cdef inline void fetch_slots(LimitBook limits, const Cell* cell) noexcept nogil:
+    if cell.slot_count:
+        prefetch(&(<const Slot*>limits.slots.data)[cell.slots])
+        prefetch(&(<const Slot*>limits.slots.data)[cell.slots + cell.slot_count - 1])
+
+
+cdef inline void fetch_keys(LimitBook limits, const Cell* cell) noexcept nogil:
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[cell.slots]
+    cdef const Slot* end = slot + cell.slot_count
+    while slot < end:
+        prefetch(&(<const Key*>limits.keys.data)[slot.key])
+        if slot.node:
+            prefetch(&(<const Node*>limits.nodes.data)[slot.node])
+        if slot.rule:
+            prefetch(&(<const Rule*>limits.rules.data)[slot.rule])
+            prefetch(&(<const Rule*>limits.rules.data)[slot.rule].ok_max)
+        slot += 1
+
+
+cdef inline void fetch_holders(LimitBook limits, const Cell* cell) noexcept nogil:
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[cell.slots]
+    cdef const Slot* end = slot + cell.slot_count
+    while slot < end:
+        if slot.kind == MAX_NOTIONAL:
+            prefetch(held_of(limits, &(<const Key*>limits.keys.data)[slot.key]))
+        elif slot.kind == TRADE_RATE or slot.kind == VOLUME_RATE:
+            prefetch(&(<const Window*>limits.windows.data)[(<const Key*>limits.keys.data)[slot.key].state])
+        elif slot.kind == REPEATED_TRADE:
+            prefetch(&(<const Run*>limits.runs.data)[(<const Key*>limits.keys.data)[slot.key].state])
+        slot += 1

@@ -10,8 +10,8 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, tab
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, cell_quantity
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
-from ext.wide cimport (abs_i128, factor_set, mix, prefetch, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
-                       wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
+from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
+                       wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
                        wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
 
@@ -210,6 +210,8 @@ cdef class LimitBook:
             limit.glob_lengths[<int>NAME_KINDS[dimension]] = len(text)
         if limit.kind == MAX_NOTIONAL:
             self.has_notional = True
+        if limit.kind in (MAX_NOTIONAL, TRADE_RATE, VOLUME_RATE, REPEATED_TRADE):
+            self.has_state = True
 
     def read_levels(self, uint32_t index, wanted):
         cdef Limit* limit = &(<Limit*>self.limits.data)[index]
@@ -227,6 +229,8 @@ cdef class LimitBook:
         set_wide(&limit.floor, floor, limit.exponent)
         set_wide(&one, (1, -limit.exponent), 0)
         factor_set(&limit.scale, &one)
+        limit.narrow = (limit.scale.limbs == 1 and limit.scale.v[0] < <uint64_t>1 << 56
+                        and wide_limbs(&limit.threshold) == 1 and wide_limbs(&limit.clear) == 1)
         text = self.keep(plain(threshold).encode())
         limit.threshold_text = <const uint8_t*><const char*>text
         limit.threshold_length = len(text)
@@ -342,6 +346,8 @@ cdef class LimitBook:
             scale = self.quantity_scale if limit.kind == VOLUME_RATE else self.money_scale
             to_units(&limit.sum_above, &limit.threshold, limit.exponent, &one, scale, False)
             to_units(&limit.sum_warn, &limit.warn, limit.exponent, &one, scale, True)
+            limit.sum_warn_below = limit.sum_warn
+            wide_neg(&limit.sum_warn_below)
             to_units(&limit.sum_clear, &limit.clear, limit.exponent, &one, scale, True)
             to_units(&limit.sum_floor, &limit.floor, limit.exponent, &one, scale, False)
             to_units(&count, &limit.threshold, limit.exponent, &one, 0, False)
@@ -786,34 +792,6 @@ cdef class LimitBook:
         return self.money_scale
 
     # --- one event -----------------------------------------------------------------------------------------------
-
-    cdef void fetch_slots(self, const Cell* cell) noexcept nogil:
-        if cell.slot_count:
-            prefetch(&(<const Slot*>self.slots.data)[cell.slots])
-            prefetch(&(<const Slot*>self.slots.data)[cell.slots + cell.slot_count - 1])
-
-    cdef void fetch_keys(self, const Cell* cell) noexcept nogil:
-        cdef const Slot* slot = &(<const Slot*>self.slots.data)[cell.slots]
-        cdef uint32_t i
-        for i in range(cell.slot_count):
-            if slot[i].key:
-                prefetch(&(<const Key*>self.keys.data)[slot[i].key])
-            if slot[i].node:
-                prefetch(&(<const Node*>self.nodes.data)[slot[i].node])
-            if slot[i].rule:
-                prefetch(&(<const Rule*>self.rules.data)[slot[i].rule])
-                prefetch(&(<const Rule*>self.rules.data)[slot[i].rule].ok_max)
-
-    cdef void fetch_holders(self, const Cell* cell) noexcept nogil:
-        cdef const Slot* slot = &(<const Slot*>self.slots.data)[cell.slots]
-        cdef uint32_t i
-        for i in range(cell.slot_count):
-            if slot[i].kind == MAX_NOTIONAL:
-                prefetch(held_of(self, &(<const Key*>self.keys.data)[slot[i].key]))
-
-    cdef void begin(self) noexcept nogil:
-        self.stamp += 1
-        self.touched.count = 0
 
     cdef int touch_new(self, uint32_t index) noexcept nogil:
         if array_reserve(&self.touched, self.touched.count + 1, sizeof(uint32_t)) < 0:

@@ -26,6 +26,8 @@ cdef enum:
     ENTRY_CHUNK_BITS = 18           # 10 MiB
     ENTRY_CHUNK_MASK = 262143
     ENTRY_HAS_FEE = 128             # bit of Packed.state
+    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB
+    ARENA_UNITS = 524288
 
 cdef struct Symbol:
     int64_t mark                    # price units
@@ -117,8 +119,6 @@ cdef struct Store:
     Table cell_table                # (account, symbol, venue, strategy)
     Table position_table            # (account, symbol)
 
-# Apply one fill to a holding: 0, or 1 where an accumulator would overflow (nothing changed). quantity is not 0.
-cdef int fold_fill(Holding* holding, int64_t price, int64_t quantity) noexcept nogil
 cdef inline i128 cell_fees(const Cell* cell) noexcept nogil:
     return (<i128>cell.fees_high << 64) | <i128>cell.fees_low
 
@@ -183,10 +183,8 @@ cdef class Book:
     # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
-    cdef Packed* next_entry(self, int64_t fee, const uint8_t* id, uint8_t id_length, uint8_t state) noexcept nogil
-    # Put a fill at the end of its position; 0, or -1 without memory.
-    cdef int add_fill(self, uint32_t position, uint32_t cell, uint64_t seq, const Record* r, int64_t quantity,
-                      const uint8_t* id, uint8_t state) noexcept nogil
+    # Make sure of the next entry and its texts; 0, or -1 without memory. At the end of a chunk or block (ext/fills.pxd).
+    cdef int make_room(self, uint32_t units) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

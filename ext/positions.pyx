@@ -5,50 +5,11 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
                          table_put, table_reserve)
-from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, i128, u128
-from ext.wide cimport (abs_i128, abs_i64, add3_i128, add_i128, add_i64, copy_text, high_u128, i128_of, low_u128, mix,
-                       removed_cost, sub_i128, sub_i64, text_end)
-
-cdef enum:
-    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB
-    ARENA_UNITS = 524288
-
+from ext.fills cimport fold_fill, next_entry
+from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, i128, u128
+from ext.wide cimport high_u128, i128_of, low_u128, mix, text_end
 
 # --- accounting --------------------------------------------------------------------------------------------------
-
-cdef int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
-    """Open, add, reduce, close or turn through zero; everything is computed before anything is written."""
-    cdef int64_t after, rest
-    cdef uint64_t held = abs_i64(h.quantity), closed = abs_i64(quantity)
-    cdef i128 cost, realized, removed, proceeds, cash
-    if add_i64(h.quantity, quantity, &after):
-        return 1
-    if h.quantity == 0 or (h.quantity < 0) == (quantity < 0):
-        if add_i128(h.cost, <i128>price * <i128>quantity, &cost) or sub_i128(h.realized, cost, &cash):
-            return 1
-        h.cost = cost
-        h.quantity = after
-        return 0
-    if closed > held:
-        closed = held
-    removed = <i128>removed_cost(abs_i128(h.cost), held, closed)
-    if h.cost < 0:
-        removed = -removed
-    rest = quantity + h.quantity if closed == held else 0       # what opens on the other side; cannot overflow
-    proceeds = <i128>price * <i128>closed if h.quantity > 0 else -(<i128>price * <i128>closed)
-    if add3_i128(h.realized, proceeds, -removed, &realized):
-        return 1
-    cost = h.cost - removed
-    if rest != 0:
-        cost = <i128>price * <i128>rest
-    # realized - cost is the cash that flowed, to the last unit: a whole number of units that was paid or received.
-    if sub_i128(realized, cost, &cash) or cash - (h.realized - h.cost) != -(<i128>price * <i128>quantity):
-        return 1
-    h.cost = cost
-    h.realized = realized
-    h.quantity = after
-    return 0
-
 
 cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
     return <i128>cell.quantity + (<i128>cell.quantity_carry << 64)
@@ -261,38 +222,16 @@ cdef class Book:
         self.block_count += 1
         return 0
 
-    cdef Packed* next_entry(self, int64_t fee, const uint8_t* id, uint8_t id_length, uint8_t state) noexcept nogil:
-        """The next entry with its texts; the caller fills in the rest. NULL: no memory."""
+    cdef int make_room(self, uint32_t units) noexcept nogil:
         cdef uint32_t index = self.entry_count
-        cdef uint32_t fee_bytes = sizeof(int64_t) if fee else 0
-        cdef uint32_t units = (fee_bytes + id_length + 3) >> <uint32_t>2
-        cdef uint8_t* text
-        cdef Packed* e
         if index + 1 == 0:
-            return NULL
+            return -1
         if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
-            return NULL
-        if self.arena_used + units > ARENA_UNITS and self.add_block() < 0:
-            return NULL
-        e = self.entry(index)
-        e.id_length = id_length
-        e.state = state
-        if units:
-            e.text = (self.block_count - 1) << <uint32_t>ARENA_BITS | self.arena_used
-            text = self.arena + 4 * <size_t>self.arena_used
-            self.arena_used += units
-            if fee_bytes:
-                e.state |= ENTRY_HAS_FEE
-                memcpy(text, &fee, sizeof(int64_t))
-            copy_text(text + fee_bytes, id, id_length)
-        else:
-            e.text = 0
-        e.id_end = text_end(id, id_length)
-        self.entry_count = index + 1
-        return e
+            return -1
+        return self.add_block() if self.arena_used + units > ARENA_UNITS else 0
 
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
-        cdef Packed* e = self.next_entry(values.fee, values.id, values.id_length, values.state)
+        cdef Packed* e = next_entry(self, values.fee, values.id, values.id_length, values.state)
         if e == NULL:
             return 0
         e.seq = values.seq
@@ -301,20 +240,6 @@ cdef class Book:
         e.previous = values.previous
         e.cell = values.cell
         return self.entry_count - 1
-
-    cdef int add_fill(self, uint32_t position, uint32_t cell, uint64_t seq, const Record* r, int64_t quantity,
-                      const uint8_t* id, uint8_t state) noexcept nogil:
-        cdef Position* p = &(<Position*>self.store.positions.data)[position]
-        cdef Packed* e = self.next_entry(r.fee, id, r.id_length if state == ENTRY_TRADE else 0, state)
-        if e == NULL:
-            return -1
-        e.seq = seq
-        e.price = r.price
-        e.quantity = quantity
-        e.previous = p.last_entry
-        e.cell = cell
-        p.last_entry = self.entry_count - 1
-        return 0
 
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
         cdef Position* p = &(<Position*>self.store.positions.data)[position]

@@ -62,10 +62,10 @@ cdef class RiskCore:
     cdef int apply_trade(self, const Record* r) noexcept nogil
     cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil
     cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
-    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after) noexcept nogil
+    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after,
+                         const TradeFacts* trade) noexcept nogil
     cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil
-    cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil
-    cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil
+    cdef int ask_clock(self, Symbol* s, const Record* r) noexcept nogil
     cdef int finish(self) noexcept nogil
     cdef int apply_revision(self, const Record* r) noexcept nogil
     cdef int revise(self, const Record* r, uint32_t position, uint32_t found, const Entry* revised) noexcept nogil

@@ -7,11 +7,12 @@ from libc.string cimport memset
 from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
 from ext.invariant cimport IS_DEBUG, cash_holds
-from ext.judge cimport Kill
+from ext.fills cimport fold_fill, next_entry
+from ext.judge cimport Kill, begin_event, is_killed
 from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
-                         VOLUME_RATE)
+                         VOLUME_RATE, begin, fetch_holders, fetch_keys, fetch_slots)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
-                            MARK_TRADE, Position, cell_add, cell_hash, fold_fill)
+                            MARK_TRADE, Packed, Position, cell_add, cell_hash)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
@@ -147,17 +148,17 @@ cdef class RiskCore:
                 prefetch(position)
                 prefetch(position + 64)
                 prefetch(&(<const Symbol*>self.book.store.symbols.data)[records[at].symbol])
-                self.limits.fetch_slots(&cells[cell])
+                fetch_slots(self.limits, &cells[cell])
         at -= STEP
         if at < count:
             cell = ahead.cells[at % RING]
             if cell:
-                self.limits.fetch_keys(&cells[cell])
+                fetch_keys(self.limits, &cells[cell])
         at -= STEP
-        if at < count and self.limits.has_notional:
+        if at < count and self.limits.has_state:
             cell = ahead.cells[at % RING]
             if cell:
-                self.limits.fetch_holders(&cells[cell])
+                fetch_holders(self.limits, &cells[cell])
 
     cdef bint is_sound(self, const Record* r) noexcept nogil:
         return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count
@@ -167,8 +168,8 @@ cdef class RiskCore:
         cdef uint8_t type = r.type
         if not self.is_sound(r):
             return CORE_CORRUPT
-        self.limits.begin()
-        self.judge.begin(self.seq, r.executed_at, self.heap + r.id_offset, r.id_length if type == EVENT_TRADE else 0)
+        begin(self.limits)
+        begin_event(self.judge, self.seq, r.executed_at, self.heap + r.id_offset, r.id_length if type == EVENT_TRADE else 0)
         if type == EVENT_TRADE:
             return self.apply_trade(r) if r.exec_type == EXEC_NEW else self.apply_revision(r)
         if type == EVENT_MARK:
@@ -200,7 +201,7 @@ cdef class RiskCore:
             return 0
         return self.limits.use_symbol(symbol)
 
-    cdef uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
+    cdef inline uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
         """The cell of a record, 0 if there is none yet; nearly always the one found ahead."""
         cdef const Cell* c
         cdef const Position* p
@@ -220,12 +221,11 @@ cdef class RiskCore:
     # --- new trades and adjustments ------------------------------------------------------------------------------
 
     cdef int apply_trade(self, const Record* r) noexcept nogil:
-        cdef Symbol* s
+        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
         cdef TradeFacts facts
         cdef Holding after
         cdef uint32_t cell
-        cdef int status
-        if self.ensure_used(r.symbol) < 0:
+        if not s.used and self.limits.use_symbol(r.symbol) < 0:
             return CORE_NO_MEMORY
         facts.price = r.price
         facts.quantity = r.volume if r.side == SIDE_BUY else -r.volume
@@ -238,21 +238,21 @@ cdef class RiskCore:
             if cell == 0:
                 return CORE_NO_MEMORY
         facts.cell = cell
-        s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
         facts.mark = s.mark
         facts.marked = s.source != MARK_NONE
         if s.source != MARK_EVENT:
             s.mark = r.price
             s.source = MARK_TRADE
-        status = self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE, &after)
-        if status < 0:
-            return status
-        (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
-        if s.source == MARK_TRADE and self.ask_clock(r.symbol, r.executed_at) < 0:
+        if self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE, &after, &facts) < 0:
             return CORE_NO_MEMORY
-        return self.finish_trade(r, &facts)
+        (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
+        if s.source == MARK_TRADE and self.ask_clock(s, r) < 0:
+            return CORE_NO_MEMORY
+        if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
 
-    cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil:
+    cdef inline int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil:
         """What a fill makes of its position; 1 where it would overflow. Nothing is changed."""
         cdef uint32_t position
         cdef const Position* p
@@ -260,36 +260,44 @@ cdef class RiskCore:
             position = (<const Cell*>self.book.store.cells.data)[cell].position
         else:
             position = self.book.find_position(r.account, r.symbol)
-        memset(after, 0, sizeof(Holding))
-        if position:
-            p = &(<const Position*>self.book.store.positions.data)[position]
-            after.cost = p.cost
-            after.realized = p.realized
-            after.quantity = p.quantity
+        p = &(<const Position*>self.book.store.positions.data)[position]
+        after.cost = p.cost if position else 0
+        after.realized = p.realized if position else 0
+        after.quantity = p.quantity if position else 0
         return fold_fill(after, r.price, quantity)
 
-    cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
+    cdef inline void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
         p.cost = h.cost
         p.realized = h.realized
         p.quantity = h.quantity
 
-    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after) noexcept nogil:
-        """Put a fill that fits into its position, cell and limits."""
+    cdef inline int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after,
+                               const TradeFacts* trade) noexcept nogil:
+        """Put a fill that fits into its position, cell and limits; trade: what limits judge, NULL for an adjustment."""
         cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
-        cdef uint32_t position = c.position
-        cdef i128 cost = (<Position*>self.book.store.positions.data)[position].cost
-        if self.book.add_fill(position, cell, self.seq, r, quantity, self.heap + r.id_offset, state) < 0:
-            return CORE_NO_MEMORY
-        if self.value_position(position, cost) < 0:
-            return CORE_NO_MEMORY
-        self.set_holding(position, after)
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[c.position]
+        cdef i128 cost = p.cost
+        cdef Packed* e = next_entry(self.book, r.fee, self.heap + r.id_offset, r.id_length if trade != NULL else 0, state)
+        if e == NULL:
+            return -1
+        e.seq = self.seq
+        e.price = r.price
+        e.quantity = quantity
+        e.previous = p.last_entry
+        e.cell = cell
+        p.last_entry = self.book.entry_count - 1
+        if self.value_position(c.position, cost) < 0:
+            return -1
+        self.set_holding(c.position, after)
         cell_add(c, r.price, quantity, r.fee, False)
-        if IS_DEBUG and not cash_holds(&self.book.store, position):
+        if IS_DEBUG and not cash_holds(&self.book.store, c.position):
             return CORE_CORRUPT
-        return 0 if c.slot_count == 0 else fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost)
+        if c.slot_count == 0:
+            return 0
+        return fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost, self.judge, trade)
 
-    cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil:
+    cdef inline int value_position(self, uint32_t position, i128 cost) noexcept nogil:
         """Value it at the mark of the moment; only where limits sum over it is there more to do."""
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
         cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[p.symbol]
@@ -301,27 +309,18 @@ cdef class RiskCore:
         p.valuation = s.valuation
         return 0
 
-    cdef int ask_clock(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
+    cdef inline int ask_clock(self, Symbol* s, const Record* r) noexcept nogil:
         """Where trades make the mark, other holders follow it every `revalue_every`."""
-        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[symbol]
         if not s.clocked:
             s.clocked = 1
-            s.clock = executed_at
+            s.clock = r.executed_at
             return 0
-        if <i128>executed_at - <i128>s.clock < <i128>self.limits.revalue_every_ns:
+        if <i128>r.executed_at - <i128>s.clock < <i128>self.limits.revalue_every_ns:
             return 0
-        s.clock = executed_at
-        return revalue_symbol(self.limits, symbol)
+        s.clock = r.executed_at
+        return revalue_symbol(self.limits, r.symbol)
 
-    cdef int finish_trade(self, const Record* r, const TradeFacts* facts) noexcept nogil:
-        if self.judge.is_killed(r.account) and self.judge.add_after_kill(facts.cell) < 0:
-            return CORE_NO_MEMORY
-        if ((<const Cell*>self.book.store.cells.data)[facts.cell].slot_count
-                and self.judge.judge_trade(self.limits, facts) < 0):
-            return CORE_NO_MEMORY
-        return self.finish()
-
-    cdef int finish(self) noexcept nogil:
+    cdef inline int finish(self) noexcept nogil:
         if self.limits.touched.count and self.judge.judge_touched(self.limits) < 0:
             return CORE_NO_MEMORY
         if self.judge.pending.count > 1 and self.judge.flush(self.limits) < 0:
@@ -338,7 +337,7 @@ cdef class RiskCore:
             return self.refuse(REASON_OVERFLOW)
         if cell == 0:
             cell = self.add_cell(r, 0, 0)
-        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST, &after) < 0:
+        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST, &after, NULL) < 0:
             return CORE_NO_MEMORY
         return self.finish()
 
@@ -380,7 +379,7 @@ cdef class RiskCore:
             return self.refuse(REASON_OVERFLOW) if status == 1 else CORE_NO_MEMORY
         facts.mark = s.mark
         facts.marked = s.source != MARK_NONE
-        if fill_cell(self.limits, old.cell, old.price, -<i128>old.quantity, -<i128>old.fee, 0) < 0:
+        if fill_cell(self.limits, old.cell, old.price, -<i128>old.quantity, -<i128>old.fee, 0, self.judge, NULL) < 0:
             return CORE_NO_MEMORY
         cell_add(&(<Cell*>self.book.store.cells.data)[old.cell], old.price, old.quantity, old.fee, True)
         if revised == NULL:
@@ -393,7 +392,8 @@ cdef class RiskCore:
                 new.cell = self.add_cell(r, r.venue, r.strategy)
             if new.cell == 0 or self.book.replace_entry(position, found, &new) == 0:
                 return CORE_NO_MEMORY
-            if fill_cell(self.limits, new.cell, new.price, <i128>new.quantity, <i128>new.fee, 0) < 0:
+            if fill_cell(self.limits, new.cell, new.price, <i128>new.quantity, <i128>new.fee, 0, self.judge,
+                         NULL) < 0:
                 return CORE_NO_MEMORY
             cell_add(&(<Cell*>self.book.store.cells.data)[new.cell], new.price, new.quantity, new.fee, False)
             facts.price = new.price
@@ -406,7 +406,11 @@ cdef class RiskCore:
         status = self.remark(r.symbol, r.executed_at)
         if status < 0 or revalue_position(self.limits, position, after.cost, after.cost) < 0:
             return CORE_NO_MEMORY
-        return self.finish() if revised == NULL else self.finish_trade(r, &facts)
+        if revised == NULL:
+            return self.finish()
+        if is_killed(self.judge, r.account) and self.judge.add_after_kill(facts.cell) < 0:
+            return CORE_NO_MEMORY
+        return CORE_NO_MEMORY if self.judge.judge_trade(self.limits, &facts) < 0 else self.finish()
 
     cdef int remark(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
         """Find the mark again after a trade has changed; where it moves, every holder is valued."""
@@ -523,7 +527,7 @@ cdef class RiskCore:
             if new.attach_cell(i) < 0:
                 raise MemoryError
         self.keep_levels(old, stays)
-        new.begin()
+        begin(new)
         if touch_all(new) < 0 or self.finish() < 0:
             raise MemoryError
 

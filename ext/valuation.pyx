@@ -4,10 +4,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_OK, Limit,
                          MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors,
-                         add_absolute, held_of, level_of_count, note_level, touch)
+                         TRADE_RATE, add_absolute, held_of, level_of_count, note_level, touch)
+from ext.judge cimport TradeFacts, is_small
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
 from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, low_u128, wide_addmul, wide_addmul2
+from ext.windows cimport Window, window_push
 
 
 cdef struct Valuation:
@@ -171,7 +173,7 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
     return revalue_notionals(limits, symbol)
 
 
-cdef bint stays_ok(LimitBook limits, Key* key, int64_t mark) noexcept nogil:
+cdef inline bint stays_ok(LimitBook limits, Key* key, int64_t mark) noexcept nogil:
     """Judge a quantity or its notional where it stands: whether it was ok and is, as nearly always."""
     cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
     cdef u128 magnitude = abs_i128(key.quantity)
@@ -193,7 +195,16 @@ cdef bint stays_ok(LimitBook limits, Key* key, int64_t mark) noexcept nogil:
     return True
 
 
-cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
+cdef inline bint rate_stays_ok(LimitBook limits, Key* key, const Slot* slot, int64_t at, int exponent) noexcept nogil:
+    """Count a trade in a window that is far from its limit; False: nothing was done."""
+    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
+    cdef Window* window = &(<Window*>limits.windows.data)[key.state]
+    return (key.level == LEVEL_OK and not key.frozen and <u128>window.trades + 1 < limit.count_warn
+            and window_push(window, at, exponent, limit.window_ns))
+
+
+cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change,
+                   Judge judge, const TradeFacts* trade) noexcept nogil:
     cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
     cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
     cdef const Slot* end = slot + c.slot_count
@@ -207,8 +218,15 @@ cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity
             key.quantity += quantity
             if not (key.level == LEVEL_OK and stays_ok(limits, key, mark)) and touch(limits, slot.key) < 0:
                 return -1
-        elif slot.node and fill_node(limits, slot, price, quantity, fee, cost_change) < 0:
-            return -1
+        elif slot.node:
+            if fill_node(limits, slot, price, quantity, fee, cost_change) < 0:
+                return -1
+        elif trade != NULL and not is_small(limits, slot, trade):
+            key = &(<Key*>limits.keys.data)[slot.key]
+            if not (slot.kind == TRADE_RATE and trade.counts
+                    and rate_stays_ok(limits, key, slot, judge.executed_at, s.instrument.quantity_exponent)):
+                if judge.judge_slot(limits, slot, trade) < 0:
+                    return -1
         slot += 1
     return 0
 

@@ -8,6 +8,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 typedef __int128 rw_i128;
 typedef unsigned __int128 rw_u128;
@@ -96,22 +99,41 @@ static inline int rw_wide_cmp(const rw_wide *a, const rw_wide *b) {
     return 0;
 }
 
+/* One limb with carry or borrow, which compilers turn into add-with-carry only where they are asked for it. */
+static inline unsigned char rw_add_limb(unsigned char carry, uint64_t a, uint64_t b, uint64_t *out) {
+#ifdef __x86_64__
+    unsigned long long sum;
+    carry = _addcarry_u64(carry, a, b, &sum);
+    *out = sum;
+    return carry;
+#else
+    rw_u128 sum = (rw_u128)a + b + carry;
+    *out = (uint64_t)sum;
+    return (unsigned char)(sum >> 64);
+#endif
+}
+
+static inline unsigned char rw_sub_limb(unsigned char borrow, uint64_t a, uint64_t b, uint64_t *out) {
+#ifdef __x86_64__
+    unsigned long long difference;
+    borrow = _subborrow_u64(borrow, a, b, &difference);
+    *out = difference;
+    return borrow;
+#else
+    rw_u128 difference = (rw_u128)a - b - borrow;
+    *out = (uint64_t)difference;
+    return (unsigned char)((difference >> 64) & 1);
+#endif
+}
+
 static inline void rw_wide_add(rw_wide *a, const rw_wide *b) {
     unsigned char carry = 0;
-    for (int i = 0; i < RW_LIMBS; i++) {
-        rw_u128 s = (rw_u128)a->v[i] + b->v[i] + carry;
-        a->v[i] = (uint64_t)s;
-        carry = (unsigned char)(s >> 64);
-    }
+    for (int i = 0; i < RW_LIMBS; i++) carry = rw_add_limb(carry, a->v[i], b->v[i], &a->v[i]);
 }
 
 static inline void rw_wide_sub(rw_wide *a, const rw_wide *b) {
     unsigned char borrow = 0;
-    for (int i = 0; i < RW_LIMBS; i++) {
-        rw_u128 d = (rw_u128)a->v[i] - b->v[i] - borrow;
-        a->v[i] = (uint64_t)d;
-        borrow = (unsigned char)((d >> 64) & 1);
-    }
+    for (int i = 0; i < RW_LIMBS; i++) borrow = rw_sub_limb(borrow, a->v[i], b->v[i], &a->v[i]);
 }
 
 static inline void rw_wide_neg(rw_wide *a) {
@@ -148,6 +170,32 @@ static inline void rw_wide_mul(rw_wide *a, const rw_wide *b) {
         }
     }
     *a = out;
+}
+
+/* Whether w is at least 0 and below 2**192. */
+static inline int rw_wide_fits192(const rw_wide *w) {
+    uint64_t any = 0;
+    for (int i = 3; i < RW_LIMBS; i++) any |= w->v[i];
+    return any == 0;
+}
+
+/* a * x against b * y as -1, 0 or 1, for numbers that fit 192 bits. */
+static inline int rw_wide_cmp_scaled(const rw_wide *a, uint64_t x, const rw_wide *b, uint64_t y) {
+    uint64_t left[4], right[4];
+    rw_u128 p = 0, q = 0;
+    for (int i = 0; i < 3; i++) {
+        p += (rw_u128)a->v[i] * x;
+        q += (rw_u128)b->v[i] * y;
+        left[i] = (uint64_t)p;
+        right[i] = (uint64_t)q;
+        p >>= 64;
+        q >>= 64;
+    }
+    left[3] = (uint64_t)p;
+    right[3] = (uint64_t)q;
+    for (int i = 3; i >= 0; i--)
+        if (left[i] != right[i]) return left[i] < right[i] ? -1 : 1;
+    return 0;
 }
 
 static inline void rw_wide_mul_pow10(rw_wide *a, int exponent) {
@@ -198,11 +246,33 @@ static inline void rw_wide_accumulate(rw_wide *acc, const uint64_t *magnitude, i
     }
 }
 
+/* The same for three limbs, in a straight line. */
+static inline void rw_wide_accumulate3(rw_wide *acc, uint64_t low, uint64_t middle, uint64_t high, int negative) {
+    unsigned char carry;
+    int i = 3;
+    if (negative) {
+        carry = rw_sub_limb(0, acc->v[0], low, &acc->v[0]);
+        carry = rw_sub_limb(carry, acc->v[1], middle, &acc->v[1]);
+        carry = rw_sub_limb(carry, acc->v[2], high, &acc->v[2]);
+        for (; carry && i < RW_LIMBS; i++) carry = acc->v[i]-- == 0;
+    } else {
+        carry = rw_add_limb(0, acc->v[0], low, &acc->v[0]);
+        carry = rw_add_limb(carry, acc->v[1], middle, &acc->v[1]);
+        carry = rw_add_limb(carry, acc->v[2], high, &acc->v[2]);
+        for (; carry && i < RW_LIMBS; i++) carry = ++acc->v[i] == 0;
+    }
+}
+
 /* acc += raw * factor */
 static inline void rw_wide_addmul(rw_wide *acc, rw_i128 raw, const rw_factor *f) {
     if (raw == 0) return;
     rw_u128 magnitude = rw_abs_i128(raw);
     uint64_t low = (uint64_t)magnitude, high = (uint64_t)(magnitude >> 64);
+    if (f->limbs == 1) {        /* rates and multipliers of up to 19 digits: nearly always */
+        rw_u128 first = (rw_u128)low * f->v[0], second = (rw_u128)high * f->v[0] + (uint64_t)(first >> 64);
+        rw_wide_accumulate3(acc, (uint64_t)first, (uint64_t)second, (uint64_t)(second >> 64), raw < 0);
+        return;
+    }
     uint64_t product[RW_LIMBS + 2];
     int n = f->limbs < RW_LIMBS - 1 ? f->limbs : RW_LIMBS - 2;
     rw_u128 carry = 0;
@@ -462,6 +532,10 @@ static inline uint16_t rw_text_end(const uint8_t *p, size_t n) {
     return n >= 2 ? (uint16_t)(p[n - 2] << 8 | p[n - 1]) : n ? p[0] : 0;
 }
 
-static inline void rw_prefetch(const void *p) { __builtin_prefetch(p, 1, 3); }
+/* Volatile, for compilers drop a function that does nothing but fetch. */
+static inline void rw_prefetch(const void *p) {
+    __builtin_prefetch(p, 1, 3);
+    __asm__ __volatile__("");
+}
 
 #endif

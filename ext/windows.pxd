@@ -3,6 +3,9 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.wide cimport Wide
 
+cdef enum:
+    CAPACITY_MIN = 4                # entries
+
 cdef struct WindowEntry:            # what happened at one time
     int64_t at                      # ns
     int64_t amount                  # trades, or quantity units of one exponent
@@ -42,3 +45,32 @@ cdef const WindowEntry* window_entry(const Window* w, uint32_t i) noexcept nogil
 cdef int window_restore(Window* w, uint8_t seen, int64_t latest, uint64_t trades, uint32_t size,
                         const WindowEntry* entries) noexcept nogil
 cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil
+cdef void window_shrink(Window* w) noexcept nogil       # to half its capacity, if there is memory for it
+
+
+cdef inline bint window_push(Window* w, int64_t at, int exponent, int64_t span) noexcept nogil:
+    """Take in one trade as window_add does, where it comes last, as nearly always; False: nothing was done."""
+    cdef uint32_t mask = w.capacity - 1
+    cdef WindowEntry* e
+    if not w.seen or at < w.latest or w.size == 0 or w.size == w.capacity:
+        return False
+    w.trades += 1
+    e = &w.entries[(w.head + w.size - 1) & mask]
+    if e.at == at and e.exponent == exponent:
+        e.amount += 1
+        return True
+    e = &w.entries[(w.head + w.size) & mask]
+    e.at = at
+    e.amount = 1
+    e.exponent = exponent
+    w.latest = at
+    w.size += 1
+    e = &w.entries[w.head]
+    while <uint64_t>at - <uint64_t>e.at >= <uint64_t>span:      # never the last one: a span is above 0
+        w.trades -= e.amount
+        w.head = (w.head + 1) & mask
+        w.size -= 1
+        e = &w.entries[w.head]
+    if w.size * 4 < w.capacity and w.capacity > CAPACITY_MIN:
+        window_shrink(w)
+    return True

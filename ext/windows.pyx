@@ -3,12 +3,13 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from ext.records cimport i128
-from ext.wide cimport Wide, add_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
+from ext.records cimport i128, u128
+from ext.wide cimport (Wide, add_i64, high_u128, low_u128, wide_accumulate3, wide_add, wide_mul_pow10, wide_set_u128,
+                       wide_sub)
 
-cdef enum:
-    CAPACITY_MIN = 4
-
+cdef uint64_t[19] POWERS
+for _i in range(19):
+    POWERS[_i] = 10**_i
 
 cdef WindowEntry* slot(const Window* w, uint32_t i) noexcept nogil:
     return &w.entries[(w.head + i) & (w.capacity - 1)]
@@ -28,15 +29,29 @@ cdef int resize(Window* w, uint32_t capacity) noexcept nogil:
     return 0
 
 
-cdef void amount_of(Wide* out, const WindowEntry* e, int scale) noexcept nogil:
-    wide_set_u128(out, <uint64_t>e.amount)
-    wide_mul_pow10(out, <int>e.exponent - scale)
+cdef void window_shrink(Window* w) noexcept nogil:
+    resize(w, w.capacity // 2)          # without memory it stays as large as it is
+
+
+cdef void add_amount(Wide* total, const WindowEntry* e, int scale, bint subtract) noexcept nogil:
+    cdef u128 product
+    cdef int shift = <int>e.exponent - scale
+    cdef Wide value
+    if 0 <= shift < 19:
+        product = <u128><uint64_t>e.amount * <u128>POWERS[shift]
+        wide_accumulate3(total, low_u128(product), high_u128(product), 0, subtract)
+        return
+    wide_set_u128(&value, <uint64_t>e.amount)
+    wide_mul_pow10(&value, shift)
+    if subtract:
+        wide_sub(total, &value)
+    else:
+        wide_add(total, &value)
 
 
 cdef void expire(Window* w, int64_t span, Wide* total, int scale) noexcept nogil:
     """Drop what is at or before latest - span."""
     cdef WindowEntry* e
-    cdef Wide amount
     while w.size:
         e = slot(w, 0)
         if <i128>w.latest - <i128>e.at < <i128>span:
@@ -44,12 +59,11 @@ cdef void expire(Window* w, int64_t span, Wide* total, int scale) noexcept nogil
         if total == NULL:
             w.trades -= e.amount
         else:
-            amount_of(&amount, e, scale)
-            wide_sub(total, &amount)
+            add_amount(total, e, scale, True)
         w.head = (w.head + 1) & (w.capacity - 1)
         w.size -= 1
     if w.capacity > CAPACITY_MIN and w.size * 4 < w.capacity:
-        resize(w, w.capacity // 2)      # without memory it stays as large as it is
+        window_shrink(w)
 
 
 cdef int insert(Window* w, int64_t at, int64_t amount, int exponent) noexcept nogil:
@@ -81,7 +95,6 @@ cdef int insert(Window* w, int64_t at, int64_t amount, int exponent) noexcept no
 
 cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
     cdef WindowEntry added
-    cdef Wide value
     if w.seen and <i128>w.latest - <i128>at >= <i128>span:
         return 0
     if insert(w, at, amount, exponent) < 0:
@@ -91,8 +104,7 @@ cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t
     else:
         added.amount = amount
         added.exponent = exponent
-        amount_of(&value, &added, scale)
-        wide_add(total, &value)
+        add_amount(total, &added, scale, False)
     if not w.seen or at > w.latest:
         w.latest = at
         w.seen = 1

@@ -15,6 +15,7 @@ from engine.errors import InvalidEvent, LimitsError
 from engine.events import Event, InstrumentDefined, LimitsChanged, PositionUpdated, RiskAlert, TradeExecuted
 from engine.limitset import LimitSet, load_limits, parse_limits
 from engine.reference import limits_event_id, load_instruments
+from ext.direct import Direct
 from ext.encoder import EncodeError, EventEncoder
 from ext.journal import Journal
 from ext.records import EVENT_NAMES, EXEC_TYPES, MAX_FRAME_RECORDS, REASONS, SIDES, Frame
@@ -72,9 +73,9 @@ class RiskEngine:
         self._sequencer = Sequencer(self._journal, check_limits=_canonical)
         self._source = Source("RiskEngine", self._journal.epoch or 1)
         self._encoder = EventEncoder()
-        self._frames = 0
         self._alerts_seen = 0
         self.core = RiskCore()
+        self._direct = Direct(self._encoder, self._sequencer, self._source, self.core)
         for frame in self._journal:
             self.core.apply(frame)
         self._alerts_seen = len(self.core.alerts)
@@ -111,19 +112,22 @@ class RiskEngine:
         ...
         engine.errors.InvalidEvent: came before with another price or volume ...
         """
-        struct = event_of(event) if isinstance(event, Mapping) else event
+        struct = event if isinstance(event, msgspec.Struct) or not isinstance(event, Mapping) else event_of(event)
         try:
-            self._encoder.add(struct)
+            seq = self._direct.apply(struct)
         except EncodeError as problem:
             raise InvalidEvent(problem.reason, str(problem)) from None
-        refused_before = self.core.refused_count
-        accepted, _, refused = self._take_frame()
+        if seq < 0:
+            raise self._refusal()
+        return seq
+
+    def _refusal(self) -> InvalidEvent:
+        """Return why the one event applied last was refused, at the door or in the sequence."""
+        refused = self._sequencer.refused_list()
         if refused:
-            raise InvalidEvent(REASONS[refused[0][1]], refused[0][2])
-        if self.core.refused_count > refused_before:
-            seq, reason = self.core.refused()[-1]
-            raise InvalidEvent(REASONS[reason], f"refused in the sequence at seq {seq}: {REASONS[reason]}")
-        return self.core.applied_seq if accepted else 0
+            return InvalidEvent(REASONS[refused[0][1]], refused[0][2])
+        seq, reason = self.core.refused()[-1]
+        return InvalidEvent(REASONS[reason], f"refused in the sequence at seq {seq}: {REASONS[reason]}")
 
     def apply_many(self, events: Iterable[Event | Mapping[str, Any]]) -> Applied:
         """Apply events in order, in frames; what is refused is returned, nothing is raised for it.
@@ -261,19 +265,11 @@ class RiskEngine:
 
     # --- frames -------------------------------------------------------------------------------------------------
 
-    def _take_frame(self) -> tuple[int, int, list[tuple[int, int, str]]]:
-        self._frames += 1
-        frame = self._encoder.finish(self._frames, self._source.incarnation)
-        taken = self._sequencer.process_frame(frame, self._source)
-        if taken[0]:
-            sequenced = self._journal.frame(self._sequencer.last_seq)
-            assert sequenced is not None, "what was accepted is in the journal"
-            self.core.apply(sequenced)
-        return taken
-
     def _take(self, given: Sequence[_Given], total: _Totals) -> None:
         refused_before = self.core.refused_count
-        accepted, duplicates, refused = self._take_frame()
+        self._direct.take()
+        accepted, duplicates = self._sequencer.accepted, self._sequencer.duplicates
+        refused = self._sequencer.refused_list()
         total.refused += [Refusal(given[i][0], REASONS[reason], error) for i, reason, error in refused]
         in_sequence = self.core.refused()[refused_before:] if self.core.refused_count > refused_before else []
         if in_sequence:

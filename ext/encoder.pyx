@@ -15,6 +15,8 @@ from ext.records cimport (
     REASON_OVERFLOW, REASON_PRECISION, RECORD_BYTES, Record, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX,
 )
 
+from decimal import Decimal
+
 import msgspec
 
 
@@ -29,6 +31,7 @@ cdef dict EVENT_CODES = {
     "SessionStarted": EVENT_SESSION, "InstrumentDefined": EVENT_INSTRUMENT, "LimitsChanged": EVENT_LIMITS,
     "KillSwitch": EVENT_KILL,
 }
+cdef dict CODES_BY_TYPE = {}            # of the classes seen
 cdef dict SIDE_CODES = {"buy": SIDE_BUY, "sell": SIDE_SELL}
 cdef dict EXEC_CODES = {"new": EXEC_NEW, "correct": EXEC_CORRECT, "bust": EXEC_BUST}
 
@@ -39,6 +42,15 @@ class EncodeError(ValueError):
     def __init__(self, message, reason="invalid"):
         super().__init__(message)
         self.reason = reason
+
+
+cdef object code_of(object event):
+    code = EVENT_CODES.get(type(event).__name__)
+    if code is None:
+        raise invalid("event", event, "one of " + ", ".join(EVENT_CODES))
+    if len(CODES_BY_TYPE) < 64:
+        CODES_BY_TYPE[type(event)] = code
+    return code
 
 
 cdef object invalid(str what, object value, str expected):
@@ -79,11 +91,11 @@ cdef class EventEncoder:
 
     def add(self, event not None):
         """Append one event's record."""
-        cdef object code = EVENT_CODES.get(type(event).__name__)
+        cdef object code = CODES_BY_TYPE.get(type(event))
         cdef Record* r
         cdef size_t heap = self.builder.heap.size
         if code is None:
-            raise invalid("event", event, "one of " + ", ".join(EVENT_CODES))
+            code = code_of(event)
         r = self.builder.add()
         if r == NULL:
             raise MemoryError
@@ -201,8 +213,12 @@ cdef class EventEncoder:
         return 0
 
     cdef int put_fee(self, Record* r, object value) except -1:
-        cdef Decimal64 d = number_of(value, "fee")
-        cdef int reason = rescale(d.mantissa, d.exponent, d.wide, FEE_EXPONENT, &r.fee)
+        cdef Decimal64 d
+        cdef int reason
+        if type(value) is Decimal and not value:        # nearly always
+            return 0
+        d = number_of(value, "fee")
+        reason = rescale(d.mantissa, d.exponent, d.wide, FEE_EXPONENT, &r.fee)
         if reason == REASON_PRECISION:
             r.flags |= FLAG_FEE_PRECISION
         elif reason == REASON_OVERFLOW:
@@ -222,7 +238,10 @@ cdef class EventEncoder:
     cdef int put_ref(self, Record* r, object text, str what, bint required) except -1:
         cdef Py_ssize_t size
         cdef const char* p = text_of(text, what, required, &size)
-        cdef int64_t offset = self.builder.add_text(p, size)
+        cdef int64_t offset
+        if size == 0:
+            return 0
+        offset = self.builder.add_text(p, size)
         if offset < 0:
             raise MemoryError
         r.ref_offset = <uint32_t>offset
@@ -232,7 +251,10 @@ cdef class EventEncoder:
     cdef uint32_t name(self, int kind, object text, str what, bint required) except? 0xFFFFFFFF:
         cdef Py_ssize_t size
         cdef const char* p = text_of(text, what, required, &size)
-        cdef uint32_t id = (<NameTable>self.tables[kind]).intern(p, size)
+        cdef uint32_t id
+        if size == 0:
+            return 0
+        id = (<NameTable>self.tables[kind]).intern(p, size)
         if id == NO_NAME:
             raise MemoryError
         return id
@@ -265,7 +287,7 @@ cdef Decimal64 number_of(object value, str what) except *:
     d.mantissa = 0
     d.exponent = 0
     d.wide = 0
-    if isinstance(value, float) or isinstance(value, bool):
+    if type(value) is not Decimal and isinstance(value, (float, bool)):
         raise invalid(what, value, "a Decimal, an int or decimal text, never a float")
     text = value if type(value) is str else str(value)
     p = PyUnicode_AsUTF8AndSize(text, &size)

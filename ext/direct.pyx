@@ -1,0 +1,90 @@
+"""From Python objects to the core without a broker: the same door, the same sequence, one call."""
+
+from libc.stdint cimport uint8_t
+
+from ext.encoder cimport EventEncoder
+from ext.journal cimport Journal, frame_bytes
+from ext.records cimport Bytes, FrameView, bytes_free, bytes_reserve, frame_open
+from ext.risk cimport RiskCore
+from ext.sequencer cimport Sequencer, Source
+
+cdef enum:
+    FEW = 64                        # records that are taken sooner than another thread is let in
+    DOOR_FULL = -101                # beside the core's errors
+    DOOR_NO_MEMORY = -102
+
+
+cdef class Direct:
+    """An encoder, a sequencer with its journal, and a core, end to end. Not for several threads at once."""
+
+    cdef readonly EventEncoder encoder
+    cdef readonly Sequencer sequencer
+    cdef readonly Source source
+    cdef readonly RiskCore core
+    cdef Journal journal
+    cdef Bytes frame
+
+    def __cinit__(self, EventEncoder encoder not None, Sequencer sequencer not None, Source source not None,
+                  RiskCore core not None):
+        self.encoder = encoder
+        self.sequencer = sequencer
+        self.source = source
+        self.core = core
+        self.journal = sequencer.journal
+
+    def __dealloc__(self):
+        bytes_free(&self.frame)
+
+    def apply(self, event not None):
+        """Apply one event: its seq, or 0 for a duplicate, or -1: refused (``sequencer.refused_list()`` or the core says why).
+
+        Raises EncodeError for what no record can hold, OSError where the journal cannot grow, MemoryError.
+        """
+        cdef size_t refused = self.core.refusals.size
+        self.encoder.add(event)
+        self.take()
+        if self.sequencer.refused.size or self.core.refusals.size != refused:
+            return -1
+        return self.core.applied_seq if self.sequencer.accepted else 0
+
+    cpdef object take(self):
+        """Apply what was added to the encoder, as one frame; the sequencer has the counts. Raises as apply."""
+        cdef FrameView view
+        cdef int status
+        self.encoder.define_new()
+        self.make_frame(&view)
+        if view.header.record_count < FEW:
+            status = self.pass_on(&view)
+        else:
+            with nogil:
+                status = self.pass_on(&view)
+        if status == DOOR_FULL:
+            raise OSError(self.journal.error_number, "the journal cannot grow", self.journal.directory)
+        if status == DOOR_NO_MEMORY:
+            raise MemoryError
+        if status < 0:
+            self.core.raise_for(status, self.sequencer.next_seq)
+
+    cdef int make_frame(self, FrameView* view) except -1:
+        cdef size_t size = self.encoder.builder.frame_bytes()
+        self.frame.size = 0
+        if bytes_reserve(&self.frame, size) < 0:
+            raise MemoryError
+        self.encoder.builder.write_frame(self.frame.data, self.source.state.taken + 1, self.source.state.incarnation, 0)
+        self.encoder.builder.clear()
+        frame_open(self.frame.data, size, False, view)      # made here: nothing to check
+        return 0
+
+    cdef int pass_on(self, const FrameView* view) noexcept nogil:
+        """0, DOOR_FULL, DOOR_NO_MEMORY, or a CoreError."""
+        cdef int status = self.sequencer.process(view, &self.source.state, 0)
+        cdef const uint8_t* data
+        cdef FrameView sequenced
+        if status < 0:
+            return DOOR_FULL if status == -2 else DOOR_NO_MEMORY
+        self.source.state.taken = view.header.first_seq + view.header.record_count - 1
+        if self.sequencer.accepted == 0:
+            return 0
+        data = self.journal.frame_at(self.journal.frames() - 1)
+        frame_open(data, frame_bytes(data), False, &sequenced)
+        return self.core.apply_frame(&sequenced)

@@ -20,6 +20,7 @@ from engine.endpoints import endpoint
 from engine.errors import RiskwireError
 from engine.events import KillSwitch
 from engine.sink import SinkClient
+from engine.verdicts import Verdicts
 from engine.wire import watch_connection
 from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
@@ -116,6 +117,7 @@ class RiskConsumer:
             retry_ns=int(retry_s * 1e9),
             silence_ns=int(silence_s * 1e9),
         )
+        self.verdicts = Verdicts(lambda: self.loop.told_seq, self.core.refused())
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -292,6 +294,7 @@ class RiskConsumer:
     # --- what the loop calls, in its thread -----------------------------------------------------------------------
 
     def _on_refused(self, frame_bytes: bytes, refusals: Sequence[tuple[int, int]]) -> None:
+        self.verdicts.note(refusals)
         self.refused_seqs.extend(seq for seq, _ in refusals if seq > self._count_after)
         if self._sink is None:
             return
@@ -325,6 +328,8 @@ class RiskConsumer:
         self._decoder = _CoreDecoder(self.core)
         self._kills_told = 0
         self.refused_seqs = array("Q")
+        self.verdicts.clear()
+        self.verdicts.note(self.core.refused())
         return self.core
 
     def _on_silence(self, silent: bool) -> None:

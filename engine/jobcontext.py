@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from engine.events import Event
+from engine.jobwire import REASON_SHIFT
 from engine.processed import Processed
+from ext.records import REASONS
 
 
 class BatchContext:
@@ -18,7 +20,7 @@ class BatchContext:
     fresh: inside `once`, what has not taken effect yet.
     """
 
-    __slots__ = ("_events", "_processed", "attempts", "deadline_ns", "fresh", "queue", "seqs")
+    __slots__ = ("_events", "_flags", "_processed", "attempts", "deadline_ns", "fresh", "queue", "seqs")
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class BatchContext:
         deadline_ns: int,
         events: Sequence[Event],
         processed: Processed,
+        flags: Sequence[int] = (),
     ) -> None:
         self.queue = queue
         self.seqs = seqs
@@ -36,6 +39,7 @@ class BatchContext:
         self.fresh: list[tuple[int, Event]] = []
         self._events = events
         self._processed = processed
+        self._flags = flags
 
     @property
     def attempt(self) -> int:
@@ -46,6 +50,15 @@ class BatchContext:
     def deadline(self) -> int:
         """The same as deadline_ns."""
         return self.deadline_ns
+
+    @property
+    def refusals(self) -> dict[int, str]:
+        """Why the sequence refused some of the events, by their seqs: these keep their seqs and have moved nothing.
+
+        `unknown_trade` or `ambiguous_trade`: a bust or correction that names no live trade, or two; `overflow`.
+        """
+        flags = zip(self.seqs, self._flags, strict=False)
+        return {seq: REASONS[flag >> REASON_SHIFT] for seq, flag in flags if flag >> REASON_SHIFT}
 
     @property
     def processed(self) -> Processed:
@@ -84,3 +97,8 @@ class JobContext(BatchContext):
     def seq(self) -> int:
         """The event's number in the sequence."""
         return self.seqs[0]
+
+    @property
+    def refused(self) -> str:
+        """Why the sequence refused the event, as in `refusals`; empty: it did not."""
+        return self.refusals.get(self.seqs[0], "")

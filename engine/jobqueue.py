@@ -10,7 +10,7 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from engine.jobfilter import JobFilter
 from engine.jobframes import Records, Source
 from engine.joblines import Fetch, KeyLines
 from engine.jobs import BATCH_JOBS_MAX, DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job
-from engine.jobwire import ANNOUNCE
+from engine.jobwire import ANNOUNCE, REASON_SHIFT
 from ext.records import REASONS, Frame
 
 FRESH_MAX = 16_384  # jobs read ahead of the workers
@@ -38,6 +38,7 @@ class JobQueue:
 
     config: its settings. log: what is done already. fetch: gives the frame that holds a seq, or None for now.
     decoder: knows the names of the sequence so far; it may be shared.
+    refused: gives (seq, reason number) of what the sequence refused between two seqs; None: that is not known here.
     `letters` collects dead letters with their jobs for the sink: the caller takes them, and says `bury` once they
     are safe. `resolved` collects seqs that were dead letters and are done now.
     """
@@ -49,6 +50,7 @@ class JobQueue:
         fetch: Fetch,
         seed: int | None = None,
         decoder: EventDecoder | None = None,
+        refused: Callable[[int, int], list[tuple[int, int]]] | None = None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -60,6 +62,7 @@ class JobQueue:
         self.failed = 0
         self.dying = 0
         self._fetch = fetch
+        self._refused = refused
         self._filter = JobFilter(config.events, config.match, self.decoder.name)
         self._order = config.order_by
         self._random = random.Random(seed)
@@ -160,13 +163,26 @@ class JobQueue:
     def attempts_and_flags(self, batch: Batch) -> tuple[Records, Records]:
         """Return for each job of a batch just taken which attempt it is and its flags, and count the delivery."""
         if batch.source is not None:
-            return _FIRST_ATTEMPTS[: batch.left], _NO_FLAGS[: batch.left]
+            return _FIRST_ATTEMPTS[: batch.left], self._flags_of_slice(batch.seqs)
         assert batch.jobs is not None
         attempts = np.array([job.attempt() for job in batch.jobs], np.uint32)
-        flags = np.array([ANNOUNCE if job.announce else 0 for job in batch.jobs], np.uint8)
+        flags = np.array([ANNOUNCE * job.announce | self._flags_of(job.seq) for job in batch.jobs], np.uint8)
         for job in batch.jobs:
             job.deliveries += 1
         return attempts, flags
+
+    def _flags_of(self, seq: int) -> int:
+        """Return the flags that say why the sequence refused an event; 0: it did not."""
+        return sum(reason << REASON_SHIFT for _, reason in self._refused(seq, seq)) if self._refused else 0
+
+    def _flags_of_slice(self, seqs: Records) -> Records:
+        refused = self._refused(int(seqs[0]), int(seqs[-1])) if self._refused else []
+        if not refused:
+            return _NO_FLAGS[: len(seqs)]
+        flags = np.zeros(len(seqs), np.uint8)
+        for seq, reason in refused:
+            flags[seqs == seq] = reason << REASON_SHIFT
+        return flags
 
     # --- order by key
 

@@ -19,6 +19,7 @@ PROTOCOL_VERSION = 1
 JOBS_MAGIC = b"RWJ1"
 JOBS_HEAD = struct.Struct("<4sIQQQ")  # magic, count, whose, batch number, deadline in ns since 1970 UTC
 ANNOUNCE = 1  # flag: the worker says `Started` before it begins this job
+REASON_SHIFT = 4  # of the flags, the upper half: why the sequence refused the event (`ext.records.REASONS`), 0: it did not
 FRAME_HEADER = struct.Struct("<4sBBHIIQQIIIIqQ")
 FRAME_MAGIC = b"RWF1"
 FRAME_VERSION = 1

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -58,6 +59,8 @@ from engine.jobwire import (
 from engine.queueparts import ConnectedWorker, OpenQueue, Socket
 from engine.sequence import SequenceReader
 from engine.sink import SinkClient
+from engine.verdicts import Verdicts
+from ext.records import Frame
 
 __all__ = ["QueueService"]
 
@@ -68,6 +71,8 @@ SILENT_MAX_NS = 10_000_000_000  # a worker that says nothing for so long (or thr
 STATUS_EVERY_NS = 250_000_000
 MESSAGES_AT_ONCE = 1_000
 MESSAGE_BYTES_MAX = 1 << 20
+JUDGED_POLL_NS = 1_000_000  # a frame that was read before it was judged: nearly always the judge is first
+SEQ_MAX = 2**64 - 1
 WORKERS_MAX = 900  # sockets of one ZeroMQ context are limited (1,023)
 QUEUES_MAX = 64
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
@@ -86,6 +91,8 @@ class QueueService:
     last_seq: the journal's when it was opened, before anything was added: acks beyond it are forgotten.
     names: the texts of the names in the journal then, by kind and id (from 1); with them a queue begins to read where
     it left off, without them at the first event.
+    verdicts: what the risk consumer refuses in the sequence; a job is handed out once that is known of it, and its worker
+    is told. None: workers are not told.
     events, replay, sink: the broker's and the sink's endpoints, where they are not those of the base.
     """
 
@@ -98,6 +105,7 @@ class QueueService:
         folder: str | Path | None = None,
         last_seq: int | None = None,
         names: Sequence[Sequence[bytes]] | None = None,
+        verdicts: Verdicts | None = None,
         events: str | None = None,
         replay: str | None = None,
         sink: str | None = None,
@@ -113,6 +121,7 @@ class QueueService:
         self._names_known = names is not None
         for kind, texts in enumerate(names or ()):
             self._decoder.learn_names(kind, texts)
+        self._verdicts = verdicts
         self._events = events or endpoint(base, "events")
         self._replay = replay or endpoint(base, "replay")
         self._sink_endpoint = sink or endpoint(base, "sink")
@@ -228,11 +237,20 @@ class QueueService:
         acks = AckLog(path, self._last_seq)
         next_seq = acks.acked.through + 1 if self._names_known else 1
         reader = SequenceReader(self._context, self._events, self._replay, next_seq)
-        jobs = JobQueue(config, acks, reader.fetch, decoder=self._decoder)
+        refused = self._verdicts.of if self._verdicts is not None else None
+        fetch = partial(self._fetch_judged, reader)
+        jobs = JobQueue(config, acks, fetch, decoder=self._decoder, refused=refused)
         queue = self._queues[name] = OpenQueue(jobs, reader)
         self._poller.register(reader.events, zmq.POLLIN)
         self._poller.register(reader.replay, zmq.POLLIN)
         return queue
+
+    def _fetch_judged(self, reader: SequenceReader, seq: int) -> Frame | None:
+        return reader.fetch(seq) if seq <= self._judged_through() else None
+
+    def _judged_through(self) -> int:
+        """Return up to which seq it is known what the sequence refused."""
+        return self._verdicts.through if self._verdicts is not None else SEQ_MAX
 
     def _close(self) -> None:
         if self._burying and self._sink.flush(1.0):
@@ -272,8 +290,10 @@ class QueueService:
         now = time.monotonic_ns()
         until = self._ping_ns + HEARTBEAT_NS
         for queue in self._queues.values():
-            if queue.reader.is_due(queue.jobs.wants_frames):
+            if queue.reader.is_due(queue.wants_frames):
                 return 0
+            if queue.unjudged:
+                until = min(until, now + JUDGED_POLL_NS)
             due = queue.jobs.next_due()
             if queue.workers and due is not None and due > self._handed_ns:  # what was due then found nobody free
                 until = min(until, due)
@@ -441,11 +461,10 @@ class QueueService:
     def _read_sequence(self, ready: dict[Any, int]) -> None:
         for queue in self._queues.values():
             reader, jobs = queue.reader, queue.jobs
-            wanted = jobs.wants_frames
+            wanted = queue.wants_frames
             if reader.events in ready or reader.replay in ready or reader.is_due(wanted):
-                for frame in reader.read(wanted):
-                    queue.epoch = frame.epoch
-                    jobs.feed(frame)
+                queue.unjudged.extend(reader.read(wanted))
+            queue.feed_judged(self._judged_through())
             if jobs.revives_waiting and reader.last_seq:
                 jobs.resume_revived(time.monotonic_ns())
                 jobs.resume_skipped()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import deque
 from pathlib import Path
 
 import zmq
@@ -13,6 +14,7 @@ from engine.jobqueue import JobQueue
 from engine.jobs import Hands, attempts_of
 from engine.jobwire import Hello, QueueStatus, WorkerStatus
 from engine.sequence import SequenceReader
+from ext.records import Frame
 
 Socket = zmq.Socket[bytes]
 
@@ -61,7 +63,20 @@ class OpenQueue:
         self.jobs = jobs
         self.reader = reader
         self.workers: list[ConnectedWorker] = []
+        self.unjudged: deque[Frame] = deque()  # read, and not handed out before it is known what was refused of them
         self.epoch = 0
+
+    @property
+    def wants_frames(self) -> bool:
+        """Tell whether another frame should be read."""
+        return not self.unjudged and self.jobs.wants_frames
+
+    def feed_judged(self, through: int) -> None:
+        """Give the queue the frames whose events are all judged, which they are up to a seq."""
+        while self.unjudged and self.unjudged[0].first_seq + len(self.unjudged[0]) - 1 <= through:
+            frame = self.unjudged.popleft()
+            self.epoch = frame.epoch
+            self.jobs.feed(frame)
 
     def status(self, now: int) -> QueueStatus:
         """Return how it is, and its workers."""

@@ -152,6 +152,7 @@ class Engine:
             folder=self.journal.directory,
             last_seq=last_seq,
             names=names,
+            verdicts=self.pipeline.consumer.verdicts,
             events=endpoint(self.pipeline.own_base, "events"),
             replay=endpoint(self.pipeline.own_base, "replay"),
             sink=endpoint(self.pipeline.own_base, "sink"),

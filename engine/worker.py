@@ -25,6 +25,7 @@ from engine.errors import UsageError
 from engine.handlers import Handler, is_async, load_handler
 from engine.jobcontext import BatchContext, JobContext
 from engine.joblink import Hand, JobLink
+from engine.jobwire import ANNOUNCE
 from engine.processed import Processed
 
 __all__ = ["BatchContext", "JobContext", "LeaseExpired", "Worker", "load_handler"]
@@ -166,7 +167,7 @@ class Worker:
     def _calls_of(self, hand: Hand) -> Iterator[range]:
         """Yield the places in a hand of each call of the handler; a job that must be announced is alone."""
         size, count, start = max(self._batch, 1), len(hand.seqs), 0
-        flagged = [i for i, flag in enumerate(hand.flags) if flag]
+        flagged = [i for i, flag in enumerate(hand.flags) if flag & ANNOUNCE]
         for stop in [*flagged, count]:
             for first in range(start, stop, size):
                 yield range(first, min(first + size, stop))
@@ -181,7 +182,7 @@ class Worker:
         if again:
             attempts = [max(attempt, 2) for attempt in attempts]
         events: Sequence[Any] = hand.events[start:stop]
-        about = (self.queue, seqs, attempts, hand.deadline_ns, events, self.processed)
+        about = (self.queue, seqs, attempts, hand.deadline_ns, events, self.processed, hand.flags[start:stop])
         return (events, BatchContext(*about)) if self._batch else (events[0], JobContext(*about))
 
     def _note_done(self, hand: Hand, places: range) -> None:
@@ -236,7 +237,7 @@ class Worker:
         for places in self._calls_of(hand):
             if hand.dropped:
                 return
-            announced = hand.flags[places.start]
+            announced = hand.flags[places.start] & ANNOUNCE
             if self._stopping or (announced and not self._announce_and_wait(hand, places.start)):
                 self._link.release(hand, range(places.start, len(hand.seqs)))
                 return
@@ -313,7 +314,8 @@ class Worker:
         if item is None or item[0].dropped:
             return
         hand, places = item
-        if self._stopping or (hand.flags[places.start] and not self._announce_and_wait(hand, places.start)):
+        announced = hand.flags[places.start] & ANNOUNCE
+        if self._stopping or (announced and not self._announce_and_wait(hand, places.start)):
             self._link.release(hand, places)
         else:
             self._call(hand, places)
@@ -367,7 +369,8 @@ class Worker:
             hand, places = item
             if hand.dropped:
                 continue
-            if self._stopping or (hand.flags[places.start] and not await self._announce(hand, places.start)):
+            announced = hand.flags[places.start] & ANNOUNCE
+            if self._stopping or (announced and not await self._announce(hand, places.start)):
                 self._link.release(hand, places)
             else:
                 await self._call_async(hand, places)

@@ -78,6 +78,7 @@ cdef class ConsumerLoop:
     cdef int64_t asked_at_ns
     cdef int64_t beat_at_ns         # when something was last sent on alerts
     cdef size_t refusals_done       # bytes of core.refusals handed on
+    cdef readonly uint64_t told_seq # up to here what the core refused was handed on
     cdef zmq_msg_t held[256]
     cdef int held_count
     cdef size_t held_bytes

@@ -12,6 +12,7 @@ class ConsumerLoop:
     ticking: bool
     state: int
     halted_for: int
+    told_seq: int
     epoch: int
     last_seq: int
     sent_no: int

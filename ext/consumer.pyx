@@ -101,6 +101,7 @@ cdef class ConsumerLoop:
         self.on_silence = on_silence
         self.silence_ns = silence_ns
         self.refusals_done = core.refusals.size     # those of a restored core are with the sink
+        self.told_seq = core.applied_seq
         self.check_crc = check_crc
         self.heartbeat_ns = heartbeat_ns
         self.retry_ns = retry_ns
@@ -347,6 +348,7 @@ cdef class ConsumerLoop:
             raise                       # printed: nothing can be raised from here
         self.log = self.core.alerts
         self.refusals_done = self.core.refusals.size
+        self.told_seq = self.core.applied_seq
         self.kills_done = self.core.judge.kills.size
         self.sent_no = 0
         self.doubt = False
@@ -484,6 +486,7 @@ cdef class ConsumerLoop:
         cdef int64_t now
         if self.core.refusals.size > self.refusals_done:
             self.report_refused(view)
+        self.told_seq = self.core.applied_seq
         if self.core.judge.kills.size > self.kills_done:
             self.report_stops()
         if self.alerts == NULL:

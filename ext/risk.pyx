@@ -629,11 +629,11 @@ cdef class RiskCore:
         from ext.snapshot import state_hash
         return state_hash(self)
 
-    def refused(self):
-        """Events refused in the sequence: (seq, number of the reason as in ``ext.records.REASONS``)."""
+    def refused(self, size_t first=0):
+        """Events refused in the sequence, from the ``first`` on: (seq, number of the reason as in ``ext.records.REASONS``)."""
         cdef const Refusal* refusals = <const Refusal*>self.refusals.data
         cdef size_t i
-        return [(refusals[i].seq, refusals[i].reason) for i in range(self.refusals.size // sizeof(Refusal))]
+        return [(refusals[i].seq, refusals[i].reason) for i in range(first, self.refusals.size // sizeof(Refusal))]
 
     @property
     def refused_count(self):

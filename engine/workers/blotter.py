@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from engine.events import Event, TradeExecuted
 from engine.jobcontext import BatchContext
 from engine.jobframes import JobDecoder
 from engine.journal import read_frames
-from engine.workers.chains import LIVE, Link, Mark, marks_of
+from engine.workers.chains import LIVE, REFUSED, Link, Mark, marks_of
 from ext.definitions import glob_matches
-from ext.records import NAME_KIND_NAMES, Frame
+from ext.records import NAME_KIND_NAMES, REASONS, Frame
+from ext.risk import RiskCore
 
 __all__ = ["COLUMNS", "Blotter", "handle", "open_blotter", "rebuild", "record"]
 
@@ -46,7 +47,7 @@ CREATE TABLE IF NOT EXISTS trades (
     exec_type    TEXT    NOT NULL,    -- new, correct or bust
     ref_trade_id TEXT    NOT NULL,    -- what a correct or bust names
     day          TEXT    NOT NULL,    -- of executed_at, UTC
-    status       TEXT    NOT NULL,    -- live, corrected, busted, of what names another: bust, or why it changed nothing
+    status       TEXT    NOT NULL,    -- live, corrected, busted, of a bust bust, or why the sequence refused it
     changed_by   INTEGER,             -- the seq that corrected or busted it
     changes      INTEGER              -- the seq that it corrected or busted
 ) STRICT;
@@ -62,11 +63,13 @@ CREATE TABLE IF NOT EXISTS days (     -- which days' Parquet files are behind
 """
 INSERT = f"INSERT OR IGNORE INTO trades ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 CHAIN = (
-    "SELECT seq, trade_id, side, exec_type, ref_trade_id FROM trades"
+    "SELECT seq, trade_id, side, exec_type, ref_trade_id,"
+    f" CASE WHEN status IN {REFUSED} THEN status ELSE '' END FROM trades"
     " WHERE venue = ? AND account = ? AND symbol = ? AND {} = ?"
 )
 TOUCH = "INSERT INTO days (day, changes) VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET changes = changes + 1"
 DAY_NS = 86_400 * 10**9
+NO_REFUSALS: Mapping[int, str] = {}
 _days: dict[int, str] = {}
 
 Chain = tuple[str, str, str]  # venue, account, symbol
@@ -85,7 +88,8 @@ class Blotter:
         with context.once() as db:
             if db is not None:
                 prepare(db)
-                record(db, [(seq, event) for seq, event in context.fresh if isinstance(event, TradeExecuted)])
+                trades = [(seq, event) for seq, event in context.fresh if isinstance(event, TradeExecuted)]
+                record(db, trades, context.refusals)
 
     def close(self) -> None:
         """Let the blotter be made again."""
@@ -104,12 +108,15 @@ def prepare(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-def record(db: sqlite3.Connection, trades: Sequence[tuple[int, TradeExecuted]]) -> None:
+def record(
+    db: sqlite3.Connection, trades: Sequence[tuple[int, TradeExecuted]], refusals: Mapping[int, str] = NO_REFUSALS
+) -> None:
     """Write trades that are not there yet, and mark what busts and corrections change. Part of a transaction.
 
+    refusals: why the sequence refused some of them, by seq: those are kept with that status and change nothing.
     Raises RiskwireError where a seq is another trade's: the file belongs to another journal.
     """
-    rows = [_row(seq, trade) for seq, trade in trades]
+    rows = [_row(seq, trade, refusals.get(seq, LIVE)) for seq, trade in trades]
     before = db.total_changes
     db.executemany(INSERT, rows)
     if db.total_changes - before < len(rows):
@@ -120,7 +127,7 @@ def record(db: sqlite3.Connection, trades: Sequence[tuple[int, TradeExecuted]]) 
     db.executemany(TOUCH, [(day,) for day in sorted(days)])
 
 
-def _row(seq: int, trade: TradeExecuted) -> tuple[Any, ...]:
+def _row(seq: int, trade: TradeExecuted, status: str) -> tuple[Any, ...]:
     return (
         seq,
         trade.trade_id,
@@ -136,7 +143,7 @@ def _row(seq: int, trade: TradeExecuted) -> tuple[Any, ...]:
         trade.exec_type,
         trade.ref_trade_id,
         day_of(trade.executed_at),
-        LIVE,
+        status,
         None,
         None,
     )
@@ -283,14 +290,17 @@ def _fill(fresh: Path, journal: str | Path, match: dict[str, str]) -> int:
 
 
 def _record_journal(db: sqlite3.Connection, journal: str | Path, match: dict[str, str]) -> int:
-    decoder = JobDecoder()
-    count = 0
+    decoder, core = JobDecoder(), RiskCore()
+    count = refused = 0
     for data in read_frames(journal):
         frame = Frame(data, False)
+        core.apply(data)
+        refusals = {seq: REASONS[reason] for seq, reason in core.refused(refused)}
+        refused = core.refused_count
         numbered = enumerate(decoder.decode(frame), frame.first_seq)
         trades = [(seq, event) for seq, event in numbered if isinstance(event, TradeExecuted) and _fits(event, match)]
         if trades:
-            record(db, trades)
+            record(db, trades, refusals)
             count += len(trades)
     return count
 

@@ -1,4 +1,8 @@
-"""What busts and corrections make of the trades they name, worked out from the rows of a blotter in whatever order."""
+"""What busts and corrections make of the trades they name, worked out from the rows of a blotter in whatever order.
+
+What the sequence refused is known of each event and not decided again here: it moves nothing and names nothing. Of the
+others each has found its trade, so that only which one that was is left to be worked out.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,18 @@ from typing import NamedTuple
 
 LIVE, CORRECTED, BUSTED = "live", "corrected", "busted"
 BUST = "bust"  # a bust that took its trade out
-UNKNOWN, AMBIGUOUS = "unknown_trade", "ambiguous_trade"  # a bust or correction that names no trade, or two
+REFUSED = ("unknown_trade", "ambiguous_trade", "overflow")  # in the sequence, which are statuses as well
 
 
 class Link(NamedTuple):
-    """One event of a chain: all have the same venue, account and symbol."""
+    """One event of a chain: all have the same venue, account and symbol. refused: why it moved nothing, or empty."""
 
     seq: int
     trade_id: str
     side: str
     exec_type: str
     ref_trade_id: str
+    refused: str
 
 
 class Mark(NamedTuple):
@@ -32,35 +37,26 @@ def marks_of(links: Iterable[Link]) -> dict[int, Mark]:
     """Return the mark of each event of a chain by its seq.
 
     links: every event that has an id in common with another of them, as trade_id or as ref_trade_id (DESIGN section 5).
+    One whose trade is not among them changes None: it is still to come, or is not for this blotter.
     """
     marks: dict[int, Mark] = {}
     live: dict[str, list[Link]] = {}
-    sides_seen: set[tuple[str, str]] = set()
     for link in sorted(links):
-        if link.exec_type == "new":
-            marks[link.seq] = Mark(LIVE)
-        else:
-            found = _named(link, live, sides_seen)
-            if len(found) != 1:
-                marks[link.seq] = Mark(AMBIGUOUS if found else UNKNOWN)
-                continue
-            old = found[0]
+        if link.refused:
+            marks[link.seq] = Mark(link.refused)
+            continue
+        is_bust = link.exec_type == "bust"
+        marks[link.seq] = Mark(BUST if is_bust else LIVE)
+        if link.exec_type != "new" and (old := _named(link, live.get(link.ref_trade_id, []))) is not None:
             live[link.ref_trade_id].remove(old)
-            is_bust = link.exec_type == "bust"
             marks[old.seq] = marks[old.seq]._replace(status=BUSTED if is_bust else CORRECTED, changed_by=link.seq)
-            marks[link.seq] = Mark(BUST if is_bust else LIVE, changes=old.seq)
-            if is_bust:
-                continue
-        live.setdefault(link.trade_id, []).append(link)
-        sides_seen.add((link.trade_id, link.side))
+            marks[link.seq] = marks[link.seq]._replace(changes=old.seq)
+        if not is_bust:
+            live.setdefault(link.trade_id, []).append(link)
     return marks
 
 
-def _named(link: Link, live: dict[str, list[Link]], sides_seen: set[tuple[str, str]]) -> list[Link]:
-    """Return the live trades that a bust or correction names."""
-    found = live.get(link.ref_trade_id, [])
-    if link.exec_type == "bust":
-        own = [trade for trade in found if trade.side == link.side]
-        if own or (link.ref_trade_id, link.side) in sides_seen:
-            return own
-    return found
+def _named(link: Link, live: list[Link]) -> Link | None:
+    """Return the live trade that a bust or correction names: a bust its own side's, where there is one."""
+    own = [trade for trade in live if trade.side == link.side] if link.exec_type == "bust" else []
+    return (own or live or [None])[0]

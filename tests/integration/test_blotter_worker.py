@@ -164,3 +164,66 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path: Path, words: list[
     done = run(tmp_path, "blotter", *words)
     assert done.returncode == 2
     assert_one_line(Done(done.returncode, done.stdout, done.stderr))
+
+
+HUGE = Decimal(60_000_000_000)  # two of them are more than a position can hold
+REFUSED = [
+    ("T1", "new", "", HUGE, "busted"),
+    ("T2", "new", "", HUGE, "overflow"),
+    ("B2", "bust", "T2", Decimal(1), "unknown_trade"),  # it never was
+    ("T3", "new", "", Decimal(5), "corrected"),
+    ("C3", "correct", "T3", HUGE, "overflow"),
+    ("C4", "correct", "T3", Decimal(7), "live"),
+    ("B5", "bust", "C3", Decimal(1), "unknown_trade"),
+    ("B1", "bust", "T1", Decimal(1), "bust"),
+    ("T6", "new", "", HUGE, "live"),
+]
+
+
+def statuses(path: Path) -> list[tuple[str, str]]:
+    return [(row[1], row[14]) for row in rows(path)]
+
+
+def test_what_the_sequence_refused_is_marked_so_live_after_a_restart_and_when_made_again(tmp_path: Path) -> None:
+    base = f"ipc://{tmp_path}/run"
+    serve = ("serve", "--base", base, "--journal", "journal")
+    words = ("blotter", "run", "--connect", base, "--db")
+    expected = [(trade_id, status) for trade_id, *_, status in REFUSED]
+
+    def publish(part: list[Any]) -> None:
+        with Publisher(base, "desk") as publisher:
+            for trade_id, exec_type, ref, volume, _ in part:
+                publisher.publish(
+                    TradeExecuted(
+                        trade_id, "BTC", Decimal(1), volume, "buy", START_NS, exec_type=exec_type, ref_trade_id=ref
+                    )
+                )
+
+    def engine_and(*workers: str) -> list[subprocess.Popen[str]]:
+        engine = start(*serve, cwd=tmp_path)
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == f"ready {base}\n"
+        return [engine, *(start(*words, db, cwd=tmp_path) for db in workers)]
+
+    def end(processes: list[subprocess.Popen[str]]) -> None:
+        for process in processes[::-1]:
+            process.terminate()
+            assert process.communicate(timeout=20)[1] == ""
+
+    processes = engine_and("live.db")
+    publish(REFUSED[:6])
+    wait_for(lambda: len(rows(tmp_path / "live.db")) == 6)
+    end(processes[:1])  # its verdicts lie in a snapshot now
+    (tmp_path / "journal" / "queue-blotter.acks").unlink()  # everything comes again, to another file
+    end(processes[1:])
+    processes = engine_and("again.db")
+    publish(REFUSED[6:])
+    wait_for(lambda: len(rows(tmp_path / "again.db")) == len(REFUSED))
+    end(processes)
+    assert statuses(tmp_path / "again.db") == expected
+    assert statuses(tmp_path / "live.db") == [("T1", "live"), *expected[1:6]], "its bust came later"
+    run(tmp_path, "blotter", "rebuild", "journal", "--db", "made.db")
+    assert rows(tmp_path / "made.db") == rows(tmp_path / "again.db")
+    letters = json.loads(run(tmp_path, "dlq", "list", "journal/dead-letters.db", "--json").stdout)
+    refused = {letter["trade_id"]: letter["reason"] for letter in letters}
+    assert refused == {trade_id: status for trade_id, status in expected if status in ("overflow", "unknown_trade")}

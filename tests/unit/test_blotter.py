@@ -24,10 +24,17 @@ from engine.workers.parquet import ParquetWriter, write_days
 DAY_NS = 86_400 * 10**9
 
 
-def trade(trade_id: str, exec_type: Any = "new", ref: str = "", side: Any = "buy", **more: Any) -> TradeExecuted:
+def trade(
+    trade_id: str,
+    exec_type: Any = "new",
+    ref: str = "",
+    side: Any = "buy",
+    volume: Decimal = Decimal(2),
+    **more: Any,
+) -> TradeExecuted:
     fields = {"executed_at": 1_700_000_000 * 10**9, "account": "A", **more}
     return TradeExecuted(
-        trade_id, "BTC", Decimal("1.50"), Decimal(2), side, exec_type=exec_type, ref_trade_id=ref, **fields
+        trade_id, "BTC", Decimal("1.50"), volume, side, exec_type=exec_type, ref_trade_id=ref, **fields
     )
 
 
@@ -71,24 +78,33 @@ EXPECTED = {
 }
 
 
+def refusals_of(numbered: Sequence[tuple[int, TradeExecuted]]) -> dict[int, str]:
+    """Return what the sequence refuses of events in their order."""
+    oracle = Oracle()
+    for seq, event in numbered:
+        oracle.apply(seq, event)
+    return dict(oracle.refusals)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_busts_and_corrections_are_marked_alike_in_whatever_order_and_batches_trades_come(
     db: sqlite3.Connection, seed: int
 ) -> None:
     numbered = list(enumerate(HISTORY, 1))
+    refusals = refusals_of(numbered)
     chance = random.Random(seed)
     if seed:
         chance.shuffle(numbered)
     while numbered:
         size = chance.randint(1, len(numbered))
-        record(db, numbered[:size])
+        record(db, numbered[:size], refusals)
         del numbered[:size]
     assert marks(db) == EXPECTED
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_what_is_live_is_what_the_reference_counts(data: st.DataObject) -> None:
+def test_what_is_live_is_what_the_reference_holds_whatever_it_refused(data: st.DataObject) -> None:
     ids = st.sampled_from(["T1", "T2", "T3"])
     events = data.draw(
         st.lists(
@@ -99,6 +115,7 @@ def test_what_is_live_is_what_the_reference_counts(data: st.DataObject) -> None:
                 ids,
                 st.sampled_from(["buy", "sell"]),
                 account=st.sampled_from(["A", "B"]),
+                volume=st.sampled_from([Decimal(2), Decimal(2), Decimal(60_000_000_000)]),  # two of them are overflow
             ),
             max_size=14,
             unique_by=lambda event: (event.account, event.side, event.exec_type, event.trade_id),
@@ -109,19 +126,41 @@ def test_what_is_live_is_what_the_reference_counts(data: st.DataObject) -> None:
     for seq, event in enumerate(events, 1):
         oracle.apply(seq, event)
     numbered = list(enumerate(events, 1))
-    record(db, data.draw(st.permutations(numbered)))
-    live = dict(db.execute("SELECT account, count(*) FROM trades WHERE status = 'live' GROUP BY account"))
-    expected = {row["account"]: row["trades"] for row in oracle.positions() if row["trades"]}
+    record(db, data.draw(st.permutations(numbered)), dict(oracle.refusals))
+    signed = "sum(CASE side WHEN 'buy' THEN 1 ELSE -1 END * CAST(volume AS INTEGER))"
+    live = db.execute(
+        f"SELECT account, count(*), {signed} FROM trades WHERE status = 'live' GROUP BY account ORDER BY account"
+    ).fetchall()
+    expected = [(row["account"], row["trades"], int(row["quantity"])) for row in oracle.positions() if row["trades"]]
     assert live == expected
-    refused = db.execute("SELECT seq, status FROM trades WHERE status LIKE '%_trade' ORDER BY seq").fetchall()
+    refused = db.execute(
+        "SELECT seq, status FROM trades WHERE status LIKE '%_trade' OR status = 'overflow' ORDER BY seq"
+    ).fetchall()
     assert refused == oracle.refusals
+    changed = db.execute("SELECT changed_by, seq FROM trades WHERE changed_by > 0 ORDER BY 1").fetchall()
+    assert changed == db.execute("SELECT seq, changes FROM trades WHERE changes > 0 ORDER BY 1").fetchall()
+    takes = sum(event.exec_type != "new" and seq not in dict(oracle.refusals) for seq, event in numbered)
+    assert len(changed) == takes, "each that was not refused has changed one trade"
     db.close()
 
 
+def test_a_bust_that_the_sequence_refused_leaves_its_trade_live_and_a_later_one_takes_it(db: sqlite3.Connection) -> None:
+    events = [trade("T1"), trade("B1", "bust", "T1"), trade("B2", "bust", "T1"), trade("T2"), trade("B3", "bust", "T2")]
+    record(db, list(enumerate(events, 1)), {2: "overflow", 4: "overflow", 5: "unknown_trade"})
+    assert marks(db) == {
+        1: ("busted", 3, None),
+        2: ("overflow", None, None),
+        3: ("bust", None, 1),
+        4: ("overflow", None, None),
+        5: ("unknown_trade", None, None),
+    }
+
+
 def test_a_trade_that_comes_again_changes_nothing(db: sqlite3.Connection) -> None:
-    record(db, list(enumerate(HISTORY, 1)))
+    refusals = refusals_of(list(enumerate(HISTORY, 1)))
+    record(db, list(enumerate(HISTORY, 1)), refusals)
     before = db.execute("SELECT * FROM trades").fetchall()
-    record(db, list(enumerate(HISTORY, 1))[::-1])
+    record(db, list(enumerate(HISTORY, 1))[::-1], refusals)
     assert db.execute("SELECT * FROM trades").fetchall() == before
 
 

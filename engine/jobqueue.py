@@ -18,7 +18,7 @@ from engine.acklog import AckLog
 from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.events import DeadLetter
-from engine.jobfilter import JobFilter
+from engine.jobfilter import JobFilter, Mask
 from engine.jobframes import Records, Source
 from engine.joblines import Fetch, KeyLines
 from engine.jobs import BATCH_JOBS_MAX, DONE, DYING, LEASED, WAITING, Batch, Chunk, Hands, Job
@@ -31,6 +31,8 @@ READY_JOBS = 256  # with order_by: looked at together
 HISTORY_MAX = 100
 _FIRST_ATTEMPTS = np.ones(BATCH_JOBS_MAX, np.uint32)
 _NO_FLAGS = np.zeros(BATCH_JOBS_MAX, np.uint8)
+_NO_PLACES = np.zeros(0, np.int64)
+_NO_MASK = np.zeros(0, np.bool_)
 
 
 class JobQueue:
@@ -61,6 +63,7 @@ class JobQueue:
         self.done = 0
         self.failed = 0
         self.dying = 0
+        self.undone = len(log.revived)  # jobs that were fed or sent again and are neither done nor dead
         self._fetch = fetch
         self._refused = refused
         self._filter = JobFilter(config.events, config.match, self.decoder.name)
@@ -82,23 +85,38 @@ class JobQueue:
         """Tell whether another frame should be read."""
         return self._fresh < FRESH_MAX and len(self._keys.ready) < FRESH_MAX and len(self._retries) < RETRYING_MAX
 
-    def feed(self, frame: Frame) -> None:
-        """Take the next frame of the sequence: its names, and those of its events that are jobs not done yet."""
-        self.decoder.learn(frame)
-        first, count = frame.first_seq, len(frame)
-        if first + count - 1 <= self.log.acked.through:
-            return
-        records = frame.records
-        undone = ~self.log.acked.mask(first, count)
-        if not undone.any():
-            return
-        jobs = self._filter.takes(records)
+    def feed(self, frame: Frame) -> Records:
+        """Take the next frame of the sequence: its names, and those of its events that are jobs not done yet.
+
+        Return their places in the frame, ascending.
+        """
+        undone, jobs = self._look_at(frame)
+        if undone is None:
+            return _NO_PLACES
+        first = frame.first_seq
         for start, end in _runs(np.flatnonzero(undone & ~jobs)):
             self.log.acked.add(first + start, first + end)  # not logged: reading again finds them again
         places = np.flatnonzero(undone & jobs)
         if len(places):
             self._chunks.append(Chunk(Source(frame), places))
             self._fresh += len(places)
+            self.undone += len(places)
+        return places
+
+    def jobs_of(self, frame: Frame) -> Records:
+        """Return the places of a frame's events that are jobs not done yet, ascending. It may come long before it is fed."""
+        undone, jobs = self._look_at(frame)
+        return np.flatnonzero(undone & jobs) if undone is not None else _NO_PLACES
+
+    def _look_at(self, frame: Frame) -> tuple[Mask | None, Mask]:
+        """Learn a frame's names; return which events are not done (None: all are), and which the filter takes."""
+        self.decoder.learn(frame)
+        first, count = frame.first_seq, len(frame)
+        if first + count - 1 > self.log.acked.through:
+            undone = ~self.log.acked.mask(first, count)
+            if undone.any():
+                return undone, self._filter.takes(frame.records)
+        return None, _NO_MASK
 
     # --- handing out
 
@@ -227,6 +245,7 @@ class JobQueue:
             self._settle(hands, batch, batch.left)
             hands.done += batch.left
             self.done += batch.left
+            self.undone -= batch.left
             batch.left = 0
             hands.adapt(now - batch.sent_ns, self.config.in_hands_max)
             return
@@ -259,6 +278,7 @@ class JobQueue:
     def _finish(self, job: Job) -> None:
         job.state = DONE
         self.done += 1
+        self.undone -= 1
         self.log.add(job.seq, job.seq)
         if job.revived:
             self.resolved.append(job.seq)
@@ -367,6 +387,7 @@ class JobQueue:
     def _die(self, job: Job, kind: str, error: str, traceback: str) -> None:
         job.state = DYING
         self.dying += 1
+        self.undone -= 1
         letter = self.decoder.dead_letter(
             job.source.frame,
             job.place,
@@ -399,6 +420,7 @@ class JobQueue:
         revived = [seq for seq in seqs if seq in self.log.dead and seq not in self.log.skipping]
         for seq in revived:
             self.log.revive(seq)
+            self.undone += 1
             self._revive_later.add(seq)
         self.resume_revived(now)
         return revived
@@ -474,7 +496,7 @@ class JobQueue:
     @property
     def retrying(self) -> int:
         """Return how many jobs wait for another attempt."""
-        return len(self._retries)
+        return len(self.retrying_jobs)
 
     @property
     def waiting(self) -> int:
@@ -493,7 +515,7 @@ class JobQueue:
     @property
     def retrying_jobs(self) -> list[Job]:
         """Return the jobs that wait for another attempt."""
-        return [job for _, _, job in self._retries]
+        return [job for _, _, job in self._retries if job.state == WAITING]  # others a late ack has settled
 
     def oldest_stamp(self, every: Iterable[Hands]) -> int | None:
         """Return when the oldest job not done was numbered, in ns since 1970 UTC, or None."""

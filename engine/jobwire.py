@@ -19,7 +19,9 @@ PROTOCOL_VERSION = 1
 JOBS_MAGIC = b"RWJ1"
 JOBS_HEAD = struct.Struct("<4sIQQQ")  # magic, count, whose, batch number, deadline in ns since 1970 UTC
 ANNOUNCE = 1  # flag: the worker says `Started` before it begins this job
-REASON_SHIFT = 4  # of the flags, the upper half: why the sequence refused the event (`ext.records.REASONS`), 0: it did not
+REASON_SHIFT = (
+    4  # of the flags, the upper half: why the sequence refused the event (`ext.records.REASONS`), 0: it did not
+)
 FRAME_HEADER = struct.Struct("<4sBBHIIQQIIIIqQ")
 FRAME_MAGIC = b"RWF1"
 FRAME_VERSION = 1
@@ -156,13 +158,15 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 class QueueStatus(msgspec.Struct, frozen=True):
     """One queue.
 
-    depth: what is not done: waiting, in flight, retrying, parked and unread together. unread: events not looked at yet,
-    of which not all need be jobs. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
+    depth: jobs that are not done: waiting, in flight, retrying, parked and unread together. unread: jobs that still lie in
+    the journal only. uncounted: events not looked at yet, of which not all need be jobs; above 0 for a moment after a
+    start, and part of depth. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
     parked_behind: jobs parked behind a dead one, by its seq. oldest_s: age of the oldest job not done, since numbered.
     """
 
     name: str
     depth: int
+    uncounted: int
     waiting: int
     unread: int
     in_flight: int

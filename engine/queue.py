@@ -24,6 +24,7 @@ import numpy as np
 import zmq
 
 from engine.acklog import AckLog
+from engine.backlog import BacklogReader
 from engine.codec import EventDecoder
 from engine.config import QueueConfig
 from engine.endpoints import endpoint
@@ -196,6 +197,7 @@ class QueueService:
         self._router = self._context.socket(zmq.ROUTER)
         stop = self._context.socket(zmq.PAIR)
         self._sink = SinkClient(self._context, self._sink_endpoint)
+        self._counter = BacklogReader(self._context, self._replay)
         self._poller = zmq.Poller()
         try:
             self._open(stop)
@@ -219,7 +221,7 @@ class QueueService:
         router.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
         router.bind(endpoint(self.base, "queue"))
         stop.connect(self._stop_endpoint)
-        for socket in (router, stop, self._sink.socket):
+        for socket in (router, stop, self._sink.socket, self._counter.socket):
             self._poller.register(socket, zmq.POLLIN)
         for name in [*self._configs, *self._names_in_folder()]:
             if name not in self._queues:
@@ -264,6 +266,7 @@ class QueueService:
             except RiskwireError as problem:
                 self.error = str(problem)
         self._sink.close()
+        self._counter.close()
         self._router.close(0)
 
     # --- the loop
@@ -288,7 +291,7 @@ class QueueService:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic_ns()
-        until = self._ping_ns + HEARTBEAT_NS
+        until = min(self._ping_ns + HEARTBEAT_NS, self._counter.due_ns() or SEQ_MAX)
         for queue in self._queues.values():
             if queue.reader.is_due(queue.wants_frames):
                 return 0
@@ -461,13 +464,14 @@ class QueueService:
     def _read_sequence(self, ready: dict[Any, int]) -> None:
         for queue in self._queues.values():
             reader, jobs = queue.reader, queue.jobs
-            wanted = queue.wants_frames
-            if reader.events in ready or reader.replay in ready or reader.is_due(wanted):
-                queue.unjudged.extend(reader.read(wanted))
+            if reader.events in ready or reader.replay in ready or reader.is_due(queue.wants_frames):
+                queue.read()
             queue.feed_judged(self._judged_through())
             if jobs.revives_waiting and reader.last_seq:
                 jobs.resume_revived(time.monotonic_ns())
                 jobs.resume_skipped()
+        last_seq = max((queue.reader.last_seq for queue in self._queues.values()), default=0)
+        self._counter.step([queue.backlog for queue in self._queues.values()], last_seq, time.monotonic_ns())
 
     def _hand_out(self, now: int) -> None:
         self._handed_ns = now

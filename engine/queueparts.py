@@ -9,6 +9,7 @@ from pathlib import Path
 
 import zmq
 
+from engine.backlog import Backlog
 from engine.jobframes import NameFilter
 from engine.jobqueue import JobQueue
 from engine.jobs import Hands, attempts_of
@@ -62,6 +63,7 @@ class OpenQueue:
     def __init__(self, jobs: JobQueue, reader: SequenceReader) -> None:
         self.jobs = jobs
         self.reader = reader
+        self.backlog = Backlog(jobs, reader.next_seq)
         self.workers: list[ConnectedWorker] = []
         self.unjudged: deque[Frame] = deque()  # read, and not handed out before it is known what was refused of them
         self.epoch = 0
@@ -71,25 +73,34 @@ class OpenQueue:
         """Tell whether another frame should be read."""
         return not self.unjudged and self.jobs.wants_frames
 
+    def read(self) -> None:
+        """Read on as far as more is wanted, and count the jobs of what passes by."""
+        self.unjudged.extend(self.reader.read(self.wants_frames))
+        for frame in self.reader.passed:
+            self.backlog.offer(frame)
+
     def feed_judged(self, through: int) -> None:
         """Give the queue the frames whose events are all judged, which they are up to a seq."""
         while self.unjudged and self.unjudged[0].first_seq + len(self.unjudged[0]) - 1 <= through:
             frame = self.unjudged.popleft()
             self.epoch = frame.epoch
-            self.jobs.feed(frame)
+            self.backlog.note_fed(frame, self.jobs.feed(frame))
+        for frame in self.unjudged:
+            self.backlog.offer(frame)
 
     def status(self, now: int) -> QueueStatus:
         """Return how it is, and its workers."""
         jobs = self.jobs
         hands = [worker.hands for worker in self.workers]
         oldest = jobs.oldest_stamp(hands)
-        unread = max(0, self.reader.last_seq - self.reader.next_seq + 1)
+        uncounted = max(0, self.reader.last_seq - self.backlog.through)
         in_flight = sum(each.in_hands for each in hands)
         return QueueStatus(
             name=jobs.name,
-            depth=unread + jobs.waiting + in_flight + jobs.retrying + jobs.parked,
+            depth=jobs.undone + self.backlog.jobs + uncounted,
+            uncounted=uncounted,
             waiting=jobs.waiting,
-            unread=unread,
+            unread=self.backlog.jobs,
             in_flight=in_flight,
             retrying=jobs.retrying,
             parked=jobs.parked,

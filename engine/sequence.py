@@ -35,6 +35,7 @@ class SequenceReader:
     def __init__(self, context: zmq.Context[Any], events: str, replay: str, next_seq: int = 1) -> None:
         self.next_seq = next_seq
         self.last_seq = 0  # the highest seq the broker is known to have given
+        self.passed: list[Frame] = []  # live ones that the last `read` did not return, joined as those are
         self.fetches = 0
         self.damaged = 0
         self._context = context
@@ -65,7 +66,7 @@ class SequenceReader:
         """
         frames: list[Frame] = []
         self._read_replay(frames)
-        self._read_events(frames, wanted)
+        self.passed = _join_small(self._read_events(frames, wanted))
         if not self._asked:
             while self._held:
                 self._take(self._held.popleft(), frames)
@@ -98,7 +99,9 @@ class SequenceReader:
                 self.last_seq = max(self.last_seq, control.b)
                 self._asked = False
 
-    def _read_events(self, frames: list[Frame], wanted: bool) -> None:
+    def _read_events(self, frames: list[Frame], wanted: bool) -> list[Frame]:
+        """Take live frames that are wanted; return the others."""
+        passed: list[Frame] = []
         for message in _drain(self.events):
             if not self._asked:
                 self._heard_at = time.monotonic()
@@ -107,12 +110,15 @@ class SequenceReader:
                 if frame is None:
                     continue
                 self.last_seq = max(self.last_seq, frame.first_seq + len(frame) - 1)
+                if wanted and not self._asked:
+                    self._take(frame, frames)
+                    continue
+                passed.append(frame)
                 if self._asked and len(self._held) < HELD_FRAMES_MAX:
                     self._held.append(frame)
-                elif wanted and not self._asked:
-                    self._take(frame, frames)
             elif (control := decode_control(message)) and control.type == HEARTBEAT:
                 self.last_seq = max(self.last_seq, control.a)
+        return passed
 
     def _open(self, message: bytes) -> Frame | None:
         try:

@@ -63,7 +63,9 @@ def run(queue: str, db: str, parquet: str | None, every: float, connect: str | N
 @click.option("--account", metavar="GLOB", help="Only these accounts.")
 @click.option("--symbol", metavar="GLOB", help="Only these symbols.")
 @click.option("--day", metavar="YYYY-MM-DD", help="Only this day (UTC).")
-@click.option("--status", metavar="S", help="live, corrected, busted, bust, or unknown_trade, ambiguous_trade, overflow.")
+@click.option(
+    "--status", metavar="S", help="live, corrected, busted, bust, or unknown_trade, ambiguous_trade, overflow."
+)
 @click.option("--limit", type=click.IntRange(1), help=f"At most so many. [default: {SHOWN_MAX}; with --json all]")
 @json_option
 def show(trade_id: str | None, db: str, limit: int | None, as_json: bool, **filters: str | None) -> None:

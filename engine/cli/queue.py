@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def queue(name: str | None, connect: str | None, wait: float, as_json: bool) -> None:
     """Show the queues of a running engine, or the one called NAME, and who works on them.
 
-    depth is what is not done yet: waiting, in flight, between attempts, parked behind a dead job, and events that were
-    not looked at yet (of which not all need be jobs).
+    depth is how many jobs are not done yet: waiting, in flight, between attempts or parked behind a dead job. For a
+    moment after a start it is an upper bound, marked ≤: events that were not looked at yet count as jobs.
     """
     import msgspec
 
@@ -61,7 +61,8 @@ def print_queues(queues: list[QueueStatus]) -> None:
     numbers = (">depth", ">in flight", ">oldest", ">retrying", ">parked", ">dead", ">done", ">failed")
     table = Table("queue", *numbers, "attempts")
     for each in queues:
-        counts = (each.depth, each.in_flight, age(each.oldest_s), each.retrying, each.parked, each.dead, each.done)
+        depth = f"≤{each.depth}" if each.uncounted else each.depth
+        counts = (depth, each.in_flight, age(each.oldest_s), each.retrying, each.parked, each.dead, each.done)
         table.add(each.name, *counts, each.failed, attempts(each.attempts))
     table.print()
     workers = [(each.name, worker) for each in queues for worker in each.workers]

@@ -21,6 +21,7 @@ from engine.endpoints import endpoint
 from engine.jobwire import QueueStatus, Revive, Revived, Status, StatusRequest, decode_from_queue, encode
 from engine.queue import QueueService
 from engine.sink import Sink
+from engine.verdicts import Verdicts
 from ext.records import KIND_SEQUENCED, FrameBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,14 @@ def wait_for(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
 class Rig:
     """Broker, sink and queue of one engine; `restart_queue` ends the queue and starts another life of it."""
 
-    def __init__(self, base: str, folder: Path, queues: Sequence[QueueConfig] = (), journal: bool = True) -> None:
+    def __init__(
+        self,
+        base: str,
+        folder: Path,
+        queues: Sequence[QueueConfig] = (),
+        journal: bool = True,
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self.base = base
         self.folder = folder
         self.context: zmq.Context[Any] = zmq.Context()
@@ -80,12 +88,17 @@ class Rig:
         self.sink.start()
         self._queues = queues
         self._journal = journal
+        self._verdicts = verdicts
         self.processes: list[subprocess.Popen[str]] = []
         self.queue = self._start_queue()
 
     def _start_queue(self) -> QueueService:
         queue = QueueService(
-            self.context, self.base, queues=self._queues, folder=self.folder if self._journal else None
+            self.context,
+            self.base,
+            queues=self._queues,
+            folder=self.folder if self._journal else None,
+            verdicts=self._verdicts,
         )
         queue.start()
         return queue

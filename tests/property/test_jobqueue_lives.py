@@ -154,6 +154,11 @@ class Life:
         assert hands.in_hands <= self.config.in_hands_max
         return True
 
+    def undone(self) -> int:
+        """Return how many jobs are neither done nor dead, by the log."""
+        open_ = sum(1 for seq in range(1, self.last_seq + 1) if seq % 5 and not self.log.acked.mask(seq, 1)[0])
+        return open_ + len(self.log.revived) - self.queue.dying
+
     def bury(self) -> None:
         letters, self.queue.letters = self.queue.letters, []
         for letter, job in letters:
@@ -191,7 +196,9 @@ def test_whatever_happens_each_job_is_done_once_or_skipped(
         try:
             for action in actions:
                 life.step(*action)
+                assert life.queue.undone == life.undone()
             life.finish()
+            assert life.queue.undone == 0
             jobs = {seq for seq in range(1, life.last_seq + 1) if seq % 5}
             assert life.acked | life.skipped == jobs
             assert life.log.acked.through == life.last_seq

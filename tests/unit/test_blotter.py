@@ -144,7 +144,9 @@ def test_what_is_live_is_what_the_reference_holds_whatever_it_refused(data: st.D
     db.close()
 
 
-def test_a_bust_that_the_sequence_refused_leaves_its_trade_live_and_a_later_one_takes_it(db: sqlite3.Connection) -> None:
+def test_a_bust_that_the_sequence_refused_leaves_its_trade_live_and_a_later_one_takes_it(
+    db: sqlite3.Connection,
+) -> None:
     events = [trade("T1"), trade("B1", "bust", "T1"), trade("B2", "bust", "T1"), trade("T2"), trade("B3", "bust", "T2")]
     record(db, list(enumerate(events, 1)), {2: "overflow", 4: "overflow", 5: "unknown_trade"})
     assert marks(db) == {

@@ -35,7 +35,7 @@ class Backlog:
     queue: whose. next_seq: the first seq that it was not fed.
     """
 
-    __slots__ = ("jobs", "through", "_queue")
+    __slots__ = ("_queue", "jobs", "through")
 
     def __init__(self, queue: JobQueue, next_seq: int) -> None:
         self.jobs = 0  # counted, and not fed yet

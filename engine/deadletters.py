@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ __all__ = [
     "StoredLetter",
     "event_identity",
     "export_letters",
+    "hold_nothing",
     "list_letters",
     "purge_letters",
     "show_letter",
@@ -95,6 +96,15 @@ SKIPPED = "skipped"  # the reason
 KEYS_AT_ONCE = 500  # parameters of one statement (SQLite allows 999 everywhere)
 
 _json = msgspec.json.Encoder(decimal_format="string")
+
+Holds = Callable[[str, Sequence[int]], Iterable[int]]
+
+
+class Purged(NamedTuple):
+    """How many letters a purge has deleted, and how many it has kept because jobs may wait behind them."""
+
+    purged: int
+    kept: int
 
 
 class DeadLetterFileError(SinkError, UsageError):
@@ -351,24 +361,37 @@ class DeadLetterStore:
                 )
             self._db.execute("UPDATE dead_letters SET status = 'requeued' WHERE id = ?", (id_,))
 
-    def purge(self, which: LetterFilter, dry_run: bool = False, keep: Iterable[int] = ()) -> int:
-        """Delete letters for good, but those whose ids are to be kept; return how many (dry_run: would be)."""
+    def purge(self, which: LetterFilter, dry_run: bool = False, holds: Holds | None = None) -> Purged:
+        """Delete letters for good, but those of jobs that others may wait behind (dry_run: only count).
+
+        holds: see `purge_letters`; no letter comes while it is asked, so that it must not wait for the sink.
+        """
         condition, values = which.where()
-        kept = ",".join(str(int(id_)) for id_ in keep)
-        condition += f" AND id NOT IN ({kept})" if kept else ""
         if dry_run:
-            return int(self._read(f"SELECT count(*) FROM dead_letters WHERE {condition}", values)[0][0])
+            kept, condition = self._without_held(condition, values, holds)
+            return Purged(int(self._read(f"SELECT count(*) FROM dead_letters WHERE {condition}", values)[0][0]), kept)
         with self._transaction():
+            kept, condition = self._without_held(condition, values, holds)
             deleted = self._db.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount
         self._db.execute("PRAGMA incremental_vacuum")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return deleted
+        return Purged(deleted, kept)
 
-    def unsettled_jobs(self, which: LetterFilter) -> list[tuple[int, str, int]]:
-        """Return id, stage and seq of the letters of queues' jobs that are dead or on their way again."""
-        condition, values = which.where()
+    def _without_held(self, condition: str, values: Iterable[Any], holds: Holds | None) -> tuple[int, str]:
+        """Return how many letters are held of those a condition takes, and the condition without them."""
+        held: list[int] = []
+        for stage, ids in self._unsettled_jobs(condition, values).items():
+            still = set(ids) if holds is None else set(holds(stage, list(ids)))
+            held += [id_ for seq in still for id_ in ids.get(seq, ())]
+        return len(held), condition + (f" AND id NOT IN ({','.join(map(str, held))})" if held else "")
+
+    def _unsettled_jobs(self, condition: str, values: Iterable[Any]) -> dict[str, dict[int, list[int]]]:
+        """Return by stage and seq the letters of queues' jobs that are dead or on their way again."""
         condition += " AND seq > 0 AND substr(stage, 1, 6) = 'queue:' AND status IN ('dead', 'requeued')"
-        return self._read(f"SELECT id, stage, seq FROM dead_letters WHERE {condition}", values)
+        found: dict[str, dict[int, list[int]]] = {}
+        for id_, stage, seq in self._read(f"SELECT id, stage, seq FROM dead_letters WHERE {condition}", values):
+            found.setdefault(stage, {}).setdefault(seq, []).append(id_)
+        return found
 
     def _read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
         try:
@@ -528,13 +551,19 @@ def show_letter(path: str | Path, id_: int) -> dict[str, Any] | None:
 
 
 def purge_letters(
-    path: str | Path, which: LetterFilter, dry_run: bool = False, holds: Callable[[str, int], int] = lambda *_: 0
+    path: str | Path, which: LetterFilter, dry_run: bool = False, holds: Holds | None = None
 ) -> dict[str, Any]:
     """Delete a file's letters: what the control verb `dlq_purge` answers.
 
-    holds: how many jobs wait behind the letter of a stage and a seq; it is kept, or nobody could send it again.
+    A letter that others of an ordered queue may wait behind is kept, or nobody could send its job again or skip it.
+    holds: which seqs of a stage that is so for. None: nobody can be asked, so every letter of a queue's job that is
+    neither resolved nor skipped is kept.
     """
     with DeadLetterStore(path, read_only=dry_run, create=False) as store:
-        places = store.unsettled_jobs(which)
-        kept = [id_ for id_, stage, seq in places if holds(stage, seq)]
-        return {"purged": store.purge(which, dry_run, kept), "kept": len(kept), "dry_run": dry_run}
+        purged, kept = store.purge(which, dry_run, holds)
+        return {"purged": purged, "kept": kept, "dry_run": dry_run}
+
+
+def hold_nothing(stage: str, seqs: Sequence[int]) -> Sequence[int]:
+    """Say that nothing waits behind any letter: what `purge --force` believes."""
+    return ()

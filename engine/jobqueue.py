@@ -104,7 +104,7 @@ class JobQueue:
         return places
 
     def jobs_of(self, frame: Frame) -> Records:
-        """Return the places of a frame's events that are jobs not done yet, ascending. It may come long before it is fed."""
+        """Return the places of a frame's events that are jobs not done yet, ascending; it may be fed much later."""
         undone, jobs = self._look_at(frame)
         return np.flatnonzero(undone & jobs) if undone is not None else _NO_PLACES
 
@@ -442,6 +442,18 @@ class JobQueue:
             job.revived = job.announce = True
             job.deliveries = 1  # its handler has run before
             self._again(job, now)
+
+    def held(self, seqs: Iterable[int]) -> list[int]:
+        """Return those of some seqs whose jobs are not done: others may wait behind them, now or later.
+
+        Without an order nothing waits behind a job.
+        """
+        log = self.log
+        return [
+            seq
+            for seq in (seqs if self._order else ())
+            if seq in log.dead or seq in log.revived or not log.acked.mask(seq, 1)[0]
+        ]
 
     def skip(self, seqs: Iterable[int]) -> list[int]:
         """Leave dead jobs for good: each makes a letter, and once that is safe, what is parked behind it goes on.

@@ -124,7 +124,11 @@ class StatusRequest(msgspec.Struct, tag="status", frozen=True):
 
 
 class Revive(msgspec.Struct, tag="revive", frozen=True):
-    """anybody → queue: dead jobs to be handed out again (`requeue`) or left for good (`skip`). Answered by Revived."""
+    """anybody → queue: dead jobs to be handed out again (`requeue`) or left for good (`skip`). Answered by Revived.
+
+    `dead` and `held` change nothing: the answer has those that are dead, or that others of an ordered queue may wait
+    behind.
+    """
 
     queue: str
     seqs: list[int]
@@ -158,9 +162,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 class QueueStatus(msgspec.Struct, frozen=True):
     """One queue.
 
-    depth: jobs that are not done: waiting, in flight, retrying, parked and unread together. unread: jobs that still lie in
-    the journal only. uncounted: events not looked at yet, of which not all need be jobs; above 0 for a moment after a
-    start, and part of depth. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
+    depth: jobs that are not done: waiting, in flight, retrying, parked and unread together. unread: jobs that still lie
+    in the journal only. uncounted: events not looked at yet, of which not all need be jobs; above 0 for a moment after
+    a start, and part of depth. attempts: how many jobs in flight or retrying are at which attempt ("1": the first).
     parked_behind: jobs parked behind a dead one, by its seq. oldest_s: age of the oldest job not done, since numbered.
     """
 

@@ -1,4 +1,8 @@
-"""The `processed` table of the worker kit: an effect written in the same SQLite transaction happens once."""
+"""The `processed` table of the worker kit: an effect written in the same SQLite transaction happens once.
+
+What a handler writes here is on the disk before its job is acked, inside `once` and outside of it: a job that a power
+cut leaves acked has its effect. An ack may be lost with the power; the job then comes again, and `once` knows it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,6 @@ CREATE TABLE IF NOT EXISTS riskwire_processed (
 ) STRICT
 """
 QUEUE_SHIFT = 48
-_sync_file = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 
@@ -42,7 +45,7 @@ class Processed:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # a handler may change the folder
         self._local = threading.local()
         self._open: list[_Connection] = []
         self._numbers: dict[str, int] = {}  # of queues, as far as known to be in the file
@@ -51,7 +54,7 @@ class Processed:
     def db(self) -> sqlite3.Connection:
         """Return this thread's connection (autocommit, WAL), for reading and for making tables.
 
-        What is written outside `once` survives this process, but perhaps no loss of power.
+        What is written outside `once` is on the disk before the job is acked too, but may happen twice.
         """
         return self._mine().db
 
@@ -115,6 +118,23 @@ class Processed:
                 mine.db.execute("ROLLBACK")
             fcntl.flock(mine.turn, fcntl.LOCK_UN)
 
+    def settle(self) -> None:
+        """Wait until what this thread has written outside `once` is on the disk; the kit does so after each handler.
+
+        Raises SinkError where it cannot be, or where the handler has left a transaction open, which is rolled back.
+        """
+        mine: _Connection | None = getattr(self._local, "mine", None)
+        if mine is None:
+            return
+        if mine.db.in_transaction:
+            self.rollback()
+            raise SinkError(
+                f"{self.path}: the handler has left a transaction open, which was rolled back; commit it, or write"
+                " inside context.once()"
+            )
+        if mine.db.total_changes != mine.synced_changes:
+            mine.sync()
+
     def close(self) -> None:
         """Close all connections."""
         for connection in self._open:
@@ -130,7 +150,9 @@ class _Connection:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._wal = -1
+        self._failed = ""  # a sync that has failed once says nothing when it is repeated
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
@@ -139,15 +161,26 @@ class _Connection:
             for statement in TABLES.split(";"):
                 self.db.execute(statement)
             self._wal_path = self.db.execute("PRAGMA database_list").fetchone()[2] + "-wal"
+            self.synced_changes = self.db.total_changes
             self.turn = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (sqlite3.Error, OSError) as problem:
             raise SinkError(f"{path}: cannot be used for the processed table: {problem}") from None
 
     def sync(self) -> None:
-        """Wait until everything committed is on the disk. Raises OSError where it cannot be."""
-        if self._wal < 0:  # there as long as a connection is open
-            self._wal = os.open(self._wal_path, os.O_RDWR | os.O_CLOEXEC)
-        _sync_file(self._wal)
+        """Wait until everything committed is on the disk. Raises SinkError where it cannot be, from then on always."""
+        changes = self.db.total_changes
+        try:
+            if self._wal < 0:  # there as long as a connection is open
+                self._wal = os.open(self._wal_path, os.O_RDWR | os.O_CLOEXEC)
+            if not self._failed:
+                _sync_file(self._wal)
+        except OSError as problem:
+            self._failed = problem.strerror or str(problem)
+        if self._failed:
+            raise SinkError(
+                f"{self._path}: what was written may not be on the disk ({self._failed}); mend that and start again"
+            )
+        self.synced_changes = changes
 
     def close(self) -> None:
         """Close connection and files."""
@@ -155,6 +188,13 @@ class _Connection:
         for fd in (self.turn, self._wal):
             if fd >= 0:
                 os.close(fd)
+
+
+def _sync_file(fd: int) -> None:
+    if (full_sync := getattr(fcntl, "F_FULLFSYNC", None)) is not None:  # macOS: fsync stops at the drive's cache
+        fcntl.fcntl(fd, full_sync)
+    else:
+        os.fdatasync(fd)
 
 
 def _hash_of(event: Event) -> int:

@@ -92,8 +92,8 @@ class QueueService:
     last_seq: the journal's when it was opened, before anything was added: acks beyond it are forgotten.
     names: the texts of the names in the journal then, by kind and id (from 1); with them a queue begins to read where
     it left off, without them at the first event.
-    verdicts: what the risk consumer refuses in the sequence; a job is handed out once that is known of it, and its worker
-    is told. None: workers are not told.
+    verdicts: what the risk consumer refuses in the sequence; a job is handed out once that is known of it, and its
+    worker is told. None: workers are not told.
     events, replay, sink: the broker's and the sink's endpoints, where they are not those of the base.
     """
 
@@ -533,6 +533,8 @@ class QueueService:
 
     def _revive(self, message: Revive, now: int) -> Revived:
         queue = self._queues.get(message.queue)
+        if queue is None and message.action == "held":
+            return Revived([])
         if queue is None:
             return Revived(
                 [], f"there is no queue {message.queue!r}; there are: {', '.join(sorted(self._queues)) or 'none'}"
@@ -541,4 +543,8 @@ class QueueService:
             return Revived(queue.jobs.skip(message.seqs))
         if message.action == "requeue":
             return Revived(queue.jobs.revive(message.seqs, now))
-        return Revived([], f"{message.action!r} cannot be done; expected requeue or skip")
+        if message.action == "held":
+            return Revived(queue.jobs.held(message.seqs))
+        if message.action == "dead":
+            return Revived([seq for seq in message.seqs if seq in queue.jobs.log.dead])
+        return Revived([], f"{message.action!r} cannot be done; expected requeue, skip, held or dead")

@@ -172,6 +172,37 @@ class Requeuer:
         raise RequestRefused(getattr(answer, "error", "") or f"the queue answered {type(answer).__name__}")
 
 
+def send_job(
+    base: str, queue: str, seq: int, action: str, *, dry_run: bool = False, wait_s: float = 5.0, insecure: bool = False
+) -> Outcome:
+    """Hand a dead job out again (`requeue`) or leave it for good (`skip`) where its letter is gone.
+
+    Raises EngineUnreachable, RequestRefused where there is no such queue.
+    """
+    context: zmq.Context[Any] = zmq.Context()
+    request = Revive(queue, [seq], "dead" if dry_run else action)
+    try:
+        answer = ask_queue(context, check_base(base, insecure), request, wait_s)
+    finally:
+        context.term()
+    if answer.error:
+        raise RequestRefused(answer.error)
+    done = {"requeue": ("would send", "requeued"), "skip": ("would skip", "skipped")}[action][not dry_run]
+    if seq in answer.seqs:
+        return Outcome(0, done, f"seq {seq} of queue {queue}")
+    return Outcome(0, "unusable", f"seq {seq} is not dead in queue {queue} of this engine")
+
+
+def parse_job(word: str) -> tuple[str, int]:
+    """Return queue and seq of `QUEUE:SEQ`; raises UsageError for anything else."""
+    queue, _, seq = word.rpartition(":")
+    if not queue or not (seq.isascii() and seq.isdigit()):
+        raise UsageError(
+            f"--job {word!r}: expected QUEUE:SEQ, such as booking:1234; `riskwire queue --json` shows them"
+        )
+    return queue, int(seq)
+
+
 def ask_queue(context: zmq.Context[Any], base: str, request: Any, wait_s: float = 5.0) -> Any:
     """Ask the queue of a running engine something and return its answer; raises EngineUnreachable."""
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)

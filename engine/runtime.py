@@ -32,10 +32,12 @@ from engine.endpoints import ROLES, BaseLock, check_base, default_base, endpoint
 from engine.errors import RiskwireError
 from engine.events import Event, KillSwitch, SessionStarted
 from engine.firstevents import InForce, first_events, limits_changed
+from engine.jobwire import Revive
 from engine.journal import open_journal
 from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
+from engine.requeue import QUEUE_STAGE, ask_queue
 from engine.snapshots import Snapshotter, restore_core
 from ext.records import Frame
 from ext.risk import RiskCore
@@ -57,6 +59,7 @@ WATCH_EVERY_S: Final = 0.2
 CATCH_UP_S: Final = 2.0  # how long an answer waits for what was accepted before it was asked for
 STEER_TIMEOUT_S: Final = 10.0
 ALERTS_MAX: Final = 8_192
+SEQS_ASKED: Final = 50_000  # in one message to the queue
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
 
 T = TypeVar("T")
@@ -371,8 +374,16 @@ class Engine:
     async def _purge_letters(self, request: control.PurgeRequest) -> Answer:
         fields = msgspec.structs.asdict(request)
         dry_run = fields.pop("dry_run")
-        which, holds = LetterFilter(**fields), self.queue.parked_behind
-        return await self._in_thread(lambda: purge_letters(self.dead_letters, which, dry_run, holds))
+        which = LetterFilter(**fields)
+        return await self._in_thread(lambda: purge_letters(self.dead_letters, which, dry_run, self._held_jobs))
+
+    def _held_jobs(self, stage: str, seqs: Sequence[int]) -> list[int]:
+        """Ask the queue of a stage which of some seqs others may wait behind."""
+        held: list[int] = []
+        for start in range(0, len(seqs), SEQS_ASKED):
+            request = Revive(stage.removeprefix(QUEUE_STAGE), list(seqs[start : start + SEQS_ASKED]), "held")
+            held += ask_queue(self.pipeline.context, self.base, request).seqs
+        return held
 
 
 def disk_free(directory: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What the sequence refused, as the risk consumer finds it: whoever works on an event can know that it moved nothing."""
+"""What the sequence refused, as the risk consumer finds it: who works on an event can know that it moved nothing."""
 
 from __future__ import annotations
 

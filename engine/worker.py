@@ -7,6 +7,7 @@ it raises, the job is handed out again later, to whichever worker is free, and a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import queue as queues
@@ -94,6 +95,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: asyncio.Queue[Work | None] | None = None
         self._stopping = False
+        self._pid = os.getpid()
         self._error: Exception | None = None
         self._running: dict[Any, float] = {}  # a thread's id or a task: when its handler began
 
@@ -102,6 +104,7 @@ class Worker:
 
         Raises EngineUnreachable where no engine is there, UsageError where the queue refuses this worker.
         """
+        self._pid = os.getpid()
         # Only in the main thread can a signal cut a handler that hangs; elsewhere that needs another thread to do it.
         in_main = threading.current_thread() is threading.main_thread()
         self._threaded = not self._async and (self._concurrency > 1 or not in_main)
@@ -228,7 +231,8 @@ class Worker:
                 if not timed:
                     timed = True
                     signal.setitimer(signal.ITIMER_REAL, self._check_every_s(), self._check_every_s())
-                self._work_through(hand)
+                with contextlib.suppress(LeaseExpired):  # it came just after the handler had ended
+                    self._work_through(hand)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
@@ -259,14 +263,25 @@ class Worker:
         try:
             self._running[me] = time.monotonic()
             self._handler(*self._arguments(hand, places, again))
+            self._end_in_child()
+            self.processed.settle()
             self._running.pop(me, None)
-        except (Exception, SystemExit, LeaseExpired) as problem:
+        except KeyboardInterrupt:  # the second Ctrl-C
+            raise
+        except BaseException as problem:  # whatever a handler raises is its job's failure and nobody else's
+            self._end_in_child()
             self._running.pop(me, None)
             self.processed.rollback()
             if not self._note_failure(hand, places, problem):
                 self._call_each(hand, places)
         else:
             self._note_done(hand, places)
+
+    def _end_in_child(self) -> None:
+        """End a process that a handler has forked and that came back from it: the jobs are its parent's."""
+        if os.getpid() != self._pid:
+            os.write(2, b"riskwire worker: a process that a handler forked has returned from it, and ends here\n")
+            os._exit(70)
 
     def _call_each(self, hand: Hand, places: range) -> None:
         for index in places:
@@ -400,7 +415,12 @@ class Worker:
         self._running[task] = time.monotonic()
         try:
             await self._handler(*self._arguments(hand, places, again))
-        except (Exception, SystemExit, asyncio.CancelledError) as problem:
+            self._end_in_child()
+            self.processed.settle()
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as problem:
+            self._end_in_child()
             self._running.pop(task, None)
             task.uncancel()
             if not self._note_failure(hand, places, problem):

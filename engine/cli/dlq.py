@@ -19,6 +19,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SHOWN_MAX = 100
 CELL_MAX = 60
 PAGE = 1_000
+SKIP_FIRST_HERE = "a running engine knows what waits behind which letter: skip that first (riskwire dlq skip)"
+SKIP_FIRST = "jobs may wait behind them until they are sent again or skipped (riskwire dlq skip)"
+ASK_AN_ENGINE = "which jobs wait behind them only their engine knows; purge there, without FILE.db, or say --force"
 
 
 def filter_options(command: Command) -> Command:
@@ -133,6 +136,7 @@ def show(words: tuple[str, ...], connect: str | None, wait: float, as_json: bool
 @filter_options
 @click.option("--edit", multiple=True, metavar="FIELD=VALUE", help="Replace a field of what was invalid.")
 @click.option("--all", "everything", is_flag=True, help="Every letter that is dead.")
+@click.option("--job", "jobs", multiple=True, metavar="QUEUE:SEQ", help="A dead job whose letter is gone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @engine_options
 @json_option
@@ -140,6 +144,7 @@ def requeue(
     words: tuple[str, ...],
     edit: tuple[str, ...],
     everything: bool,
+    jobs: tuple[str, ...],
     dry_run: bool,
     connect: str | None,
     wait: float,
@@ -153,6 +158,9 @@ def requeue(
     from engine.requeue import Requeuer, parse_edits
 
     edits = parse_edits(edit)
+    if jobs:
+        print_outcomes(send_jobs(jobs, "requeue", words, connect, wait, dry_run), as_json)
+        return
     with (
         open_store(words, connect, wait) as store,
         Requeuer(store, base_of(connect), edits=edits, wait_s=wait, insecure=is_insecure()) as requeuer,
@@ -165,12 +173,14 @@ def requeue(
 @click.argument("words", nargs=-1, metavar="[FILE.db] [ID…]")
 @filter_options
 @click.option("--all", "everything", is_flag=True, help="Every letter that is dead.")
+@click.option("--job", "jobs", multiple=True, metavar="QUEUE:SEQ", help="A dead job whose letter is gone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be skipped.")
 @engine_options
 @json_option
 def skip(
     words: tuple[str, ...],
     everything: bool,
+    jobs: tuple[str, ...],
     dry_run: bool,
     connect: str | None,
     wait: float,
@@ -180,6 +190,9 @@ def skip(
     """Leave dead letters for good; jobs parked behind them in an ordered queue go on."""
     from engine.requeue import Requeuer
 
+    if jobs:
+        print_outcomes(send_jobs(jobs, "skip", words, connect, wait, dry_run), as_json)
+        return
     with (
         open_store(words, connect, wait) as store,
         Requeuer(store, base_of(connect), wait_s=wait, insecure=is_insecure()) as requeuer,
@@ -220,28 +233,36 @@ def export(
 @click.argument("file", required=False, metavar="[FILE.db]")
 @filter_options
 @click.option("--all", "everything", is_flag=True, help="Every letter, whatever its status.")
+@click.option("--force", is_flag=True, help="Of FILE.db: also the letters of jobs that others may wait behind.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @engine_options
 @json_option
 def purge(
     file: str | None,
     everything: bool,
+    force: bool,
     dry_run: bool,
     connect: str | None,
     wait: float,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Delete dead letters for good."""
+    """Delete dead letters for good, but those of jobs that others of an ordered queue may wait behind.
+
+    A running engine knows which these are. In FILE.db it may be any job of a queue that is neither resolved nor
+    skipped.
+    """
     import msgspec
 
-    from engine.deadletters import purge_letters
+    from engine.deadletters import hold_nothing, purge_letters
 
     which = make_filter(options)
     if which.takes_all and not everything:
         raise click.UsageError("this would delete every letter; choose some with --status or others, or say --all")
+    if force and file is None:
+        raise click.UsageError(f"--force is for a FILE.db; {SKIP_FIRST_HERE}")
     if file is not None:
-        answer = purge_letters(file, which, dry_run)
+        answer = purge_letters(file, which, dry_run, hold_nothing if force else None)
     else:
         with open_client(connect, wait) as engine:
             answer = engine.request("dlq_purge", dry_run=dry_run, **msgspec.structs.asdict(which))
@@ -249,7 +270,8 @@ def purge(
         print_json(answer)
     else:
         done = "would be purged" if dry_run else "purged"
-        kept = f"; {answer['kept']} kept, because jobs wait behind them" if answer["kept"] else ""
+        why = SKIP_FIRST if file is None else ASK_AN_ENGINE
+        kept = f"; {answer['kept']} kept: {why}" if answer["kept"] else ""
         print_line(f"{count_of(answer['purged'], 'dead letter')} {done}{kept}")
 
 
@@ -341,6 +363,22 @@ def chosen(
         raise click.UsageError("name letters by their numbers, choose them with --reason or others, or say --all")
     # Read whole: what is sent again changes its status, and a refusal makes a new letter.
     return iter(list(store.iterate(which if which.status else msgspec.structs.replace(which, status="dead"))))
+
+
+def send_jobs(
+    jobs: tuple[str, ...], action: str, words: tuple[str, ...], connect: str | None, wait: float, dry_run: bool
+) -> list[Any]:
+    """Send jobs again, or skip them, by queue and seq."""
+    from engine.requeue import parse_job, send_job
+
+    if words:
+        raise click.UsageError("--job goes without numbers of letters: it is for jobs whose letters are gone")
+    places = [parse_job(job) for job in jobs]
+    base = base_of(connect)
+    return [
+        send_job(base, queue, seq, action, dry_run=dry_run, wait_s=wait, insecure=is_insecure())
+        for queue, seq in places
+    ]
 
 
 # --- what is printed

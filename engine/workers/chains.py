@@ -59,4 +59,4 @@ def marks_of(links: Iterable[Link]) -> dict[int, Mark]:
 def _named(link: Link, live: list[Link]) -> Link | None:
     """Return the live trade that a bust or correction names: a bust its own side's, where there is one."""
     own = [trade for trade in live if trade.side == link.side] if link.exec_type == "bust" else []
-    return (own or live or [None])[0]
+    return next(iter(own or live), None)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import sys
 import time
 from typing import Any
 
@@ -130,6 +131,41 @@ def batch_once(events: Any, context: Any) -> None:
         raise RuntimeError("poison")
     if context.seqs[0] % 37 == 0 and context.attempt == 1:
         raise sqlite3.OperationalError("a hiccup after the effect")
+
+
+def forks(event: Any, context: Any) -> None:
+    """Fork now and then; the child comes back as if it were the worker, or raises."""
+    if context.seq % 10 == 0 and os.fork() == 0:
+        if context.seq % 20 == 0:
+            raise ValueError("in the child")
+        return
+    _write(event, context)
+
+
+class Rude(BaseException):
+    """No Exception: a handler's own idea."""
+
+
+def rude_on_5(event: Any, context: Any) -> None:
+    print("said by the handler")
+    os.chdir("/")
+    if context.seq == 5:
+        raise Rude("no")
+    if context.seq == 6:
+        sys.exit("enough")
+    _write(event, context)
+
+
+async def rude_on_5_async(event: Any, context: Any) -> None:
+    rude_on_5(event, context)
+
+
+def leaves_open(event: Any, context: Any) -> None:
+    db = context.processed.db
+    db.execute("CREATE TABLE IF NOT EXISTS effects (seq INTEGER)")
+    if context.seq == 3:
+        db.execute("BEGIN")
+    db.execute("INSERT INTO effects VALUES (?)", (context.seq,))
 
 
 class Closing:

@@ -136,8 +136,15 @@ def test_export_and_purge(file: str, tmp_path: Path) -> None:
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [1, 2]
     assert riskwire("dlq", "export", file, cwd=tmp_path).out.splitlines() == lines
-    assert json.loads(riskwire("dlq", "purge", file, "--all", "--dry-run", "--json", cwd=tmp_path).out)["purged"] == 2
-    assert json.loads(riskwire("dlq", "purge", file, "--stage", "queue", "--json", cwd=tmp_path).out)["purged"] == 1
+    purge = ("dlq", "purge", file)
+    kept = json.loads(riskwire(*purge, "--all", "--dry-run", "--json", cwd=tmp_path).out)
+    assert kept == {"purged": 1, "kept": 1, "dry_run": True}
+    text = riskwire(*purge, "--stage", "queue", cwd=tmp_path).out
+    assert text == (
+        "0 dead letters purged; 1 kept: which jobs wait behind them only their engine knows; purge there, without"
+        " FILE.db, or say --force\n"
+    )
+    assert json.loads(riskwire(*purge, "--stage", "queue", "--force", "--json", cwd=tmp_path).out)["purged"] == 1
     assert [row["id"] for row in json.loads(riskwire("dlq", "list", file, "--json", cwd=tmp_path).out)] == [1]
 
 
@@ -255,6 +262,8 @@ def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is
     text = riskwire("dlq", "list", "--connect", engine, cwd=tmp_path).out.splitlines()
     assert text[1][: text[0].index("parked") + len("parked")].split()[-1] == "4"
     assert dlq(engine, tmp_path, "purge", "--all") == {"purged": 0, "kept": 1, "dry_run": False}
+    refused = riskwire("dlq", "purge", "--all", "--force", "--connect", engine, cwd=tmp_path)
+    assert (refused.code, "skip" in refused.err) == (2, True)
     broken.remove("T1")
     assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", "1")] == ["requeued"]
     wait_for(lambda: parked() == {"T2": 3})
@@ -269,6 +278,54 @@ def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is
     assert base64.b64decode(skipped["payload_base64"]) == json.dumps(skipped["event"], separators=(",", ":")).encode()
     assert dlq(engine, tmp_path, "show", str(second))["status"] == "skipped"
     assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", str(second))] == ["settled"]
+    worker.stop()
+    thread.join(10)
+
+
+def test_a_letter_is_kept_before_anything_waits_behind_it_and_a_job_whose_letter_is_gone_can_be_skipped(
+    engine: str, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def handle(event: TradeExecuted, context: Any) -> None:
+        if event.trade_id in ("T1", "T3"):
+            raise ValueError("broken")
+        seen.append(event.trade_id)
+
+    worker = Worker("ordered", handle, engine)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    with Publisher(engine, "desk") as publisher:
+        publisher.publish(trade("T1"))
+        wait_for(lambda: dlq(engine, tmp_path, "list"))
+        assert dlq(engine, tmp_path, "purge", "--all")["kept"] == 1, "nothing waits behind it yet"
+        for n in range(2, 5):
+            publisher.publish(trade(f"T{n}"))
+    file = "journal/dead-letters.db"
+    forced = riskwire("dlq", "purge", file, "--all", "--force", "--json", cwd=tmp_path)
+    assert json.loads(forced.out)["purged"] == 1
+
+    def parked() -> dict[str, int]:
+        (queue,) = json.loads(riskwire("queue", "ordered", "--json", "--connect", engine, cwd=tmp_path).out)
+        return queue["parked_behind"]
+
+    def outcome(*words: str) -> str:
+        (found,) = dlq(engine, tmp_path, *words)
+        return found["outcome"]
+
+    wait_for(lambda: parked() == {"1": 3})
+    assert outcome("skip", "--job", "ordered:1", "--dry-run") == "would skip"
+    for more in ([], ["--dry-run"]):
+        assert outcome("skip", "--job", "ordered:2", *more) == "unusable", "it is parked, not dead"
+    assert outcome("skip", "--job", "ordered:1") == "skipped"
+    wait_for(lambda: parked() == {"3": 1})
+    assert outcome("requeue", "--job", "ordered:3") == "requeued"
+    wait_for(lambda: outcome("skip", "--job", "ordered:3") == "skipped")  # once it has died again
+    wait_for(lambda: seen == ["T2", "T4"])
+    for words in (("--job", "nobody:1"), ("--job", "ordered"), ("--job", "ordered:1", "7")):
+        wrong = riskwire("dlq", "skip", *words, "--connect", engine, cwd=tmp_path)
+        assert wrong.code in (1, 2)
+        assert_one_line(wrong)
     worker.stop()
     thread.join(10)
 

@@ -255,7 +255,93 @@ def test_a_function_with_the_wrong_arguments_is_refused_before_it_gets_a_job() -
         Worker("q", print, "inproc://x", batch=-1)
 
 
+@pytest.mark.parametrize("options", [(), ("--concurrency", "2")])
+def test_a_process_that_a_handler_forks_never_does_its_parents_jobs(rig: Rig, options: tuple[str, ...]) -> None:
+    worker = rig.start_worker("queue_handlers:forks", *options)
+    rig.publish(60)
+    rig.wait_idle()
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 61))
+    assert len({row["pid"] for row in effects(rig)}) == 1
+    assert rig.letters() == []
+    assert worker.stderr is not None
+    assert set(worker.stderr.read().splitlines()) == {
+        "riskwire worker: a process that a handler forked has returned from it, and ends here"
+    }
+
+
+@pytest.mark.parametrize(
+    "words", [("rude_on_5",), ("rude_on_5", "--concurrency", "2"), ("rude_on_5_async", "--concurrency", "3")]
+)
+def test_whatever_a_handler_raises_prints_or_changes_only_its_own_job_fails(rig: Rig, words: tuple[str, ...]) -> None:
+    handler, *options = words
+    worker = rig.start_worker(f"queue_handlers:{handler}", *options)
+    rig.publish(20)
+    rig.wait_idle()
+    assert {row["seq"] for row in effects(rig)} == set(range(1, 21)) - {5, 6}
+    dead = sorted((letter.seq, letter.error) for letter in rig.letters())
+    assert dead == [(5, "Rude: no"), (6, "SystemExit: enough")]
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+
+def test_a_transaction_that_a_handler_leaves_open_is_its_failure_and_holds_nobody_up(rig: Rig) -> None:
+    worker = rig.start_worker("queue_handlers:leaves_open", "--processed", "p.db")
+    rig.publish(10)
+    rig.wait_idle()
+    (letter,) = rig.letters()
+    assert (letter.seq, "left a transaction open" in letter.error) == (3, True)
+    with sqlite3.connect(rig.folder / "p.db") as db:
+        seqs = [seq for (seq,) in db.execute("SELECT seq FROM effects ORDER BY seq")]
+    db.close()
+    assert seqs == [seq for seq in range(1, 11) if seq != 3]
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+
 # --- the processed table
+
+
+def test_what_is_written_is_on_the_disk_before_the_ack_inside_once_and_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import processed as module
+
+    synced: list[int] = []
+    monkeypatch.setattr(module, "_sync_file", synced.append)
+    processed = Processed(tmp_path / "p.db")
+    processed.settle()
+    assert synced == [], "nothing was written"
+    processed.db.execute("CREATE TABLE effects (seq INTEGER)")
+    processed.db.execute("INSERT INTO effects VALUES (1)")
+    processed.settle()
+    processed.settle()
+    assert len(synced) == 1
+    with processed.once("q", 1, trade("T1")):
+        assert len(synced) == 1
+    processed.settle()
+    assert len(synced) == 2
+    with processed.once("q", 1, trade("T1")) as db:
+        assert db is None
+    assert len(synced) == 3, "who wrote it may have been killed before it was on the disk"
+    processed.close()
+
+
+def test_a_disk_that_has_failed_once_is_not_believed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine import processed as module
+
+    def fail(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    processed = Processed(tmp_path / "p.db")
+    monkeypatch.setattr(module, "_sync_file", fail)
+    said = r"p\.db: what was written may not be on the disk \(Input/output error\)"
+    for seq in (1, 2):
+        with pytest.raises(SinkError, match=said), processed.once("q", seq, trade(f"T{seq}")):
+            pass
+        monkeypatch.undo()
+    processed.close()
 
 
 def trade(trade_id: str) -> TradeExecuted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -187,10 +187,34 @@ def test_an_export_keeps_the_bytes_exactly(store: DeadLetterStore) -> None:
 
 def test_a_purge_deletes_what_the_filter_takes_and_a_dry_run_nothing(store: DeadLetterStore) -> None:
     store.record([letter(b"1"), letter(b"2", reason="overflow")])
-    assert store.purge(LetterFilter(reason="overflow"), dry_run=True) == 1
+    assert store.purge(LetterFilter(reason="overflow"), dry_run=True) == (1, 0)
     assert store.count() == 2
-    assert store.purge(LetterFilter(reason="overflow")) == 1
+    assert store.purge(LetterFilter(reason="overflow")) == (1, 0)
     assert [row.payload for row in store.list()] == [b"1"]
+
+
+def test_a_purge_keeps_what_others_may_wait_behind_which_without_an_engine_is_every_unsettled_job(
+    store: DeadLetterStore,
+) -> None:
+    more = {"reason": "handler_failed"}
+    store.record([letter(b"%d" % seq, seq=seq, stage="queue:q", **more) for seq in range(1, 6)])
+    store.record([letter(b"6", seq=1, stage="queue:free", **more), letter(b"7"), letter(b"8", seq=9, stage="sequence")])
+    store.mark([4], "resolved")
+    store.mark([5], "requeued")
+    asked: list[tuple[str, list[int]]] = []
+
+    def holds(stage: str, seqs: Sequence[int]) -> list[int]:
+        asked.append((stage, sorted(seqs)))
+        return [2, 5, 77] if stage == "queue:q" else []
+
+    everything = LetterFilter()
+    assert store.purge(everything, dry_run=True) == (3, 5)
+    assert store.purge(everything, dry_run=True, holds=holds) == (6, 2)
+    assert sorted(asked) == [("queue:free", [1]), ("queue:q", [1, 2, 3, 5])]
+    assert store.purge(LetterFilter(stage="queue:q"), holds=holds) == (3, 2)
+    assert store.purge(everything) == (2, 3)
+    assert [(row.stage, row.seq) for row in store.list()] == [("queue:q", 2), ("queue:q", 5), ("queue:free", 1)]
+    assert store.purge(everything, holds=deadletters.hold_nothing) == (3, 0)
 
 
 def test_numbers_beyond_sqlite_and_lone_surrogates_are_stored_not_raised(store: DeadLetterStore) -> None:

@@ -152,6 +152,7 @@ cdef class Sequencer:
     cdef uint32_t name_count(self, int kind) noexcept nogil
     cdef size_t room_for(self, const FrameView* view, const SourceState* source, uint32_t skip) noexcept nogil
     cdef void prepare(self, const FrameView* view, uint32_t i, SourceState* source, Work* work) noexcept nogil
+    cdef bint map_known(self, const SourceState* source, Record* r) noexcept nogil
     cdef void map_names(self, SourceState* source, Work* work) noexcept nogil
     cdef int map_name(self, SourceState* source, Work* work, int kind, uint32_t* id, bint required) noexcept nogil
     cdef const uint8_t* symbol_text(self, const SourceState* source, const Work* work, size_t* length) noexcept nogil

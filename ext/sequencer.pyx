@@ -26,6 +26,8 @@ from ext.records cimport (
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
     Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal,
 )
+from ext.wide cimport copy_text, scale_up
+
 from ext.errors import JournalError
 from ext.records import FrameDecodeError
 
@@ -437,6 +439,25 @@ cdef class Sequencer:
         id[0] = found
         return DETAIL_NONE
 
+    cdef inline bint map_known(self, const SourceState* source, Record* r) noexcept nogil:
+        """Map the names of a trade where the broker knows them all, as nearly always; False: nothing was done."""
+        cdef uint32_t symbol, account, venue, strategy
+        if (r.symbol == 0 or r.account == 0
+                or r.symbol >= source.capacity[<int>NAME_SYMBOL] or r.account >= source.capacity[<int>NAME_ACCOUNT]
+                or r.venue >= source.capacity[<int>NAME_VENUE] or r.strategy >= source.capacity[<int>NAME_STRATEGY]):
+            return False
+        symbol = source.globals[<int>NAME_SYMBOL][r.symbol]
+        account = source.globals[<int>NAME_ACCOUNT][r.account]
+        venue = source.globals[<int>NAME_VENUE][r.venue] if r.venue else 0
+        strategy = source.globals[<int>NAME_STRATEGY][r.strategy] if r.strategy else 0
+        if symbol == NO_NAME or account == NO_NAME or venue == NO_NAME or strategy == NO_NAME:
+            return False
+        r.symbol = symbol
+        r.account = account
+        r.venue = venue
+        r.strategy = strategy
+        return True
+
     cdef void map_names(self, SourceState* source, Work* work) noexcept nogil:
         cdef Record* r = &work.record
         cdef uint8_t type = r.type
@@ -495,6 +516,14 @@ cdef class Sequencer:
         cdef Record* r = &work.record
         cdef Units units = self.units_of(source, work)
         cdef int price = REASON_NONE, volume = REASON_NONE
+        cdef int64_t scaled
+        if (r.type == EVENT_TRADE and not r.flags & (FLAG_PRICE_WIDE | FLAG_VOLUME_WIDE)
+                and scale_up(r.price, r.price_exponent - units.price, &scaled)
+                and scale_up(r.volume, r.volume_exponent - units.quantity, &r.volume)):
+            r.price = scaled
+            r.price_exponent = units.price
+            r.volume_exponent = units.quantity
+            return
         if r.price_exponent != units.price or r.flags & FLAG_PRICE_WIDE or r.price == INT64_MIN:
             price = rescale(r.price, r.price_exponent, (r.flags & FLAG_PRICE_WIDE) != 0, units.price, &r.price)
         if r.type == EVENT_MARK:
@@ -536,9 +565,10 @@ cdef class Sequencer:
             work.reason = REASON_INVALID
             work.detail = <uint8_t>detail
             return
-        self.map_names(source, work)
-        if work.reason != REASON_NONE:
-            return
+        if r.type != EVENT_TRADE or not self.map_known(source, r):
+            self.map_names(source, work)
+            if work.reason != REASON_NONE:
+                return
         flags = r.flags
         if r.fee == INT64_MIN:          # fields are int64 without -2**63, so that each has its negative
             flags |= FLAG_FEE_OVERFLOW
@@ -663,12 +693,16 @@ cdef class Sequencer:
         cdef const uint8_t* ref = view.heap + r.ref_offset
         cdef uint8_t* to
         cdef int status
-        if bytes_reserve(&self.heap, <size_t>r.id_length + r.ref_length) < 0:
-            return -1
+        if self.heap.capacity - self.heap.size < <size_t>r.id_length + r.ref_length:
+            if bytes_reserve(&self.heap, <size_t>r.id_length + r.ref_length) < 0:
+                return -1
         to = self.heap.data + self.heap.size
         r.id_offset = <uint32_t>self.heap.size
-        memcpy(to, id, r.id_length)
+        copy_text(to, id, r.id_length)
         self.heap.size += r.id_length
+        if r.type == EVENT_TRADE and r.ref_length == 0:
+            r.ref_offset = 0
+            return 0
         r.ref_offset = <uint32_t>self.heap.size if r.ref_length else 0
         if r.type == EVENT_LIMITS:
             with gil:

@@ -42,6 +42,17 @@ static inline int rw_add3_i128(rw_i128 a, rw_i128 b, rw_i128 c, rw_i128 *out) {
     return __builtin_add_overflow(t, b, out);
 }
 
+/* value x 10**shift where that is a whole int64 other than INT64_MIN, and shift is 0 to 18; 0 where it is not. */
+static inline int rw_scale_up(int64_t value, int shift, int64_t *out) {
+    static const int64_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000,
+                                     100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
+                                     10000000000000000, 100000000000000000, 1000000000000000000};
+    int64_t scaled;
+    if ((unsigned)shift > 18 || __builtin_mul_overflow(value, powers[shift], &scaled) || scaled == INT64_MIN) return 0;
+    *out = scaled;
+    return 1;
+}
+
 static inline rw_u128 rw_abs_i128(rw_i128 a) { return a < 0 ? (rw_u128)0 - (rw_u128)a : (rw_u128)a; }
 static inline uint64_t rw_abs_i64(int64_t a) { return a < 0 ? (uint64_t)0 - (uint64_t)a : (uint64_t)a; }
 static inline int rw_fits_i64(rw_i128 a) { return a == (rw_i128)(int64_t)a; }

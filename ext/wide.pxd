@@ -20,6 +20,7 @@ cdef extern from "wide.h" nogil:
     bint add_i64 "rw_add_i64"(int64_t a, int64_t b, int64_t* out)
     bint sub_i64 "rw_sub_i64"(int64_t a, int64_t b, int64_t* out)
     bint add3_i128 "rw_add3_i128"(i128 a, i128 b, i128 c, i128* out)
+    bint scale_up "rw_scale_up"(int64_t value, int shift, int64_t* out)
     u128 abs_i128 "rw_abs_i128"(i128 a)
     uint64_t abs_i64 "rw_abs_i64"(int64_t a)
     bint fits_i64 "rw_fits_i64"(i128 a)

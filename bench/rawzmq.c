@@ -11,7 +11,9 @@
  *
  * The probe is open loop: each trade has a planned time, which is what its record says and what latency is taken from,
  * however late it was sent; trades that are due together go in one frame (at most 64). Latencies of each trade are counted in
- * a histogram of HdrHistogram's layout (3 digits). Everything is printed as one JSON object; times are ns.
+ * a histogram of HdrHistogram's layout (3 digits), from the planned time to the ack (publisher), to the stamp that the consumer
+ * gave the alerts when it had applied the trade (position), and to the arrival of the alert. All processes read one machine's
+ * clock. Everything is printed as one JSON object; times are ns.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -250,6 +252,7 @@ static _Noreturn int run_relay(const char *events, const char *alerts) {
         z.msg_init(&m);
         if (z.msg_recv(&m, in, 0) < 0) die("receive");
         const int beats = *(const uint32_t *)z.msg_data(&m) == CONTROL;
+        if (!beats) ((header_t *)z.msg_data(&m))->stamped_at = now(CLOCK_REALTIME);
         z.send(out, beats ? "heartbeat" : "alert.breach.restricted", beats ? 9 : 23, SNDMORE);
         z.msg_send(&m, out, 0);
     }
@@ -305,7 +308,7 @@ static void histogram_print(const char *name, const histogram_t *h) {
 static struct {
     void *alerts;
     uint64_t trades;
-    histogram_t alert, ack;
+    histogram_t ack, position, alert;
     volatile int ready;
 } probe;
 
@@ -325,6 +328,7 @@ static void *watch_alerts(void *unused) {
                 int64_t planned;
                 const size_t offset = h->kind == KIND_ALERTS ? 32 * (size_t)i + 8 : sizeof(record_t) * (size_t)i + 56;
                 memcpy(&planned, data + sizeof(*h) + offset, 8);
+                histogram_add(&probe.position, h->stamped_at - planned);
                 histogram_add(&probe.alert, at - planned);
             }
             seen += h->record_count;
@@ -411,6 +415,8 @@ static int run_probe(const char *publish, const char *alerts, double rate, uint6
     pthread_join(watcher, NULL);
     printf("{\"rate\": %.0f, \"trades\": %llu, \"frames\": %llu, ", rate, (unsigned long long)trades, (unsigned long long)frames);
     histogram_print("ack", &probe.ack);
+    printf(", ");
+    histogram_print("position", &probe.position);
     printf(", ");
     histogram_print("alert", &probe.alert);
     printf("}\n");

@@ -44,6 +44,7 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     histograms: dict[str, dict[str, str]] = field(default_factory=dict)  # HdrHistogram V2, by what was timed
+    series: dict[str, dict[str, list[tuple[float, list[float]]]]] = field(default_factory=dict)  # what is plotted
     group: str = ""
 
     def add(
@@ -61,6 +62,10 @@ class Report:
         self.figures.append(figure)
         print(row(figure), flush=True)
         return figure
+
+    def point(self, series: str, line: str, x: float, values: Sequence[float]) -> None:
+        """Keep a point of a line that is plotted: x, and what was measured there (one a round)."""
+        self.series.setdefault(series, {}).setdefault(line, []).append((x, [float(value) for value in values]))
 
     def missing(self, name: str, how: str) -> None:
         """Say in a row why there is no figure, and how to get one."""
@@ -85,6 +90,7 @@ class Report:
             "figures": [asdict(figure) for figure in self.figures],
             "wrong": self.wrong,
             "histograms": self.histograms,
+            "series": self.series,
         }
 
 

@@ -43,7 +43,8 @@ cdef class AlertLog:
     cdef int append(self, uint64_t seq, int64_t executed_at, uint8_t kind, uint8_t severity,
                     const uint8_t** texts, const size_t* lengths) noexcept nogil          # -1: no memory
     # Build a frame of alerts first_no … first_no + count - 1 (cut at the log's end) into out; 0, or -1.
-    cdef int build_frame(self, uint64_t first_no, uint32_t count, uint64_t epoch, Bytes* out) noexcept nogil
+    cdef int build_frame(self, uint64_t first_no, uint32_t count, uint64_t epoch, int64_t stamped_at,
+                         Bytes* out) noexcept nogil
     cdef uint64_t text_end(self, uint64_t count) noexcept nogil
     # The first alert_no whose seq is at least `seq` (count + 1: none).
     cpdef uint64_t first_at(self, uint64_t seq) noexcept nogil

@@ -49,7 +49,8 @@ cdef class AlertLog:
         """Heap bytes used by the first `count` alerts."""
         return (<uint64_t*>self.offsets.data)[count] if count < self.count else self.heap.size
 
-    cdef int build_frame(self, uint64_t first_no, uint32_t count, uint64_t epoch, Bytes* out) noexcept nogil:
+    cdef int build_frame(self, uint64_t first_no, uint32_t count, uint64_t epoch, int64_t stamped_at,
+                         Bytes* out) noexcept nogil:
         cdef FrameHeader header
         cdef uint64_t first = first_no - 1, left, i, base
         cdef uint32_t offset
@@ -82,7 +83,7 @@ cdef class AlertLog:
         for i in range(count):
             offset = <uint32_t>((<uint64_t*>self.offsets.data)[first + i] - base)
             memcpy(&records[i].text_offset, &offset, 4)
-        frame_seal(out.data, out.size, first + 1, epoch, 0)
+        frame_seal(out.data, out.size, first + 1, epoch, stamped_at)
         return 0
 
     cpdef uint64_t first_at(self, uint64_t seq) noexcept nogil:
@@ -104,7 +105,7 @@ cdef class AlertLog:
         cdef Bytes out
         memset(&out, 0, sizeof(out))
         try:
-            if self.build_frame(first_no, count, epoch, &out) < 0:
+            if self.build_frame(first_no, count, epoch, 0, &out) < 0:
                 raise MemoryError
             return (<const char*>out.data)[:out.size]
         finally:

@@ -7,7 +7,8 @@ one is applied, one further on is a gap. Nothing else has to be remembered to ap
 from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from posix.types cimport clockid_t
 from posix.unistd cimport read
 
 from ext.alertlog cimport AlertRecord
@@ -34,9 +35,9 @@ HALTS = {
 }
 
 
-cdef inline int64_t now_ns() noexcept nogil:
+cdef inline int64_t now_ns(clockid_t clock=CLOCK_MONOTONIC) noexcept nogil:
     cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
+    clock_gettime(clock, &t)
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
@@ -537,12 +538,13 @@ cdef class ConsumerLoop:
         cdef const Topic* topic
         cdef uint64_t first = self.sent_no
         cdef uint64_t end
+        cdef int64_t stamped_at = now_ns(CLOCK_REALTIME)    # applied and judged: the rest is the way to who hears it
         while first < self.log.count:
             end = first + 1
             while (end < self.log.count and end - first < ALERTS_PER_MESSAGE and records[end].kind == records[first].kind
                     and records[end].severity == records[first].severity):
                 end += 1
-            if self.log.build_frame(first + 1, <uint32_t>(end - first), self.epoch, &self.out) < 0:
+            if self.log.build_frame(first + 1, <uint32_t>(end - first), self.epoch, stamped_at, &self.out) < 0:
                 self.halt(HALT_MEMORY)
                 return
             topic = &self.topics[records[first].severity % 3][records[first].kind % TOPIC_KINDS]

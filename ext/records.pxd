@@ -112,7 +112,7 @@ cdef packed struct FrameHeader:
     uint32_t origin_bytes           # 0: no origins section
     uint32_t crc32c                 # of the whole frame with this field zero
     uint32_t reserved
-    int64_t stamped_at              # ns since 1970 UTC: when the frame was numbered
+    int64_t stamped_at              # ns since 1970 UTC: when numbered; of alerts: when raised
     uint64_t reserved2
 
 cdef packed struct Definition:      # followed by length bytes of text, zero-padded to a multiple of 4

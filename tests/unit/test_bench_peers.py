@@ -75,14 +75,15 @@ def test_pyzmq_on_asyncio_passes_every_record_through_its_hops(tmp_path: Path, l
 @needs_compiler
 def test_the_probe_times_each_ack_and_each_alert_through_libzmq(libzmq: Path):
     found = latency.through_libzmq(5_000, 500)
-    assert {name: histogram.total for name, histogram in found.items()} == {"ack": 500, "alert": 500}
-    assert 0 < found["alert"].percentile(50) <= found["alert"].max_ns < 10_000_000_000
+    assert {name: histogram.total for name, histogram in found.items()} == dict.fromkeys(latency.KINDS, 500)
+    assert 0 < found["position"].percentile(50) <= found["alert"].percentile(50) <= found["alert"].max_ns < 10**10
 
 
 @needs_compiler
 def test_the_same_generator_drives_riskwire(libzmq: Path):
     found = latency.through_riskwire(5_000, 500)
-    assert {name: histogram.total for name, histogram in found.items()} == {"ack": 500, "alert": 500}
+    assert {name: histogram.total for name, histogram in found.items()} == dict.fromkeys(latency.KINDS, 500)
+    assert 0 < found["position"].percentile(50) <= found["alert"].percentile(50)
 
 
 def test_nautilus_and_openpit_say_what_they_found(tmp_path: Path):

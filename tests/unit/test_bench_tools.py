@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench import __main__ as suite
-from bench import compare, gate, table
-from bench.histogram import Histogram, highest_of, index_of
+from bench import compare, gate, latency, table
 from bench.report import MORE, Figure, Report, markdown, ratios, row
+from ext.histogram import Histogram
 
 
 def run_of(values: dict[str, list[float]], better: str = "less") -> dict[str, object]:
@@ -23,51 +19,30 @@ def run_of(values: dict[str, list[float]], better: str = "less") -> dict[str, ob
     return {"commit": "x", **report.to_dict()}
 
 
-# --- histograms ---------------------------------------------------------------------------------------------------
+# --- latencies ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0, 1, 1_023, 2_047, 2_048, 4_095, 4_096, 1_000_000, 123_456_789_012])
-def test_a_value_and_its_bucket_differ_by_a_thousandth_at_most(value: int):
-    highest = highest_of(index_of(value))
-    assert value <= highest <= value * 1.001
-    assert index_of(highest) == index_of(value)
-    assert index_of(highest + 1) == index_of(value) + 1
+def test_the_sweep_finds_the_highest_rate_that_holds():
+    for limit, found in ((130_000, 130_000), (9_999, 0), (10_000, 10_000), (1e9, latency.SWEEP_LAST)):
+        assert latency.highest(lambda rate, limit=limit: rate <= limit, 3) == found
+    assert latency.highest(lambda rate: rate <= 130_000, 0) == 80_000
 
 
-def test_percentiles_are_those_of_the_values():
-    values = np.random.default_rng(1).lognormal(10, 1, 20_000).astype(int).tolist()
-    histogram = Histogram.of_values(values)
-    for percent in (50.0, 90.0, 99.0, 99.9):
-        exact = sorted(values)[int(np.ceil(len(values) * percent / 100)) - 1]
-        assert histogram.percentile(percent) == pytest.approx(exact, rel=1.1e-3)
-    assert histogram.percentile(100.0) == histogram.max_ns == max(values)
+def test_latencies_become_a_log_that_hdrhistograms_tools_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    counted = Histogram()
+    counted.record(70_000_000, 3)
+    run = {"commit": "x", "started_at": 1.5, "histograms": {"riskwire 1000/s": {"alert": counted.encode()}}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert suite.main(["hdr", str(tmp_path / "run.json"), "--out", str(tmp_path / "run.hlog")]) == 0
+    assert suite.main(["hdr", str(tmp_path / "run.json")]) == 0
+    text = (tmp_path / "run.hlog").read_text()
+    assert capsys.readouterr().out == text
+    assert text.splitlines()[-1] == f"Tag=riskwire_1000/s_alert,0.000,1.000,70.058,{counted.encode()}"
+    log = pytest.importorskip("hdrh.log")
+    from hdrh.histogram import HdrHistogram
 
-
-def test_an_encoded_histogram_decodes_by_the_published_format():
-    histogram = Histogram.of_values([5, 5, 3_000, 70_000_000])
-    outer = base64.b64decode(histogram.encode())
-    cookie, length = struct.unpack(">ii", outer[:8])
-    inner = zlib.decompress(outer[8 : 8 + length])
-    assert (cookie & ~0xF0, len(outer)) == (0x1C849304, 8 + length)
-    cookie, payload, offset, digits, lowest, _, ratio = struct.unpack(">iiiiqqd", inner[:40])
-    assert (cookie & ~0xF0, payload, offset, digits, lowest, ratio) == (0x1C849303, len(inner) - 40, 0, 3, 1, 1.0)
-    counts, index, at = {}, 0, 40
-    while at < len(inner):
-        word = shift = 0
-        while True:
-            byte = inner[at]
-            at += 1
-            word |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                break
-        count = (word >> 1) ^ -(word & 1)
-        if count < 0:
-            index -= count
-        else:
-            counts[index] = count
-            index += 1
-    assert counts == histogram.counts
+    reader = log.HistogramLogReader(str(tmp_path / "run.hlog"), HdrHistogram(1, 3_600_000_000_000, 3))
+    assert reader.get_next_interval_histogram().get_total_count() == 3
 
 
 # --- noise and change ---------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 # What a person, and CI, runs. Needs Python >= 3.11 with its headers, a C compiler and make; nothing else.
 #
 #   make run       set up once, then a demonstration session       make test     set up once, then the tests
-#   make check     format, lint, types, layering, build, tests     make bench    figures, beside their peers
+#   make check     format, lint, types, layering, build, a smoke of the benchmarks, instructions of the core, tests
+#   make bench     figures, beside their peers
 #   make nightly   the long tests                                  make clean    remove what was built
 #   make sanitize  unit and property tests of a build with bounds checks, assertions, AddressSanitizer and UBSan
 #   make bench-quick   each figure and peer once, small            make gate     instructions of the core against the baseline
+#   make smoke         each benchmark for a moment: a result that differs from its peer's fails it
 #
 # Work is done once: a stamp file in the virtual environment says what is already there.
 
@@ -21,7 +23,7 @@ CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
 # A plain path, not an import hook: the hook costs each start 20 ms.
 INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --config-settings editable_mode=compat --editable
 
-.PHONY: run test check lint layering format bench bench-quick bench-peers gate sanitize nightly ready clean distclean
+.PHONY: run test check lint layering format bench bench-quick bench-peers smoke gate sanitize nightly ready clean distclean
 .DELETE_ON_ERROR:
 
 run: ready
@@ -30,7 +32,7 @@ run: ready
 test: ready
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: lint test
+check: lint smoke gate test
 
 lint: ready $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -49,6 +51,10 @@ bench: ready $(VENV)/.bench
 
 bench-quick: ready $(VENV)/.bench
 	@$(BIN)/python -m bench --quick $(ARGS)
+
+# Results are what is looked at; each process it needs starts and ends in a second or two.
+smoke: ready $(VENV)/.bench
+	@$(BIN)/python -m bench --smoke $(ARGS)
 
 # NautilusTrader and openpit, in an environment of their own: they are large, and pin what riskwire uses too.
 bench-peers: $(VENV)-peers/.installed

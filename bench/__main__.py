@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from bench.machine import describe_machine, machine_facts
@@ -44,6 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=listed)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"some of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="each group and peer once, small")
+    parser.add_argument("--smoke", action="store_true", help="each for a moment: what matters is that results agree")
     parser.add_argument("--trades", type=int, help="trades in one round (default: what the group thinks right)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default: 5, quick: 1)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures and what they were measured on")
@@ -52,18 +51,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [name for name in options.groups if name not in GROUPS]
     if unknown:
         parser.error(f"no group {unknown[0]!r}; expected some of {', '.join(GROUPS)}, or one of {', '.join(TOOLS)}")
+    options.quick = options.quick or options.smoke
     options.rounds = options.rounds or (1 if options.quick else 5)
     return options
-
-
-def run_group(run: Callable[..., object], options: argparse.Namespace, report: Report) -> None:
-    """Run a group; one that takes only options prints its own rows and says whether its targets are reached."""
-    if len(inspect.signature(run).parameters) > 1:
-        run(options, report)
-        return
-    trades = options.trades or (100_000 if options.quick else 1_000_000)
-    if not run(argparse.Namespace(**{**vars(options), "trades": trades})):
-        print(f"  {report.group}: beside a target")
 
 
 def main(arguments: list[str]) -> int:
@@ -79,7 +69,10 @@ def main(arguments: list[str]) -> int:
         module, text = GROUPS[name]
         report.group = name
         print(f"\n{name}: {text}", flush=True)
-        run_group(importlib.import_module(module).run, options, report)
+        began = time.time()
+        importlib.import_module(module).run(options, report)
+        report.seconds[name] = round(time.time() - began, 1)
+        print(f"  ({report.seconds[name]:.0f} s)", flush=True)
         if options.json:  # after each group: what is interrupted later is not lost
             kept = {**facts, "load_average_after": os.getloadavg(), **report.to_dict()}
             options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")

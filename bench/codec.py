@@ -12,6 +12,7 @@ import msgspec
 
 from bench.core_python import trades
 from bench.report import Report
+from bench.sizes import sized
 from engine.codec import EventDecoder
 from engine.events import TradeExecuted
 from ext.encoder import EventEncoder
@@ -56,7 +57,7 @@ def timed(work: Callable[[], Any], count: int) -> tuple[float, Any]:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all, interleaved; what is decoded must equal what was encoded."""
-    events = trades(20_000 if options.quick else 100_000)
+    events = trades(sized(options, 100_000, 20_000, 2_000))
     count = len(events)
     pack, unpack = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(TradeExecuted)
     to_json, from_json = msgspec.json.Encoder(), msgspec.json.Decoder(TradeExecuted)

@@ -14,10 +14,14 @@ from typing import Any
 from bench import core_limits, core_python, native, workload
 from bench.machine import ROOT
 from bench.report import Report, ratios
+from bench.sizes import sized, trades_of
 
 PER_FRAME = 1_024
-KEYS = workload.Keys()
-MANY_KEYS = workload.Keys(symbols=10_000)
+KEYS = tuple(workload.Keys(*each) for each in ((100, 10), (100, 100), (1_000, 100), (10_000, 100)))
+KEYS_QUICK, KEYS_SMOKE = KEYS[::2] + KEYS[3:], KEYS[:1]
+FEW_KEYS, MANY_KEYS = 100_000, 1_000_000
+ROUNDS_MAX = 3  # of the other numbers of keys
+MARKS = 8  # at which memory is looked at
 APPLY_NS, MANY_KEYS_RATIO, REFERENCE_RATIO, GROWTH_RATIO, POSITION_BYTES = 100, 1.5, 1.3, 1.5, 256
 Result = dict[str, Any]
 
@@ -86,62 +90,74 @@ def run(options: argparse.Namespace, report: Report) -> None:
     """Measure everything about the core."""
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
         against_reference(options, report, Path(folder))
+        memory_by_trades(options, report, Path(folder))
     core_limits.run(options, report)
     growth(options, report)
     memory(options, report)
     core_python.run(options, report)
 
 
-def against_reference(options: argparse.Namespace, report: Report, folder: Path) -> None:
-    """Measure few keys and many, interleaved with the reference."""
-    timed = options.trades or (200_000 if options.quick else 1_000_000)
+def cases_of(options: argparse.Namespace, folder: Path) -> list[Case]:
+    """Return a session for each number of keys; before the clock starts every key has been seen."""
+    timed = trades_of(options, 1_000_000, 200_000, 20_000)
     cases = []
-    for keys, warm in ((KEYS, max(timed, KEYS.count)), (MANY_KEYS, MANY_KEYS.count + timed // 2)):
+    for keys in sized(options, KEYS, KEYS_QUICK, KEYS_SMOKE):
+        warm = max(timed, keys.count) if keys.count <= FEW_KEYS else keys.count + timed // 2
         turning = dataclasses.replace(keys, turnover=(warm + timed) / keys.count)
         cases.append(Case(folder, turning, warm, timed))
+    return cases
+
+
+def against_reference(options: argparse.Namespace, report: Report, folder: Path) -> None:
+    """Measure few keys and many, interleaved with the reference."""
     try:
         native.build("reference.cpp")
     except native.NoCompiler as problem:
         report.missing("reference in C++", str(problem))
         return
+    cases = cases_of(options, folder)
     if not all(case.agree(report) for case in cases):
         return
     ours: dict[int, list[Result]] = {case.keys.count: [] for case in cases}
     peers: dict[int, list[Result]] = {case.keys.count: [] for case in cases}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for case in cases:
-            ours[case.keys.count].append(case.ours())
-            peers[case.keys.count].append(case.reference())
-    few, many = (
-        tell_case(report, case.keys.count, ours[case.keys.count], peers[case.keys.count], target)
-        for case, target in zip(cases, (APPLY_NS, None), strict=True)
-    )
-    report.add("many keys / few keys", "x", ratios(many, few), target=MANY_KEYS_RATIO)
+            if number < ROUNDS_MAX or case.keys.count == FEW_KEYS:
+                ours[case.keys.count].append(case.ours())
+                peers[case.keys.count].append(case.reference())
+    together = {count: tell_case(report, count, ours[count], peers[count]) for count in ours}
+    if FEW_KEYS in together and MANY_KEYS in together:
+        few, many = together[FEW_KEYS], together[MANY_KEYS]
+        report.add("many keys / few keys", "x", ratios(many, few[: len(many)]), target=MANY_KEYS_RATIO)
 
 
-def tell_case(report: Report, keys: int, ours: list[Result], peers: list[Result], target: float | None) -> list[float]:
+def tell_case(report: Report, keys: int, ours: list[Result], peers: list[Result]) -> list[float]:
     """Report door, core and both, ours and the reference's; return ours together."""
 
     def of(results: list[Result], *names: str) -> list[float]:
         return [sum(result[name] for name in names) for result in results]
 
     both = ("door_ns", "core_ns")
+    report.point("keys", "riskwire", keys, of(ours, *both))
+    report.point("keys", "reference in C++", keys, of(peers, *both))
+    target, ratio = (APPLY_NS, REFERENCE_RATIO) if keys == FEW_KEYS else (None, None)
+    if keys == MANY_KEYS:
+        ratio = REFERENCE_RATIO
     report.add(f"{keys:,} keys: duplicates + position + 3 limits", "ns", of(ours, *both), target=target)
-    report.add(f"{keys:,} keys: of that the door", "ns", of(ours, "door_ns"), note="checks, duplicates, journal")
-    report.add(f"{keys:,} keys: of that the core", "ns", of(ours, "core_ns"), note="CRC, position, 3 limits")
     report.add(f"{keys:,} keys: reference in C++", "ns", of(peers, *both))
-    report.add(f"{keys:,} keys: reference, door", "ns", of(peers, "door_ns"))
-    report.add(f"{keys:,} keys: reference, core", "ns", of(peers, "core_ns"))
     against = ratios(of(ours, *both), of(peers, *both))
-    report.add(f"{keys:,} keys: riskwire / reference", "x", against, target=REFERENCE_RATIO)
-    report.add(f"{keys:,} keys: riskwire / reference, door", "x", ratios(of(ours, "door_ns"), of(peers, "door_ns")))
-    report.add(f"{keys:,} keys: riskwire / reference, core", "x", ratios(of(ours, "core_ns"), of(peers, "core_ns")))
+    report.add(f"{keys:,} keys: riskwire / reference", "x", against, target=ratio)
+    for part, note in (("door", "checks, duplicates, journal"), ("core", "CRC, position, 3 limits")):
+        name = f"{part}_ns"
+        report.add(f"{keys:,} keys: of that the {part}", "ns", of(ours, name), note=note)
+        report.add(f"{keys:,} keys: reference, {part}", "ns", of(peers, name))
+        report.add(f"{keys:,} keys: riskwire / reference, {part}", "x", ratios(of(ours, name), of(peers, name)))
     return of(ours, *both)
 
 
 def growth(options: argparse.Namespace, report: Report) -> None:
     """Measure a trade behind ten thousand others and behind ten million (quick: a million)."""
-    many = 1_000_000 if options.quick else 10_000_000
+    many = sized(options, 10_000_000, 1_000_000, 50_000)
     results = [run_json([sys.executable, "-m", "bench.core_growth", str(many)]) for _ in range(min(options.rounds, 3))]
     early, late = [each["early_ns"] for each in results], [each["late_ns"] for each in results]
     report.add("after 10,000 trades, 1,000 keys", "ns", early)
@@ -150,10 +166,24 @@ def growth(options: argparse.Namespace, report: Report) -> None:
 
 
 def memory(options: argparse.Namespace, report: Report) -> None:
-    """Measure what a position needs: resident memory of many positions less that of few, with as many trades."""
-    keys, few = (200_000 if options.quick else 1_000_000), 1_000
-    grown = [
-        run_json([sys.executable, "-m", "bench.core_memory", str(n), str(keys)])["grown_bytes"] for n in (keys, few)
-    ]
+    """Measure what a position needs: memory of many positions less that of few, with as many trades."""
+    keys, few = sized(options, 1_000_000, 200_000, 20_000), 1_000
+    command = [sys.executable, "-m", "bench.core_memory", "position"]
+    grown = [run_json([*command, str(n), str(keys)])["grown_bytes"] for n in (keys, few)]
     report.add("a position with 3 limits", "bytes", [(grown[0] - grown[1]) / (keys - few)], target=POSITION_BYTES)
     report.add("a trade remembered for busts (core)", "bytes", [grown[1] / keys])
+
+
+def memory_by_trades(options: argparse.Namespace, report: Report, folder: Path) -> None:
+    """Measure how memory grows with the trades of a session, beside plain dicts."""
+    trades, keys = sized(options, 4_000_000, 400_000, 20_000), workload.Keys(symbols=100)
+    case = Case(folder, keys, keys.count, trades - keys.count)
+    command = [sys.executable, "-m", "bench.core_memory"]
+    ours = run_json([*command, "session", str(case.frames), str(case.limits), str(MARKS)])["grown"]
+    theirs = run_json([*command, "dicts", str(trades // MARKS), "4"])["grown"]
+    for name, grown in (("riskwire: duplicates, positions, limits", ours), ("plain Python dicts", theirs)):
+        for count, grown_bytes in grown:
+            report.point("memory", name, count, [grown_bytes / 2**20])
+    per_trade = (ours[-1][1] - ours[0][1]) / (ours[-1][0] - ours[0][0])
+    report.add("a further trade (duplicates, core; journal on disk)", "bytes", [per_trade], note=f"{trades:,} trades")
+    report.add("the same in plain Python dicts", "bytes", [theirs[-1][1] / theirs[-1][0]])

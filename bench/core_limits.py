@@ -8,12 +8,14 @@ import time
 import numpy as np
 
 from bench.report import Report
+from bench.sizes import sized
 from bench.workload import Keys, make_records, names_frame, sequence, visit_once
 from engine.limitset import parse_limits
 from ext.risk import RiskCore
 
 KEYS = Keys(symbols=200, accounts=50)
 TARGET_NS = 10
+WARM = 40_000
 BIG = "1000000000000000"
 FURTHER: list[dict[str, object]] = [
     {"id": "position-2", "kind": "max_position", "per": ["account", "symbol"], "threshold": BIG},
@@ -63,12 +65,12 @@ def measure(further: list[dict[str, object]], warm: list[bytes], timed: list[byt
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure every kind, interleaved; differences of the same round, so that a slow round cancels."""
-    count = 50_000 if options.quick else 200_000
+    count = sized(options, 200_000, 50_000, 5_000)
     random = np.random.default_rng(5)
-    warm, timed = frames_of(2, 40_000, random, True), frames_of(40_002, count, random, False)
+    warm, timed = frames_of(2, WARM, random, True), frames_of(WARM + 2, count, random, False)
     sets = {"three": [], "all": FURTHER, "unmatched": UNMATCHED} | {str(limit["id"]): [limit] for limit in FURTHER}
     found: dict[str, list[float]] = {name: [] for name in sets}
-    for _ in range(max(options.rounds, 3)):
+    for _ in range(1 if options.smoke else max(options.rounds, 3)):
         for name, further in sets.items():
             found[name].append(measure(further, warm, timed, count))
 

@@ -17,6 +17,7 @@ import numpy as np
 from bench.machine import ROOT
 from bench.peer_dicts import DictEngine, replay
 from bench.report import Report
+from bench.sizes import sized
 from bench.workload import START_NS, Keys
 from engine import RiskEngine, TradeExecuted
 
@@ -83,7 +84,7 @@ def our_positions(engine: RiskEngine) -> dict[tuple[str, str], tuple[Decimal, De
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all, interleaved."""
-    count = 20_000 if options.quick else 80_000
+    count = sized(options, 80_000, 20_000, 5_000)
     made = trades(count)
     ours, dicts = [], []
     for _ in range(options.rounds):
@@ -144,7 +145,7 @@ def fills(count: int) -> list[tuple[str, str, str]]:
 
 def nautilus(options: argparse.Namespace, report: Report, path: Path) -> None:
     """NautilusTrader's Position.apply beside RiskEngine.apply over the same fills of one position."""
-    rows = fills(2_000 if options.quick else FILLS)
+    rows = fills(sized(options, FILLS, 2_000, 1_500))
     path.write_text("".join(",".join(row) + "\n" for row in rows))
     found = peer("peer_nautilus.py", str(path))
     if found is None:
@@ -173,7 +174,7 @@ def nautilus(options: argparse.Namespace, report: Report, path: Path) -> None:
 
 def openpit(options: argparse.Namespace, report: Report, path: Path) -> None:
     """openpit's size check of the same trades as orders."""
-    rows = fills(5_000 if options.quick else FILLS)[1:]
+    rows = fills(sized(options, FILLS, 5_000, 1_000))[1:]
     rows = [(side, price, str(int(volume) * 10)) for side, price, volume in rows]
     path.write_text("".join(",".join(row) + "\n" for row in rows))
     found = peer("peer_openpit.py", str(path), str(VOLUME_MAX), str(NOTIONAL_MAX))

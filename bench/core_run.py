@@ -35,10 +35,10 @@ def limits_frame(limits: bytes) -> bytes:
 
 
 class Engine:
-    """Door, journal in memory and core, in this thread."""
+    """Door, journal (in memory, or in a folder) and core, in this thread."""
 
-    def __init__(self, limits: bytes, expected: int) -> None:
-        self.journal = Journal(None)
+    def __init__(self, limits: bytes, expected: int, folder: str | None = None) -> None:
+        self.journal = Journal(folder)
         self.sequencer = Sequencer(self.journal, dedup_expected=expected)
         self.source = Source("bench", 1)
         self.core = RiskCore()

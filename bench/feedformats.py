@@ -20,6 +20,7 @@ import numpy as np
 
 from bench import session
 from bench.report import MORE, Report, ratios
+from bench.sizes import trades_of
 from ext.records import MAX_FRAME_RECORDS, Frame
 from feeds import open_feed
 
@@ -199,7 +200,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
                 f"{each.name}, riskwire into frames", f"pip install {maker.replace('_', '-')}, or make bench"
             )
             continue
-        rows = min(each.rows, options.trades or (each.rows // 10 if options.quick else each.rows))
+        rows = min(each.rows, trades_of(options, each.rows, each.rows // 10, 5_000))
         path = session.folder() / f"{each.name.lower()}-{rows}-v{VERSION}.{each.name.lower()}"
         if not path.exists():
             each.make(path.with_suffix(".part"), rows)

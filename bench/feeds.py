@@ -16,6 +16,7 @@ import numpy as np
 
 from bench import feedformats, session
 from bench.report import MORE, Report, ratios
+from bench.sizes import trades_of
 from ext.records import MAX_FRAME_RECORDS, Frame
 from feeds import open_feed
 
@@ -119,7 +120,7 @@ EXACT = "polars.read_csv, all cores, decimals and categories"
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure CSV, then the other formats."""
-    rows = options.trades or (400_000 if options.quick else 4_000_000)
+    rows = trades_of(options, 4_000_000, 400_000, 20_000)
     of_csv(options, report, session.session_csv(rows), rows)
     feedformats.run(options, report)
 

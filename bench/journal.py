@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import MORE, Report, ratios
+from bench.sizes import trades_of
 from bench.workload import Keys, make_records, sequence
 from ext.journal import Journal
 
@@ -68,7 +69,7 @@ def read_file(path: Path) -> tuple[float, int]:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure appending and reading, interleaved with plain files."""
-    trades = options.trades or (400_000 if options.quick else 4_000_000)
+    trades = trades_of(options, 4_000_000, 400_000, 40_000)
     frames, single = session(trades), session(trades // 20, 1)
     whole = sum(map(len, frames))
     names = ("os", "write", "group", "fdatasync", "one", "read", "read file")

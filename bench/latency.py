@@ -18,11 +18,12 @@ from typing import Any
 from bench import hops
 from bench.native import NoCompiler
 from bench.report import MORE, Report
+from bench.sizes import sized
 from engine.endpoints import endpoint
 from ext.histogram import Histogram
 
 RATES = (1_000, 10_000, 100_000)
-SECONDS, SECONDS_QUICK = 4.0, 0.5
+SECONDS, SECONDS_QUICK, SECONDS_SMOKE = 4.0, 0.5, 0.1
 P50_RATIO, P99_RATIO = 1.3, 2.0
 KINDS = {"ack": "publish to ack", "position": "trade to position", "alert": "trade to alert"}
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -74,12 +75,13 @@ SYSTEMS: dict[str, Through] = {"libzmq": through_libzmq, "riskwire": through_ris
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure each rate, interleaved, then find the highest rate with p99 below the bound."""
-    seconds = SECONDS_QUICK if options.quick else SECONDS
+    seconds = sized(options, SECONDS, SECONDS_QUICK, SECONDS_SMOKE)
     try:
-        for rate in RATES:
+        for rate in RATES[:2] if options.smoke else RATES:
             trades = min(options.trades or 1 << 62, int(rate * seconds))
             at_rate(report, rate, trades, min(options.rounds, 3))
-        sweep(options, report)
+        if not options.smoke:
+            sweep(options, report)
     except (NoCompiler, hops.NoLibrary) as problem:
         report.missing("libzmq", str(problem))
     except hops.Ended as problem:

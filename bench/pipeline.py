@@ -3,7 +3,7 @@
 Both get the same frames from the same C program, which speaks the publishers' protocol; both ack. riskwire's broker
 checks, numbers and journals (in memory, and in a folder with `sync = "os"`), its consumer applies with three limits;
 libzmq's hop and sink look at a header. The rate is trades by the time from the first send to the last trade applied
-(or seen).
+(or seen). Then the same by how many trades are in a frame, and Redis Streams and JetStream as the durable broker.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from bench import hops, workload
+from bench import brokers, hops, servers, workload
 from bench.native import NoCompiler
 from bench.report import MORE, Report, ratios
+from bench.sizes import trades_of
 from engine.endpoints import endpoint
 
 KEYS = workload.Keys(symbols=200, accounts=50, turnover=400)
 FRAMED_RATIO, FRAMED_RATE, SINGLE_RATIO = 0.6, 2e6, 0.5
-WINDOWS = {256: 64, 1: 4_096}  # by trades in a frame: frames that may be unacked
+SINGLE_BROKER_RATIO, FRAMED_BROKER_RATIO = 10.0, 1.0
+PER_FRAME = 256
+OTHER_BATCHES = (4, 16, 64, 1_024)
+IN_FLIGHT, FRAMES_IN_FLIGHT_MAX = 16_384, 4_096  # unacked trades, and frames
+ROUNDS_MAX = 3  # of other batches and brokers
 
 
 def write_session(path: Path, trades: int, per_frame: int) -> None:
@@ -80,41 +85,109 @@ def riskwire_rate(
     return trades / (seen["end_ns"] - sent["start_ns"]) * 1e9, {**seen, "cpu": used}
 
 
+def window_of(per_frame: int) -> int:
+    """Return how many frames may be unacked."""
+    return min(FRAMES_IN_FLIGHT_MAX, max(16, IN_FLIGHT // per_frame))
+
+
 def run(options: argparse.Namespace, report: Report) -> None:
-    """Measure frames of 256 trades and of one."""
-    framed = options.trades or (1_000_000 if options.quick else 4_000_000)
+    """Measure frames of 256 trades and of one, other frames, and other brokers."""
+    framed = trades_of(options, 4_000_000, 1_000_000, 20_000)
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
-        for trades, per_frame in ((framed, 256), (framed // 10, 1)):
+        for part in (against_libzmq, pyzmq, other_brokers):
             try:
-                measure(options, report, Path(folder) / f"{per_frame}.bin", trades, per_frame)
+                part(options, report, Path(folder), framed)
             except (NoCompiler, hops.NoLibrary) as problem:
                 report.missing("libzmq", str(problem))
             except hops.Ended as problem:
                 report.fail(str(problem))
-        pyzmq(report, Path(folder) / "pyzmq.bin", framed // 100, options.rounds)
 
 
-def pyzmq(report: Report, path: Path, trades: int, rounds: int) -> None:
+def against_libzmq(options: argparse.Namespace, report: Report, at: Path, framed: int) -> None:
+    """Measure riskwire and libzmq, by how many trades are in a frame."""
+    for trades, per_frame in ((framed, PER_FRAME), (framed // 10, 1)):
+        measure(options, report, at / f"{per_frame}.bin", trades, per_frame)
+    for per_frame in OTHER_BATCHES[-1:] if options.smoke else OTHER_BATCHES:
+        trades = min(framed, framed * per_frame // 40)
+        by_batch(report, at / f"{per_frame}.bin", trades, per_frame, min(options.rounds, ROUNDS_MAX))
+
+
+def by_batch(report: Report, path: Path, trades: int, per_frame: int, rounds: int) -> None:
+    """Measure riskwire and libzmq with so many trades in a frame, for the plot."""
+    write_session(path, trades, per_frame)
+    raw_rates, rates = [], []
+    for _ in range(rounds):
+        rate, seen = raw_rate(path, trades, window_of(per_frame))
+        raw_rates.append(rate)
+        report.check(f"{named(per_frame)}: libzmq's records", seen["records"], trades)
+        rate, found = riskwire_rate(path, trades, window_of(per_frame), journal=True)
+        rates.append(rate)
+        report.check(
+            f"{named(per_frame)}: applied, none refused", (found["applied"], found["refused"]), (trades + 1, 0)
+        )
+    path.unlink()
+    report.add(f"{named(per_frame)}: libzmq", "trades/s", raw_rates, better=MORE)
+    report.add(f"{named(per_frame)}: riskwire, journal on disk", "trades/s", rates, better=MORE)
+    report.point("throughput", "libzmq", per_frame, raw_rates)
+    report.point("throughput", "riskwire, journal on disk", per_frame, rates)
+
+
+def other_brokers(options: argparse.Namespace, report: Report, at: Path, framed: int) -> None:
+    """Measure Redis Streams and JetStream with one trade and with 256 a message, interleaved with riskwire."""
+    cases = {1: (at / "single.bin", max(framed // 100, 2_000)), PER_FRAME: (at / "framed.bin", framed // 4)}
+    for per_frame, (path, trades) in cases.items():
+        write_session(path, trades, per_frame)
+    there = [system for system in brokers.NAMES if not servers.missing(system)]
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in range(min(options.rounds, ROUNDS_MAX)):
+        path, trades = cases[PER_FRAME]
+        rate, found = riskwire_rate(path, trades, window_of(PER_FRAME), journal=True, python=True)
+        report.check("as broker: applied, none refused", (found["applied"], found["refused"]), (trades + 1, 0))
+        rates.setdefault(("riskwire", PER_FRAME), []).append(rate)
+        for system in there:
+            for per_frame, (path, trades) in cases.items():
+                rate, sent, seen = brokers.rate_of(system, path, trades)
+                same = (seen["records"], seen["bytes"]) == (trades, sent["bytes"])
+                report.check(f"{brokers.NAMES[system]}, {in_message(per_frame)}: all has come", same, True)
+                rates.setdefault((system, per_frame), []).append(rate)
+    tell_brokers(report, rates)
+
+
+def tell_brokers(report: Report, rates: dict[tuple[str, int], list[float]]) -> None:
+    """Report what brokers do, and how many times that riskwire does with its frames."""
+    ours = rates["riskwire", PER_FRAME]
+    report.add("durable, riskwire, engine.Publisher and frames of 256", "trades/s", ours, better=MORE)
+    for system, name in brokers.NAMES.items():
+        if how := servers.missing(system):
+            report.missing(f"durable, {name}", how)
+            continue
+        for per_frame in (1, PER_FRAME):
+            found = rates[system, per_frame]
+            report.point("throughput", f"{name} (Python clients)", per_frame, found)
+            report.add(f"durable, {name}, {in_message(per_frame)}", "trades/s", found, better=MORE)
+            goal = SINGLE_BROKER_RATIO if per_frame == 1 else FRAMED_BROKER_RATIO if system == "jetstream" else None
+            what = f"durable, riskwire / {name}, {in_message(per_frame)}"
+            report.add(what, "x", ratios(ours, found), better=MORE, target=goal)
+
+
+def pyzmq(options: argparse.Namespace, report: Report, at: Path, framed: int) -> None:
     """Measure pyzmq's asyncio sockets on uvloop, one trade a message."""
+    path, trades, rates = at / "pyzmq.bin", max(framed // 100, 2_000), []
     write_session(path, trades, 1)
-    rates = []
-    try:
-        for _ in range(rounds):
-            rate, seen = raw_rate(
-                path, trades, WINDOWS[1], lambda *words: [sys.executable, "-m", "bench.peer_asyncio", *words]
-            )
-            report.check("pyzmq asyncio: records", seen["records"], trades)
-            rates.append(rate)
-    except (NoCompiler, hops.NoLibrary, hops.Ended) as problem:
-        report.missing("pyzmq asyncio on uvloop", str(problem))
-        return
+    for _ in range(options.rounds):
+        rate, seen = raw_rate(
+            path, trades, window_of(1), lambda *words: [sys.executable, "-m", "bench.peer_asyncio", *words]
+        )
+        report.check("pyzmq asyncio: records", seen["records"], trades)
+        rates.append(rate)
     report.add(f"{named(1)}: pyzmq asyncio on uvloop", "trades/s", rates, better=MORE)
+    report.point("throughput", "pyzmq asyncio", 1, rates)
 
 
 def measure(options: argparse.Namespace, report: Report, path: Path, trades: int, per_frame: int) -> None:
     """Measure riskwire and libzmq, interleaved, with so many trades in a frame."""
     write_session(path, trades, per_frame)
-    mib, window, alerts = path.stat().st_size / 2**20, WINDOWS[per_frame], set()
+    mib, window, alerts = path.stat().st_size / 2**20, window_of(per_frame), set()
     rates: dict[str, list[float]] = {"libzmq": [], "riskwire": [], "on disk": [], "python": []}
     used: dict[str, list[list[float]]] = {"libzmq": [], "on disk": []}
     for _ in range(options.rounds):
@@ -153,6 +226,11 @@ def named(per_frame: int) -> str:
     return f"{per_frame} trades a frame" if per_frame > 1 else "one trade a message"
 
 
+def in_message(per_frame: int) -> str:
+    """Return how many trades a message of another broker carries."""
+    return f"{per_frame} trades a message" if per_frame > 1 else "one trade a message"
+
+
 def tell(report: Report, rates: dict[str, list[float]], mib_each: float, per_frame: int) -> None:
     """Report rates, and ratios to libzmq."""
     what = named(per_frame)
@@ -161,6 +239,8 @@ def tell(report: Report, rates: dict[str, list[float]], mib_each: float, per_fra
     def add(name: str, key: str, target: float | None = None, note: str = "") -> None:
         report.add(f"{what}: {name}", "trades/s", rates[key], better=MORE, target=target, note=note)
 
+    report.point("throughput", "libzmq", per_frame, rates["libzmq"])
+    report.point("throughput", "riskwire, journal on disk", per_frame, rates["on disk"])
     add("libzmq", "libzmq", note=f"{mib_each * sorted(rates['libzmq'])[len(rates['libzmq']) // 2]:.0f} MiB/s")
     add("riskwire, journal in memory", "riskwire")
     add("riskwire, journal on disk", "on disk", by_rate)

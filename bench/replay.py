@@ -21,9 +21,9 @@ from typing import Any
 from bench import session
 from bench.machine import ROOT, median, riskwire_command
 from bench.report import MORE, Report, ratios
+from bench.sizes import trades_of
 
 Result = dict[str, Any]
-ROWS, ROWS_QUICK = 4_000_000, 400_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ PEERS = (
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure all and their ratios, where results agree."""
-    rows = options.trades or (ROWS_QUICK if options.quick else ROWS)
+    rows = trades_of(options, 4_000_000, 400_000, 20_000)
     trades = session.session_csv(rows)
     limits = session.limits_toml()
     print(f"  {trades} ({trades.stat().st_size / 2**20:.0f} MiB): {rows:,} rows, ", end="")

@@ -45,6 +45,7 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     histograms: dict[str, dict[str, str]] = field(default_factory=dict)  # HdrHistogram V2, by what was timed
     series: dict[str, dict[str, list[tuple[float, list[float]]]]] = field(default_factory=dict)  # what is plotted
+    seconds: dict[str, float] = field(default_factory=dict)  # that each group took
     group: str = ""
 
     def add(
@@ -91,6 +92,7 @@ class Report:
             "wrong": self.wrong,
             "histograms": self.histograms,
             "series": self.series,
+            "seconds": self.seconds,
         }
 
 

@@ -9,6 +9,7 @@ import time
 
 from bench.machine import ROOT, riskwire_command
 from bench.report import Report
+from bench.sizes import sized
 
 TARGET_S = 0.2
 ROUNDS = 15
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     """Measure `riskwire --help` beside an interpreter that does nothing."""
     help_s, bare_s = [], []
     wall_s([*riskwire_command(), "--help"])
-    for _ in range(3 if options.quick else ROUNDS):
+    for _ in range(sized(options, ROUNDS, 3, 1)):
         help_s.append(wall_s([*riskwire_command(), "--help"]))
         bare_s.append(wall_s([sys.executable, "-c", "pass"]))
     report.add("riskwire --help", "s", help_s, target=TARGET_S)

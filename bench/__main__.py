@@ -25,6 +25,7 @@ GROUPS = {
     ),
     "pipeline": ("bench.pipeline", "publisher, broker and consumer as processes, beside libzmq moving the same bytes"),
     "latency": ("bench.latency", "publish to ack and trade to alert at a given rate, beside libzmq's round trip"),
+    "budget": ("bench.budget", "where a trade spends its time from socket to alert: legs that add up"),
     "journal": ("bench.journal", "appending and reading back the sequence, beside write and fdatasync"),
     "recovery": ("bench.recovery", "how long a restart takes, by length of the journal"),
     "feeds": ("bench.feeds", "CSV into frames, beside polars reading the file"),
@@ -33,7 +34,13 @@ GROUPS = {
     "replay": ("bench.replay", "`riskwire replay` of a CSV beside polars doing the same job"),
     "startup": ("bench.startup", "how long `riskwire --help` takes"),
 }
-TOOLS = {"compare": "bench.compare", "table": "bench.table", "gate": "bench.gate", "hdr": "bench.hdr"}
+TOOLS = {
+    "compare": "bench.compare",
+    "table": "bench.table",
+    "gate": "bench.gate",
+    "hdr": "bench.hdr",
+    "plot": "bench.plots",
+}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import core_limits, core_python, native, workload
+from bench import core_limits, core_python, native, published, workload
 from bench.machine import ROOT
 from bench.report import Report, ratios
 from bench.sizes import sized, trades_of
@@ -95,6 +95,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     growth(options, report)
     memory(options, report)
     core_python.run(options, report)
+    print(f"  published elsewhere, other work on other machines:\n{published.rows()}")
 
 
 def cases_of(options: argparse.Namespace, folder: Path) -> list[Case]:

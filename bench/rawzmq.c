@@ -287,7 +287,7 @@ static int run_sink(const char *events, uint64_t records) {
 
 /* HdrHistogram's layout: 3 significant digits from 1 ns on: 2048 linear buckets, then halves of each doubling. */
 enum { SUB_BITS = 11, SUBS = 1 << SUB_BITS, BUCKETS = 30, COUNTS = (BUCKETS + 1) * (SUBS / 2) };
-typedef struct { uint64_t counts[COUNTS], total; int64_t most; } histogram_t;
+typedef struct { uint64_t counts[COUNTS], total; int64_t most, sum; } histogram_t;
 
 static void histogram_add(histogram_t *h, int64_t value) {
     if (value < 0) value = 0;
@@ -295,11 +295,13 @@ static void histogram_add(histogram_t *h, int64_t value) {
     size_t index = (size_t)bucket * (SUBS / 2) + (size_t)(value >> bucket);
     h->counts[index < COUNTS ? index : COUNTS - 1]++;
     h->total++;
+    h->sum += value;
     if (value > h->most) h->most = value;
 }
 
 static void histogram_print(const char *name, const histogram_t *h) {
-    printf("\"%s\": {\"total\": %llu, \"max\": %lld, \"counts\": [", name, (unsigned long long)h->total, (long long)h->most);
+    printf("\"%s\": {\"total\": %llu, \"max\": %lld, \"sum\": %lld, \"counts\": [", name, (unsigned long long)h->total,
+           (long long)h->most, (long long)h->sum);
     for (size_t i = 0, some = 0; i < COUNTS; i++)
         if (h->counts[i]) printf("%s[%zu, %llu]", some++ ? ", " : "", i, (unsigned long long)h->counts[i]);
     printf("]}");
@@ -308,7 +310,7 @@ static void histogram_print(const char *name, const histogram_t *h) {
 static struct {
     void *alerts;
     uint64_t trades;
-    histogram_t ack, position, alert;
+    histogram_t sent, ack, position, alert;
     volatile int ready;
 } probe;
 
@@ -408,12 +410,17 @@ static int run_probe(const char *publish, const char *alerts, double rate, uint6
         uint32_t due = 1 + (uint32_t)((double)(at - planned) / step_ns);
         if (due > 64) due = 64;
         if (due > trades - number) due = (uint32_t)(trades - number);
-        send_frame(lane, frame, make_frame(frame, lane, number, due, planned, step_ns));
+        const size_t bytes = make_frame(frame, lane, number, due, planned, step_ns);
+        const int64_t sent = now(CLOCK_REALTIME);
+        for (uint32_t i = 0; i < due; i++) histogram_add(&probe.sent, sent - planned - (int64_t)(i * step_ns));
+        send_frame(lane, frame, bytes);
         number += due;
         frames++;
     }
     pthread_join(watcher, NULL);
     printf("{\"rate\": %.0f, \"trades\": %llu, \"frames\": %llu, ", rate, (unsigned long long)trades, (unsigned long long)frames);
+    histogram_print("sent", &probe.sent);
+    printf(", ");
     histogram_print("ack", &probe.ack);
     printf(", ");
     histogram_print("position", &probe.position);

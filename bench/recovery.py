@@ -94,7 +94,7 @@ def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:
         report.add(f"{what}: {text}", "ms", [each[name] * 1e3 for each in measured])
     whole = [each["open_s"] + each["duplicates_s"] + each["apply_s"] for each in measured]
     report.add(f"{what}: all of it", "ms", [seconds * 1e3 for seconds in whole])
-    report.point("recovery", "from the journal alone", trades, whole)
+    report.point("recovery", "riskwire, from the journal alone", trades, whole)
     applied = [trades / each["apply_s"] for each in measured]
     report.add(f"{what}: replayed into the core", "trades/s", applied, better=MORE, target=RATE)
     size = f"{measured[0]['snapshot_bytes'] / 2**20:.1f} MiB"
@@ -107,7 +107,7 @@ def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:
     report.add(f"{what}: the snapshot in memory", "ms", whole)
     report.add(f"{what}: restored from it and the journal", "ms", [each["restore_s"] * 1e3 for each in measured])
     again = [each["open_s"] + each["duplicates_s"] + each["restore_s"] for each in measured]
-    report.point("recovery", "from a snapshot at the end", trades, again)
+    report.point("recovery", "riskwire, from a snapshot at its end", trades, again)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m bench table FILE.json [--write docs/performance.md]`: a run's figures as the page shows them."""
+"""`python -m bench table FILE.json [--write docs/performance.md]`: a run as the page shows it, with plots."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import argparse
 import datetime
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import plots, published
 from bench.report import Figure, markdown
 
 BEGIN, END = "<!-- figures: python -m bench table -->", "<!-- end of figures -->"
 
 
-def page(run: dict[str, Any]) -> str:
-    """Return the figures of a run, by group, under what they were measured on."""
+def page(run: dict[str, Any], drawn: Sequence[plots.Plot] = ()) -> str:
+    """Return the figures of a run, by group, under what they were measured on, with the plots that are drawn."""
     when = datetime.datetime.fromtimestamp(run["started_at"], datetime.UTC)
     rounds = statistics.mode([len(each["values"]) for each in run["figures"]] or [0])
     lines = [
@@ -27,6 +29,10 @@ def page(run: dict[str, Any]) -> str:
     figures = [Figure(**each) for each in run["figures"]]
     for group in dict.fromkeys(figure.group for figure in figures):
         lines += ["", f"### {group}", "", markdown([figure for figure in figures if figure.group == group])]
+        lines += [
+            text for plot in drawn if plot.group == group for text in ("", f"![{plot.title}]({plots.address(plot)})")
+        ]
+    lines += ["", published.markdown()]
     if run["wrong"]:
         lines += ["", "Results that were wrong in this run:", "", *(f"- {each}" for each in run["wrong"])]
     return "\n".join(lines)
@@ -47,9 +53,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="what `python -m bench --json FILE` wrote")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put it between the marks of this page")
     options = parser.parse_args(arguments)
-    figures = page(json.loads(options.run.read_text()))
-    if options.write:
-        options.write.write_text(replace(options.write.read_text(), figures))
+    run = json.loads(options.run.read_text())
+    if not options.write:
+        print(page(run))
+        return 0
+    drawn = plots.drawn(run)
+    if how := plots.missing():
+        print(f"bench table: SKIPPED the plots, which need matplotlib: {how}")
+        drawn = []
     else:
-        print(figures)
+        plots.draw(run, options.write.parent / plots.FOLDER)
+    options.write.write_text(replace(options.write.read_text(), page(run, drawn)))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import core_python, feedformats, feeds, hops, latency, pipeline, replay
+from bench import brokers, budget, core_python, feedformats, feeds, hops, latency, pipeline, replay, servers
 from bench.peer_dicts import DictEngine, fill
 from bench.peer_dicts import replay as replay_dicts
 from bench.report import Report
@@ -147,3 +147,25 @@ def test_a_reader_of_csv_reads_what_riskwire_reads(tmp_path: Path, name: str):
     frames = feeds.riskwire(tmp_path / "tape.csv")[1]
     assert sums(read(tmp_path / "tape.csv")[1]) == feeds.volume_of(frames) == (6, 151_775)
     assert feeds.plain_csv(tmp_path / "tape.csv", 2)[1] == feeds.volume_of(frames, 2) == (2, 60_500)
+
+
+@pytest.mark.parametrize("system", brokers.NAMES)
+@pytest.mark.parametrize("per_frame", [1, 64])
+def test_another_broker_hands_on_every_record(tmp_path: Path, system: str, per_frame: int):
+    if how := servers.missing(system):
+        pytest.skip(how)
+    pipeline.write_session(tmp_path / "frames.bin", 500, per_frame)
+    rate, sent, seen = brokers.rate_of(system, tmp_path / "frames.bin", 500)
+    assert (seen["records"], seen["bytes"], rate > 0) == (500, sent["bytes"], True)
+
+
+@needs_compiler
+def test_the_legs_of_a_trade_add_up(libzmq: Path):
+    report = Report(group="budget")
+    budget.tell(report, [budget.riskwire(300)], [budget.libzmq(300)], [1_000.0], [2_000.0])
+    found = {figure.name: figure.values[0] for figure in report.figures}
+    legs, whole = list(found.values())[:4], found["together: planned to heard"]
+    assert report.wrong == []
+    assert all(leg > 0 for leg in legs)
+    assert sum(legs) == pytest.approx(whole)
+    assert found["libzmq alone: together"] > found["libzmq alone: from there to heard, a hop"] > 0

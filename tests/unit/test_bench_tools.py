@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as suite
-from bench import compare, gate, latency, table
+from bench import compare, gate, latency, plots, published, table
 from bench.report import MORE, Figure, Report, markdown, ratios, row
 from ext.histogram import Histogram
 
@@ -97,6 +97,63 @@ def test_figures_replace_those_between_the_marks():
     assert table.replace(text, "new") == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
     with pytest.raises(ValueError, match="no lines"):
         table.replace("a page", "new")
+
+
+# --- plots --------------------------------------------------------------------------------------------------------
+
+FACTS = {
+    "started_at": 0.0, "arguments": [], "commit": "x", "cpu": "c", "cores": 2, "memory_gib": 1, "kernel": "k",
+    "python": "3", "libzmq": "4", "flags": "-O3", "load_average": [0.1],
+}  # fmt: skip
+
+
+def plotted_run() -> dict[str, object]:
+    report = Report(group="core")
+    report.add("a", "ns", [1.0])
+    for line in ("riskwire", "reference in C++"):
+        for x in (1e6, 1e3, 1e3):
+            report.point("keys", line, x, [x / 100, x / 90, x / 80])
+    return {**FACTS, **json.loads(json.dumps(report.to_dict()))}
+
+
+def test_a_page_is_written_with_the_plots_that_there_are_points_for(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "run.json").write_text(json.dumps(plotted_run()))
+    written = []
+    for _ in range(2):
+        (tmp_path / "page.md").write_text(f"{table.BEGIN}\n{table.END}\n")
+        assert suite.main(["table", str(tmp_path / "run.json"), "--write", str(tmp_path / "page.md")]) == 0
+        assert [path.name for path in (tmp_path / "plots").iterdir()] == ["keys.svg"]
+        written.append((tmp_path / "plots" / "keys.svg").read_bytes())
+    assert "(plots/keys.svg)" in (tmp_path / "page.md").read_text()
+    assert written[0] == written[1]
+    assert b"reference in C++" in written[0]
+
+
+def test_without_matplotlib_a_page_is_written_and_the_plots_are_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(plots, "missing", lambda: plots.HOW)
+    (tmp_path / "run.json").write_text(json.dumps(plotted_run()))
+    (tmp_path / "page.md").write_text(f"{table.BEGIN}\n{table.END}\n")
+    assert suite.main(["table", str(tmp_path / "run.json"), "--write", str(tmp_path / "page.md")]) == 0
+    assert "pip install matplotlib" in capsys.readouterr().out
+    assert "### core" in (tmp_path / "page.md").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        suite.main(["plot", str(tmp_path / "run.json"), "--to", str(tmp_path)])
+
+
+def test_points_of_one_x_are_one_point_in_rising_order():
+    assert plots.gathered([(5, [1]), (1, [2]), (5, [3, 4])]) == [(1, [2]), (5, [1, 3, 4])]
+
+
+def test_riskwire_has_its_colour_and_each_line_of_a_system_its_kind():
+    assert plots.looks(["libzmq p50", "riskwire p50", "riskwire, p99"]) == [("C1", "-"), ("C0", "-"), ("C0", "--")]
+
+
+def test_published_figures_name_their_source():
+    assert {each.system for each in published.FIGURES} >= {"exchange-core", "LMAX Disruptor"}
+    assert all(each.source.startswith("https://") for each in published.FIGURES)
 
 
 # --- the gate -----------------------------------------------------------------------------------------------------

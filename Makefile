@@ -2,7 +2,7 @@
 #
 #   make run       set up once, then a demonstration session       make test     set up once, then the tests
 #   make check     format, lint, types, layering, build, a smoke of the benchmarks, instructions of the core, tests
-#   make bench     figures, beside their peers
+#   make bench     figures, beside their peers                    make performance   the same into docs/performance.md
 #   make nightly   the long tests                                  make clean    remove what was built
 #   make sanitize  unit and property tests of a build with bounds checks, assertions, AddressSanitizer and UBSan
 #   make bench-quick   each figure and peer once, small            make gate     instructions of the core against the baseline
@@ -23,7 +23,7 @@ CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
 # A plain path, not an import hook: the hook costs each start 20 ms.
 INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --config-settings editable_mode=compat --editable
 
-.PHONY: run test check lint layering format bench bench-quick bench-peers smoke gate sanitize nightly ready clean distclean
+.PHONY: run test check lint layering format bench bench-quick bench-peers performance smoke gate sanitize nightly ready clean distclean
 .DELETE_ON_ERROR:
 
 run: ready
@@ -51,6 +51,11 @@ bench: ready $(VENV)/.bench
 
 bench-quick: ready $(VENV)/.bench
 	@$(BIN)/python -m bench --quick $(ARGS)
+
+# The page of figures and its plots, measured again; about 15 minutes, on a quiet machine.
+performance: ready $(VENV)/.bench
+	@$(BIN)/python -m bench --json bench.json $(ARGS)
+	@$(BIN)/python -m bench table bench.json --write docs/performance.md
 
 # Results are what is looked at; each process it needs starts and ends in a second or two.
 smoke: ready $(VENV)/.bench

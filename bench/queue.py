@@ -34,7 +34,8 @@ FRAME_TRADES = 250
 PAYLOAD = b"x" * 110  # about what a trade takes on riskwire's wire
 BROKER_US_MAX = 3.0
 RATIOS = (("riskwire", "redis", 3.0), ("riskwire", "jetstream", 5.0), ("processed", "redis", 1.0))
-ROUNDS_MAX = 5
+ROUNDS_MAX = 3
+ONE_BY_ONE = 4  # one event a call: a fourth of the jobs
 
 
 class Result(NamedTuple):
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     jobs = trades_of(options, 1_000_000, 100_000, 5_000)
     measures = {name: (lambda name=name: measure_riskwire(name, jobs)) for name in SYSTEMS}
     measures |= {
+        "one": lambda: measure_riskwire("one", jobs // ONE_BY_ONE),
         "redis": lambda: measure_redis(min(jobs, PEER_JOBS)),
         "jetstream": lambda: measure_jetstream(min(jobs, PEER_JOBS) // 4),
     }

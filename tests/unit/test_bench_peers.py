@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import brokers, budget, core_python, feedformats, feeds, hops, latency, pipeline, replay, servers
+from bench import brokers, budget, core_python, feedformats, feeds, hops, latency, pipeline, queue, replay, servers
 from bench.peer_dicts import DictEngine, fill
 from bench.peer_dicts import replay as replay_dicts
 from bench.report import Report
@@ -150,13 +150,20 @@ def test_a_reader_of_csv_reads_what_riskwire_reads(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("system", brokers.NAMES)
-@pytest.mark.parametrize("per_frame", [1, 64])
-def test_another_broker_hands_on_every_record(tmp_path: Path, system: str, per_frame: int):
+def test_another_broker_hands_on_every_record(tmp_path: Path, system: str):
     if how := servers.missing(system):
         pytest.skip(how)
-    pipeline.write_session(tmp_path / "frames.bin", 500, per_frame)
+    pipeline.write_session(tmp_path / "frames.bin", 500, 64)
     rate, sent, seen = brokers.rate_of(system, tmp_path / "frames.bin", 500)
     assert (seen["records"], seen["bytes"], rate > 0) == (500, sent["bytes"], True)
+
+
+@pytest.mark.parametrize("system", ["redis", "jetstream"])
+def test_another_queue_hands_out_every_job_once_and_has_it_acked(system: str):
+    if how := servers.missing(system):
+        pytest.skip(how)
+    measure = {"redis": queue.measure_redis, "jetstream": queue.measure_jetstream}[system]
+    assert measure(1_500).rate > 0  # a job too many or too few, or one left unacked, raises
 
 
 @needs_compiler

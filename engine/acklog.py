@@ -171,6 +171,11 @@ class AckLog:
         self._bytes = len(data)
         self._checkpoint = self.acked.through
 
+    @property
+    def needed_from(self) -> int:
+        """Return the lowest seq that is not done, or dead and may be sent again."""
+        return min({self.acked.through + 1} | self.dead | self.skipping | self.revived)
+
     def add(self, first: int, last: int) -> None:
         """Note that jobs are done; one that was sent again comes on its own."""
         self._note(first, last, DONE_AGAIN if first in self.revived else DONE)

@@ -35,6 +35,7 @@ log = logging.getLogger("riskwire.broker")
 
 STAGE = "door"
 REASON_INVALID = REASONS.index("invalid")
+CALL_WAIT_S = 30.0
 LINGER_MS = 2000  # so long the last acks and frames may take to leave
 REPLAY_HWM = 2048  # more than one answer to a FETCH
 KEPT_LETTERS_MAX = 100_000
@@ -236,6 +237,28 @@ class Broker:
             trouble=self.trouble,
             sources=tuple(SourceStats(*row) for row in loop.sources_seen) if loop else (),
         )
+
+    def run_in_thread(self, function: Callable[[], None], timeout_s: float = CALL_WAIT_S) -> None:
+        """Run a function in the broker's thread, between two rounds of its loop, and wait for it.
+
+        Raises RiskwireError where the broker does not run, or does not come to it in time; and what function() raises.
+        """
+        if self._loop is None or not self.is_alive:
+            raise RiskwireError(f"the broker does not run: {self._failure or 'it was stopped'}")
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                function()
+                done.set_result(None)
+            except BaseException as problem:
+                done.set_exception(problem)
+
+        self._loop.call(run)
+        try:
+            done.result(timeout_s)
+        except TimeoutError:
+            raise RiskwireError("the broker does not answer") from None
 
     # --- the thread ------------------------------------------------------------------------------------------------
 

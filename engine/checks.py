@@ -20,6 +20,14 @@ DURATION_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
+DAYS = re.compile(r"([0-9]{1,5})d")
+AGE_DAYS_MAX = 36_525
+SIZE = re.compile(r"([0-9]+)(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+SIZE_BYTES: dict[str, int] = {"B": 1} | {
+    f"{prefix}{unit}": base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
 DURATION_NS_MAX = 366 * 24 * DURATION_NS["h"]
 EXPONENT_CHARS_MAX = 6  # "e-1234" and no more: int() of a long exponent is slow, and no number here needs it
 
@@ -63,6 +71,31 @@ def parse_duration(text: str) -> int:
     if not 0 < duration_ns <= DURATION_NS_MAX:
         raise ValueError(f"expected a duration above 0 and at most 366 days, found {show(text)}")
     return duration_ns
+
+
+def parse_age(text: str) -> int:
+    """Return an age such as `7d` in nanoseconds: days, or any duration that `parse_duration` takes.
+
+    Raises ValueError, saying what was expected, for anything else and for more than 100 years.
+    """
+    if (days := DAYS.fullmatch(text)) is not None and 0 < int(days[1]) <= AGE_DAYS_MAX:
+        return int(days[1]) * 24 * DURATION_NS["h"]
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f'expected an age such as "7d" or "12h", found {show(text)}') from None
+
+
+def parse_size(text: str) -> int:
+    """Return a size such as `10GB` in bytes.
+
+    text: a positive whole number and one of `B KB MB GB TB` (powers of 1,000) or `KiB MiB GiB TiB` (of 1,024).
+    Raises ValueError, saying what was expected, for anything else.
+    """
+    found = SIZE.fullmatch(text) if len(text) <= 24 else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError(f'expected a size such as "10GB" or "512MiB", found {show(text)}')
+    return int(found[1]) * SIZE_BYTES[found[2]]
 
 
 def parse_decimal(text: str, digits_max: int, exponent_min: int, exponent_max: int) -> Decimal:
@@ -239,6 +272,27 @@ class Table:
             return parse_duration(self.text(key))
         except ValueError as problem:
             self.fail(key, str(problem))
+
+    def age(self, key: str) -> int | None:
+        """Return an age in ns ("7d", "12h")."""
+        if not self.has(key):
+            return None
+        try:
+            return parse_age(self.text(key))
+        except ValueError as problem:
+            self.fail(key, str(problem))
+
+    def size(self, key: str, low: int, high: int) -> int | None:
+        """Return a size in bytes ("10GB") from low to high."""
+        if not self.has(key):
+            return None
+        try:
+            size = parse_size(self.text(key))
+        except ValueError as problem:
+            self.fail(key, str(problem))
+        if not low <= size <= high:
+            self.fail(key, f"expected {low:,} to {high:,} bytes, found {show(self.obj[key])}")
+        return size
 
     def tables(self, key: str) -> list[object]:
         """Return an array of tables, unchecked inside; absent: empty."""

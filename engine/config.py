@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engine.checks import Table, listed, parse_duration, read_toml, show, suggest
+from engine.checks import Table, listed, parse_age, parse_duration, parse_size, read_toml, show, suggest
 from engine.errors import ConfigError, InstrumentsError, LimitsError
 from engine.limitset import (
     DIMENSIONS,
@@ -53,9 +53,11 @@ __all__ = [
     "load_instruments",
     "load_limits",
     "load_opening",
+    "parse_age",
     "parse_config",
     "parse_duration",
     "parse_limits",
+    "parse_size",
 ]
 
 SYNC_MODES = ("os", "group", "off")
@@ -93,7 +95,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     them (it fetches them later). publisher_window_frames: frames one publisher may have unacked. sink_hwm:
     frames of dead letters that wait for the sink. heartbeat_every_ns: how often a silent engine says that it
     is alive. snapshot_every_ns: between two snapshots of the risk consumer beside the journal; snapshots_kept: the
-    last so many stay.
+    last so many stay. segment_bytes: the largest segment of the journal. retain_bytes, retain_age_ns: whole segments of
+    it beyond this size, or numbered longer ago, are removed once nothing needs them; 0: none is.
     """
 
     base: str | None = None
@@ -111,6 +114,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
     heartbeat_every_ns: int = SECOND_NS // 2
     snapshot_every_ns: int = 60 * SECOND_NS
     snapshots_kept: int = 3
+    segment_bytes: int = 64 << 20
+    retain_bytes: int = 0
+    retain_age_ns: int = 0
     queue: tuple[QueueConfig, ...] = ()
 
 
@@ -134,7 +140,12 @@ ENGINE_KEYS = (
     *ENGINE_BOUNDS,
     "heartbeat_every",
     "snapshot_every",
+    "segment_size",
+    "retain_size",
+    "retain_age",
 )
+SEGMENT_BYTES = (64 << 10, 4 << 30)
+RETAIN_BYTES = (1, 1 << 60)
 QUEUE_KEYS = (
     "name",
     "max_attempts",
@@ -178,6 +189,9 @@ def parse_config(obj: dict[str, Any], where: str = "riskwire.toml", folder: Path
         dead_letters=_path(engine, "dead_letters", folder),
         heartbeat_every_ns=engine.duration("heartbeat_every") or EngineConfig().heartbeat_every_ns,
         snapshot_every_ns=engine.duration("snapshot_every") or EngineConfig().snapshot_every_ns,
+        segment_bytes=engine.size("segment_size", *SEGMENT_BYTES) or EngineConfig().segment_bytes,
+        retain_bytes=engine.size("retain_size", *RETAIN_BYTES) or 0,
+        retain_age_ns=engine.age("retain_age") or 0,
         queue=queues,
         **numbers,
     )

@@ -124,6 +124,14 @@ class JournalSource:
 
     def __init__(self, directory: str | Path, limits: LimitSet | None) -> None:
         self._journal = Journal(directory, readonly=True)
+        if self._journal.first_seq > 1:
+            first_seq = self._journal.first_seq
+            self._journal.close()
+            raise UsageError(
+                f"{directory}: events up to seq {first_seq - 1} were removed by retention, so the sequence cannot be "
+                f"replayed from its beginning; `riskwire serve --journal` continues it, and `riskwire journal dump` "
+                f"prints it from seq {first_seq} on"
+            )
         self._index = 0
         self.preset_limits: LimitSet | None = None
         self.bytes_read = 0

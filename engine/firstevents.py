@@ -6,6 +6,7 @@ changed to something that was in force before (A, then B, then A again) needs an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,12 +35,16 @@ class InForce:
         """Read what is in force at the end of a journal."""
         found = cls()
         decoder = EventDecoder()
-        for index in frames_with(journal, _TYPES):
-            frame = Frame(journal.frame_by_index(index), False)
+        removed = journal.base.frames() if journal.base is not None else []
+        kept = (journal.frame_by_index(index) for index in frames_with(journal, _TYPES))
+        for data in itertools.chain(removed, kept):
+            frame = Frame(data, False)
             decoder.learn(frame)
             for i, kind in enumerate(frame.records["type"].tolist()):
                 if kind in _TYPES:
                     found.take(decoder.decode(frame, i))
+        if journal.base is not None:
+            found.ids.update(data.decode() for data in journal.base.known_ids(set(_TYPES)))
         return found
 
     def take(self, event: Event) -> None:

@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -28,11 +29,16 @@ __all__ = [
 ]
 
 
+SEGMENT_BYTES_MAX: Final = 64 << 20
+
+
 class JournalInfo(msgspec.Struct, frozen=True):
     """What a journal holds.
 
     first_seq, last_seq: 0 where it holds nothing. bytes: written, without what is preallocated. sealed: it was closed
     cleanly. torn_segment, torn_offset, torn_bytes: an unfinished tail that the next start will cut ("" and 0: none).
+    removed_bytes, removed_trades, removed_until: what retention removed below first_seq, and when the last event of it
+    was numbered (ns; 0: nothing was).
     """
 
     directory: str
@@ -46,6 +52,9 @@ class JournalInfo(msgspec.Struct, frozen=True):
     torn_segment: str = ""
     torn_offset: int = 0
     torn_bytes: int = 0
+    removed_bytes: int = 0
+    removed_trades: int = 0
+    removed_until: int = 0
 
 
 def is_journal(path: str | Path) -> bool:
@@ -56,17 +65,17 @@ def is_journal(path: str | Path) -> bool:
         return False
 
 
-def open_journal(directory: str | Path | None, sync: str = "os") -> Journal:
+def open_journal(directory: str | Path | None, sync: str = "os", segment_bytes: int = SEGMENT_BYTES_MAX) -> Journal:
     """Open a journal for writing, making the folder where it is missing; None keeps it in memory.
 
-    sync: `os`, `group` or `off` (nothing is written at all: the folder is ignored).
+    sync: `os`, `group` or `off` (nothing is written at all: the folder is ignored). segment_bytes: the largest segment.
     A torn tail is cut; `Journal.recovered` then says (segment, offset, bytes).
     Raises JournalBusy where another engine has it open, JournalError where it is damaged or cannot be written.
     """
     if directory is None or sync == "off":
         return Journal(None, "off")
     try:
-        return Journal(str(directory), sync)
+        return Journal(str(directory), sync, segment_bytes)
     except OSError as problem:
         raise JournalError(f"{directory}: cannot be used as a journal: {problem.strerror}") from None
 
@@ -121,8 +130,23 @@ def _matches(glob: str | None, event: Event, field: str) -> bool:
 
 def events_of(directory: str | Path, wanted: EventSelection) -> Iterator[tuple[int, Event]]:
     """Yield (seq, event) of what is wanted, in order; other frames only give names. Raises JournalError."""
+    journal = read_journal(directory)
+    try:
+        yield from _events_in(journal, wanted)
+    finally:
+        journal.close()
+
+
+def learn_removed(decoder: EventDecoder, journal: Journal) -> None:
+    """Teach a decoder the names that were defined in what was removed of a journal."""
+    for data in journal.base.frames() if journal.base is not None else ():
+        decoder.learn(Frame(data, False))
+
+
+def _events_in(journal: Journal, wanted: EventSelection) -> Iterator[tuple[int, Event]]:
     decoder = EventDecoder()
-    for data in read_frames(directory):
+    learn_removed(decoder, journal)
+    for data in journal:
         frame = Frame(data, False)
         if wanted.last is not None and frame.first_seq > wanted.last:
             return
@@ -143,11 +167,12 @@ def journal_info(directory: str | Path) -> JournalInfo:
     journal = read_journal(directory)
     try:
         torn = journal.recovered or ("", 0, 0)
+        base = journal.base
         return JournalInfo(
             directory=str(directory),
             segments=journal.segment_count,
             frames=len(journal),
-            first_seq=1 if len(journal) else 0,
+            first_seq=journal.first_seq if len(journal) else 0,
             last_seq=journal.last_seq,
             epoch=journal.epoch,
             bytes=journal.used_bytes,
@@ -155,6 +180,9 @@ def journal_info(directory: str | Path) -> JournalInfo:
             torn_segment=torn[0],
             torn_offset=torn[1],
             torn_bytes=torn[2],
+            removed_bytes=base.removed_bytes if base is not None else 0,
+            removed_trades=base.trades if base is not None else 0,
+            removed_until=base.stamped_at if base is not None else 0,
         )
     finally:
         journal.close()

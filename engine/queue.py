@@ -132,6 +132,7 @@ class QueueService:
         self._burying: deque[tuple[int, JobQueue, Job]] = deque()  # batch number at the sink
         self._status: list[QueueStatus] = []
         self._status_ns = self._ping_ns = self._handed_ns = 0
+        self._needs = (1, "the queues have not started")
         self._stop_endpoint = f"inproc://queue-stop-{id(self):x}-{time.monotonic_ns():x}"
         self._stop_socket: Socket | None = None
         self._thread: threading.Thread | None = None
@@ -188,6 +189,17 @@ class QueueService:
         name = stage.removeprefix("queue:")
         return sum(queue.parked_behind.get(str(seq), 0) for queue in self._status if queue.name == name)
 
+    def needed_from(self) -> tuple[int, str]:
+        """Return the lowest seq of which a queue may need the event, and what needs it. Safe from any thread."""
+        return self._needs
+
+    def _note_needs(self) -> None:
+        """Note what the journal must keep. It only grows, so that what is a moment old keeps too much at most."""
+        needs = [(queue.jobs.log.needed_from, name, queue.jobs.log) for name, queue in self._queues.items()]
+        seq, name, acks = min(needs, default=(2**63, "", None), key=lambda need: need[0])
+        dead = acks is not None and seq <= acks.acked.through
+        self._needs = (seq, f"queue {name}: {'dead' if dead else 'open'} job of seq {seq} needs it")
+
     @property
     def status(self) -> list[QueueStatus]:
         """Return how the queues are, at most a moment old. Safe from any thread."""
@@ -239,6 +251,7 @@ class QueueService:
         acks = AckLog(path, self._last_seq)
         next_seq = acks.acked.through + 1 if self._names_known else 1
         reader = SequenceReader(self._context, self._events, self._replay, next_seq)
+        self._needs = (min(self._needs[0], acks.needed_from), f"queue {name} has just been opened")
         refused = self._verdicts.of if self._verdicts is not None else None
         fetch = partial(self._fetch_judged, reader)
         jobs = JobQueue(config, acks, fetch, decoder=self._decoder, refused=refused)
@@ -288,6 +301,7 @@ class QueueService:
             if now - self._status_ns > STATUS_EVERY_NS:
                 self._status_ns = now
                 self._status = [queue.status(now) for queue in self._queues.values()]
+                self._note_needs()
 
     def _timeout_ms(self) -> int:
         now = time.monotonic_ns()
@@ -466,12 +480,21 @@ class QueueService:
             reader, jobs = queue.reader, queue.jobs
             if reader.events in ready or reader.replay in ready or reader.is_due(queue.wants_frames):
                 queue.read()
+                if reader.removed_below:
+                    self._begin_with_kept(queue)
             queue.feed_judged(self._judged_through())
             if jobs.revives_waiting and reader.last_seq:
                 jobs.resume_revived(time.monotonic_ns())
                 jobs.resume_skipped()
         last_seq = max((queue.reader.last_seq for queue in self._queues.values()), default=0)
         self._counter.step([queue.backlog for queue in self._queues.values()], last_seq, time.monotonic_ns())
+
+    def _begin_with_kept(self, queue: OpenQueue) -> None:
+        """Let a queue that is new, or whose log was lost, begin with the first event that the journal still has."""
+        first_seq, queue.reader.removed_below = queue.reader.removed_below, 0
+        log.warning("queue %s: events below seq %d were removed; it begins there", queue.jobs.name, first_seq)
+        queue.jobs.log.add(1, first_seq - 1)
+        queue.backlog.through = max(queue.backlog.through, first_seq - 1)
 
     def _hand_out(self, now: int) -> None:
         self._handed_ns = now

@@ -27,6 +27,7 @@ from engine.journal import open_journal
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
 from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
+from engine.snapshots import restore_core
 from ext.consumer import preset_limits
 from ext.journal import Journal
 from ext.records import MAX_FRAME_RECORDS, Frame
@@ -212,6 +213,10 @@ def _load_files(options: ReplayOptions) -> _Given:
 
 def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
     journal = open_journal(options.journal)
+    if options.verify and journal.first_seq > 1:
+        removed = journal.first_seq - 1
+        journal.close()
+        raise UsageError(f"--verify needs the whole sequence; events up to seq {removed} were removed by retention")
     if source.keeps_seqs and journal.last_seq:
         journal.close()
         raise UsageError(
@@ -244,7 +249,7 @@ class _Run:
         self.events = self._first_events()
         self.dead_letters = Path(options.dead_letters or default_dead_letters(options.journal))
         self.letters_before = _counts(self.dead_letters)
-        core = RiskCore()
+        core = restore_core(self.journal) if self.journal.first_seq > 1 else RiskCore()
         if source.preset_limits is not None:
             preset_limits(core, source.preset_limits.to_json())
         self.pipeline = Pipeline(

@@ -38,6 +38,7 @@ from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
 from engine.requeue import QUEUE_STAGE, ask_queue
+from engine.retention import Retention
 from engine.snapshots import Snapshotter, restore_core
 from ext.records import Frame
 from ext.risk import RiskCore
@@ -113,7 +114,7 @@ class Engine:
         if limits is not None:
             check_currencies(limits, instruments)
         self._stack.enter_context(BaseLock(self.base))
-        self.journal = open_journal(config.journal, config.sync)
+        self.journal = open_journal(config.journal, config.sync, config.segment_bytes)
         self._stack.callback(self.journal.close)
         if self.journal.recovered is not None:
             segment, offset, size = self.journal.recovered
@@ -139,15 +140,16 @@ class Engine:
         names = [[table[i] for i in range(1, len(table))] for table in self.pipeline.broker.sequencer.names]
         restored_seq = self.pipeline.consumer.core.applied_seq
         self.pipeline.start(events)
+        self.retention = self._make_retention()
         self.snapshots = Snapshotter(
             self.pipeline.consumer,
             self.journal,
             every_s=config.snapshot_every_ns / 1e9,
             kept=config.snapshots_kept,
             last_seq=restored_seq,
+            retention=self.retention,
         )
         self._stack.callback(self.snapshots.stop)
-        self.snapshots.start()
         self.queue = QueueService(
             self.pipeline.context,
             self.base,
@@ -162,6 +164,7 @@ class Engine:
         )
         self._stack.callback(self.queue.stop)
         self.queue.start()
+        self.snapshots.start()
         server = control.ControlServer(self.pipeline.context, endpoint(self.base, "control"), self._verbs())
         self._stack.callback(server.stop)
         server.start()
@@ -175,6 +178,19 @@ class Engine:
                 "from_snapshot_seq": restored_seq,
                 "elapsed_ms": round((self.started_at - began) * 1000),
             },
+        )
+
+    def _make_retention(self) -> Retention | None:
+        config = self.config
+        if self.journal.directory is None or not (config.retain_bytes or config.retain_age_ns):
+            return None
+        return Retention(
+            self.journal,
+            self.pipeline.broker.sequencer,
+            self.pipeline.broker.run_in_thread,
+            lambda: self.queue.needed_from(),
+            size_bytes=config.retain_bytes,
+            age_ns=config.retain_age_ns,
         )
 
     def stop(self) -> None:
@@ -254,7 +270,7 @@ class Engine:
         judged, alert_no = await self._ask(lambda core: (core.applied_seq, len(core.alerts)))
         letters = await self._in_thread(lambda: list_letters(self.dead_letters, LetterFilter(), 0, 1)["counts"])
         queues = self.queue.status
-        snapshot = self.snapshots.last
+        snapshot, retention = self.snapshots.last, self.retention
         return {
             "base": self.base,
             "pid": os.getpid(),
@@ -277,6 +293,9 @@ class Engine:
                 "bytes": broker.journal_bytes,
                 "segments": self.journal.segment_count,
                 "disk_free_bytes": disk_free(self.journal.directory),
+                "first_seq": self.journal.first_seq,
+                "removed_bytes": self.journal.base.removed_bytes if self.journal.base is not None else 0,
+                "held_by": retention.held_by if retention is not None else "",
             },
             "snapshot": {
                 "last": msgspec.to_builtins(snapshot) if snapshot is not None else None,

@@ -37,6 +37,7 @@ class SequenceReader:
         self.last_seq = 0  # the highest seq the broker is known to have given
         self.passed: list[Frame] = []  # live ones that the last `read` did not return, joined as those are
         self.fetches = 0
+        self.removed_below = 0  # the first seq kept, where what was wanted is removed; for who reads to set back
         self.damaged = 0
         self._context = context
         self._replay_endpoint = replay
@@ -98,6 +99,8 @@ class SequenceReader:
             elif (control := decode_control(message)) and control.type == FETCHED:
                 self.last_seq = max(self.last_seq, control.b)
                 self._asked = False
+                if control.c > self.next_seq:
+                    self.next_seq = self.removed_below = control.c
 
     def _read_events(self, frames: list[Frame], wanted: bool) -> list[Frame]:
         """Take live frames that are wanted; return the others."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import mmap
 import os
@@ -16,20 +17,20 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from engine.consumer import ConsumerStopped, RiskConsumer
-from engine.errors import RiskwireError
+from engine.errors import JournalError, RiskwireError
 from ext.journal import Journal
 from ext.risk import RiskCore
-from ext.snapshot import Frozen, SnapshotError, load, state_bytes
+from ext.snapshot import HEADER_BYTES, Frozen, SnapshotError, load, state_bytes, trade_bytes
 
-__all__ = ["SnapshotInfo", "SnapshotStore", "Snapshotter", "restore_core"]
+__all__ = ["Retention", "SnapshotInfo", "SnapshotStore", "Snapshotter", "restore_core"]
 
 log = logging.getLogger("riskwire.snapshots")
 
@@ -39,9 +40,21 @@ SINK_WAIT_S: Final = 10.0  # for the sink to store what was refused up to a snap
 CALL_WAIT_S: Final = 30.0
 POLL_S: Final = 0.02
 KEPT_FREE_BYTES: Final = 128 << 20  # two segments: a snapshot never takes the journal's last room
-_NAME = re.compile(r"snapshot-(\d{8})\.rws")
+FULL_KEPT: Final = 2  # with trades: one may be damaged, and the journal's beginning is gone
+_NAME = re.compile(r"snapshot-(\d{8})(-full)?\.rws")
 _SEQ_END: Final = 32  # of a snapshot's header: bytes 24 to 31 are its seq
-_TEMPORARY = "snapshot.tmp"
+
+
+class Retention(Protocol):
+    """What removes the journal's beginning (`engine.retention.Retention`)."""
+
+    def needs_snapshot(self) -> bool:
+        """Tell whether a snapshot with its trades would let something be removed."""
+        ...
+
+    def remove(self) -> int:
+        """Remove what may be removed; return how many segments that was."""
+        ...
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):
@@ -59,7 +72,7 @@ class SnapshotInfo(msgspec.Struct, frozen=True):
 
 
 class SnapshotStore:
-    """The snapshot files of one journal's folder, the last `kept` of them."""
+    """The snapshot files of one journal's folder, the last `kept` of them and the last two with trades."""
 
     def __init__(self, folder: str | Path, kept: int = KEPT) -> None:
         self.folder, self.kept = Path(folder), max(kept, 1)
@@ -68,29 +81,52 @@ class SnapshotStore:
         """Return the snapshots that are there, the newest first."""
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
-    def write(self, parts: Sequence[Any]) -> Path:
-        """Write a snapshot under its name at once or not at all, and remove what is beyond `kept`. Raises OSError."""
-        size = sum(len(part) for part in parts)
+    def full_paths(self) -> list[Path]:
+        """Return those that have their trades in them, the newest first."""
+        return [path for path in self.paths() if is_full(path)]
+
+    def write(self, parts: Iterable[Any], seal: Callable[[], bytes], size: int, full: bool = False) -> Path:
+        """Write a snapshot under its name at once or not at all, and remove what is beyond `kept`. Raises OSError.
+
+        parts: all but the header, which `seal` gives when they are written. size: about how many bytes that will be.
+        """
         free = shutil.disk_usage(self.folder).free
         if free < size + KEPT_FREE_BYTES:
             raise OSError(errno.ENOSPC, f"{free:,} bytes are left, which the journal may need", str(self.folder))
         newest = self.paths()
         number = int(newest[0].name[9:17]) + 1 if newest else 1
-        path, temporary = self.folder / f"snapshot-{number:08d}.rws", self.folder / _TEMPORARY
-        try:
-            with open(temporary, "wb", buffering=0) as file:
-                for part in parts:
-                    _write_all(file.fileno(), part)
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(self.folder)
+        path = self.folder / f"snapshot-{number:08d}{'-full' if full else ''}.rws"
+        write_file(path, [bytes(HEADER_BYTES)], parts, seal)
         for old in self.paths()[self.kept :]:
-            old.unlink(missing_ok=True)
+            if old not in self.full_paths()[:FULL_KEPT]:
+                old.unlink(missing_ok=True)
         return path
+
+
+def is_full(path: Path) -> bool:
+    """Tell whether a snapshot has its trades in it, by its name."""
+    return path.name.endswith("-full.rws")
+
+
+def write_file(path: Path, head: Iterable[Any], parts: Iterable[Any], seal: Callable[[], bytes] | None = None) -> None:
+    """Write a file that is there whole, on the disk, or not at all. Raises OSError.
+
+    seal: gives what stands at its beginning in the end.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            for part in itertools.chain(head, parts):
+                _write_all(file.fileno(), part)
+            if seal is not None:
+                os.pwrite(file.fileno(), seal(), 0)
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
 
 
 def _write_all(fd: int, data: Any) -> None:
@@ -99,7 +135,8 @@ def _write_all(fd: int, data: Any) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power loss. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -110,15 +147,15 @@ def _sync_folder(folder: Path) -> None:
 def restore_core(journal: Journal) -> RiskCore:
     """Return a core with the state of the newest good snapshot beside a journal, or an empty one.
 
-    One that is damaged, of another version or of another history is skipped with a warning.
+    One that is damaged, of another version or of another history is skipped with a warning. Raises JournalError where
+    the journal's beginning was removed and no snapshot stands for it.
     """
     if journal.directory is None:
         return RiskCore()
     for path in SnapshotStore(journal.directory).paths():
-        core = RiskCore()
         started = time.monotonic()
         try:
-            _load(core, path, journal)
+            core = _load(path, journal)
         except (SnapshotError, OSError) as problem:
             log.warning("snapshot skipped", extra={"path": str(path), "reason": str(problem)})
             continue
@@ -127,15 +164,42 @@ def restore_core(journal: Journal) -> RiskCore:
             extra={"path": str(path), "seq": core.applied_seq, "elapsed_ms": _ms(time.monotonic() - started)},
         )
         return core
+    if journal.first_seq > 1:
+        raise JournalError(
+            f"{journal.directory}: events up to seq {journal.first_seq - 1} were removed, and no snapshot that stands "
+            "for them can be used: restore snapshot-*-full.rws from a backup"
+        )
     return RiskCore()
 
 
-def _load(core: RiskCore, path: Path, journal: Journal) -> None:
+def _load(path: Path, journal: Journal) -> RiskCore:
+    """Return the core of one snapshot; where the journal has not all of its trades, an earlier one gives them."""
+    if is_full(path) or journal.first_seq == 1:
+        core = RiskCore()
+        with mapped(path) as content:
+            load(core, content, journal)
+        return core
+    earlier = [full for full in SnapshotStore(path.parent).full_paths() if full.name < path.name]
+    problem: Exception = SnapshotError("its trades were removed from the journal, and no earlier snapshot has them")
+    for full in earlier:
+        core = RiskCore()
+        try:
+            with mapped(path) as content, mapped(full) as trades:
+                load(core, content, journal, trades)
+            return core
+        except (SnapshotError, OSError) as found:
+            problem = found
+    raise problem
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """Map a snapshot's file. Raises OSError, SnapshotError where it is empty."""
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             raise SnapshotError("an empty file")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            load(core, content, journal)
+            yield content
 
 
 def _ms(seconds: float) -> float:
@@ -158,11 +222,18 @@ class Snapshotter:
     """Takes snapshots of a consumer's core every so often, in a thread of its own.
 
     consumer: whose core. journal: that it follows; in memory, nothing is ever taken. every_s: between two.
-    kept: how many files stay.
+    kept: how many files stay. retention: removes the journal's beginning, where that is wanted.
     """
 
     def __init__(
-        self, consumer: RiskConsumer, journal: Journal, *, every_s: float = EVERY_S, kept: int = KEPT, last_seq: int = 0
+        self,
+        consumer: RiskConsumer,
+        journal: Journal,
+        *,
+        every_s: float = EVERY_S,
+        kept: int = KEPT,
+        last_seq: int = 0,
+        retention: Retention | None = None,
     ) -> None:
         self.last = _info_of(journal, last_seq)
         self.error = ""
@@ -171,6 +242,7 @@ class Snapshotter:
         self._frozen = Frozen()
         self._taken_seq = last_seq
         self._measured = (0.0, 0)
+        self.retention = retention
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -195,42 +267,56 @@ class Snapshotter:
             self._try()
 
     def _try(self) -> None:
+        retention = self.retention if not self._stopping.is_set() else None
         try:
-            self.take()
+            self.take(full=retention is not None and retention.needs_snapshot())
             self.error = ""
-        except (OSError, RiskwireError, ConsumerStopped, FutureTimeout) as problem:
+            if retention is not None:
+                retention.remove()
+        except (OSError, RiskwireError, SnapshotError, ConsumerStopped, FutureTimeout) as problem:
             self.error = str(problem) or type(problem).__name__
             log.warning("no snapshot could be taken", extra={"reason": self.error})
 
-    def take(self) -> SnapshotInfo | None:
+    def take(self, full: bool = False) -> SnapshotInfo | None:
         """Take a snapshot now; None where nothing was applied since the last one, or nothing is kept.
 
-        Raises OSError where it cannot be written, ConsumerStopped, RiskwireError where the sink does not store what
-        was refused up to it (which a start from it would not send again).
+        full: with the trades, which then need not be in the journal any more; also where nothing is new.
+        Raises OSError where it cannot be written, ConsumerStopped, RiskwireError where the sink does not store what was
+        refused up to it (which a start from it would not send again).
         """
         if self._store is None:
             return None
         with self._lock:
             started = time.monotonic()
-            if not self._freeze():
+            if not self._freeze(full):
                 return self.last
             stalled_s, batch_no = self._measured
-            self._wait_for_sink(batch_no)
-            parts = self._frozen.parts
-            path = self._store.write(parts)
+            try:
+                self._wait_for_sink(batch_no)
+                size = self._frozen.state_bytes + self._frozen.alert_bytes + (self._ask(trade_bytes) if full else 0)
+                path = self._store.write(self._parts(full), self._frozen.seal, size, full)
+            finally:
+                if full and self._consumer.is_alive:
+                    self._ask(self._frozen.thaw)
             self._taken_seq = self._frozen.applied_seq
             self.last = SnapshotInfo(
                 path=str(path),
                 seq=self._taken_seq,
                 at=time.time_ns(),
-                bytes=sum(len(part) for part in parts),
+                bytes=path.stat().st_size,
                 stalled_ms=_ms(stalled_s),
                 elapsed_ms=_ms(time.monotonic() - started),
             )
             log.info("snapshot taken", extra={"seq": self.last.seq, "bytes": self.last.bytes})
             return self.last
 
-    def _freeze(self) -> bool:
+    def _parts(self, full: bool) -> Iterator[Any]:
+        """Yield what is written behind the header; trades are copied a piece at a time, in the consumer's thread."""
+        yield from self._frozen.body()
+        while full and self._ask(self._frozen.take_trades):
+            yield self._frozen.packed_trades()
+
+    def _freeze(self, full: bool) -> bool:
         """Copy the state, with little of it at a time in the consumer's thread; False: there is nothing new."""
 
         def size(core: RiskCore) -> tuple[int, int]:
@@ -238,13 +324,13 @@ class Snapshotter:
 
         def freeze(core: RiskCore) -> tuple[float, int]:
             started = time.perf_counter()
-            self._frozen.freeze(core, trades=False, journal=self._journal)
+            self._frozen.freeze(core, trades=False, journal=self._journal, in_pieces=full)
             return time.perf_counter() - started, self._consumer.sink_sent
 
         if self._consumer.error:
             raise RiskwireError(self._consumer.error)  # its state is not what the journal says
         applied_seq, state = self._ask(size)
-        if applied_seq == self._taken_seq:
+        if applied_seq == self._taken_seq and not full:
             return False
         self._frozen.reserve(state + state // 8)
         self._measured = self._ask(freeze)

@@ -28,6 +28,8 @@ cdef class BrokerLoop:
     cdef object on_malformed        # (reason number, text, raw bytes)
     cdef object sink_client         # engine.sink.SinkClient or None
     cdef object on_plain            # (raw bytes) -> (reply bytes, batch_no): one event as JSON or msgpack; or None
+    cdef object calls               # deque of callables to run between two rounds
+    cdef volatile bint called       # something is in `calls`
     cdef object plain_replies       # deque of (identity, with an empty part first, reply, batch_no)
     cdef size_t plain_waiting       # how many
     cdef object on_trouble          # (text): the journal cannot be written, or can again ("")
@@ -83,6 +85,7 @@ cdef class BrokerLoop:
     cdef int publish_frames(self) noexcept nogil
     cdef uint64_t last_published(self) noexcept nogil
     cdef void beat(self) noexcept nogil
+    cdef void run_calls(self) noexcept with gil
     cdef void report_malformed(self, int reason, int error, const uint8_t* data, size_t size) noexcept with gil
     cdef int take_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept nogil
     cdef void report_plain(self, const uint8_t* identity, size_t length, zmq_msg_t* msg, bint delimited) noexcept with gil
@@ -103,4 +106,5 @@ cdef class ReplayLoop:
 
     cdef int loop(self) noexcept nogil
     cdef void drain_replay(self, zmq_msg_t* msg) noexcept nogil
+    cdef int send_frames(self, const uint8_t* identity, size_t length, const Control* fetch, Control* fetched) noexcept nogil
     cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil

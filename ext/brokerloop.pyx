@@ -85,8 +85,8 @@ cdef void reply_to(void* socket, const uint8_t* identity, size_t length, const C
 cdef uint64_t last_seq_of(Journal journal, uint64_t frames) noexcept nogil:
     """The last seq in the first `frames` frames of a journal."""
     cdef const FrameHeader* header
-    if frames == 0:
-        return 0
+    if frames == journal.first_frame():
+        return journal.first_kept() - 1
     header = <const FrameHeader*>journal.frame_at(frames - 1)
     return header.first_seq + header.record_count - 1
 
@@ -109,6 +109,7 @@ cdef class BrokerLoop:
         self.on_malformed = on_malformed
         self.on_trouble = on_trouble
         self.on_plain = on_plain
+        self.calls = deque()
         self.plain_replies = deque()
         self.sink_client = sink_client
         self.credit = credit
@@ -145,6 +146,20 @@ cdef class BrokerLoop:
         if status != 0 and status != -ZMQ_ETERM:
             raise OSError(-status, lib.strerror(-status).decode())
 
+    def call(self, function):
+        """Have ``function()`` run in the loop's thread between two rounds, within a heartbeat. It must not raise."""
+        self.calls.append(function)
+        self.called = True
+
+    cdef void run_calls(self) noexcept with gil:
+        self.called = False
+        try:
+            while self.calls:
+                self.calls.popleft()()
+        except BaseException as problem:
+            self.failure = problem
+            self.stopping = True
+
     @property
     def sources_seen(self):
         """The sources known now: a list of (name, incarnation, taken, accepted, duplicates, refused)."""
@@ -166,6 +181,8 @@ cdef class BrokerLoop:
             status = self.wait(&msg)
             if status < 0:
                 break
+            if self.called:
+                self.run_calls()
             if status & 1:
                 self.stopping = True
             if self.sink != NULL and (status & 4 or (self.confirmed < self.batches and monotonic_ns() >= self.sink_at_ns)):
@@ -699,12 +716,21 @@ cdef class ReplayLoop:
     cdef void answer_fetch(self, const uint8_t* identity, size_t length, const Control* fetch) noexcept nogil:
         """Send the frames that hold [a, b] up to about c bytes, then FETCHED with the seq to go on with."""
         cdef Control fetched
+        self.fetches += 1
+        fill_control(&fetched, CONTROL_FETCHED, fetch.incarnation, self.journal.epoch)
+        # What is removed meanwhile stays until the frames are on their way: each of them holds its segment then.
+        self.journal.begin_reading()
+        if self.send_frames(identity, length, fetch, &fetched) == 0:
+            reply_to(self.replay, identity, length, &fetched)
+        self.journal.end_reading()
+
+    cdef int send_frames(self, const uint8_t* identity, size_t length, const Control* fetch, Control* fetched) noexcept nogil:
+        """0: the answer is sent and FETCHED filled in; -1: who asked is gone or reads nothing, and will ask again."""
         cdef uint64_t next_seq = fetch.a if fetch.a else 1, index, sent = 0, bytes_left
         cdef uint64_t published = rw_load_acquire(&self.broker.published), last = last_seq_of(self.journal, published)
         cdef uint64_t to = fetch.b if fetch.b and fetch.b < last else last
         cdef const uint8_t* data
         cdef const FrameHeader* header
-        self.fetches += 1
         bytes_left = fetch.c if 0 < fetch.c < FETCH_BYTES_MAX else <uint64_t>FETCH_BYTES_MAX
         index = self.journal.index_of(next_seq) if next_seq <= to else published
         while index < published and next_seq <= to and sent < FETCH_FRAMES_MAX:
@@ -712,15 +738,15 @@ cdef class ReplayLoop:
             if sent and frame_bytes(data) > bytes_left:
                 break
             if send_bytes(self.replay, identity, length, ZMQ_SNDMORE | ZMQ_DONTWAIT) != 0:
-                return                  # gone, or its queue is full: it will ask again
+                return -1
             if self.journal.send(self.replay, index, ZMQ_DONTWAIT) != 0:
-                return
+                return -1
             bytes_left -= frame_bytes(data) if frame_bytes(data) < bytes_left else bytes_left
             header = <const FrameHeader*>data
             next_seq = header.first_seq + header.record_count
             index += 1
             sent += 1
-        fill_control(&fetched, CONTROL_FETCHED, fetch.incarnation, self.journal.epoch)
         fetched.a = next_seq
         fetched.b = last
-        reply_to(self.replay, identity, length, &fetched)
+        fetched.c = self.journal.first_kept() if next_seq < self.journal.first_kept() else 0
+        return 0

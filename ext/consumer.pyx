@@ -575,7 +575,7 @@ def preset_limits(RiskCore core not None, bytes source):
 def frames_with(Journal journal not None, types):
     """Indices of a journal's frames that define names or hold a record of any of these event types, in order."""
     cdef uint32_t wanted = 0
-    cdef uint64_t index = 0, count = journal.frames()
+    cdef uint64_t index = journal.first_frame(), count = journal.frames()
     for number in types:
         wanted |= <uint32_t>1 << <uint32_t>number
     found = []

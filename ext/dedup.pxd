@@ -2,6 +2,7 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from ext.base cimport Base
 from ext.journal cimport Journal
 from ext.records cimport Bytes, FrameView, Record
 
@@ -48,11 +49,13 @@ cdef class Dedup:
     cdef readonly uint64_t trades   # remembered
     cdef readonly uint64_t forgotten
     cdef int64_t latest             # the latest executed_at so far
-    cdef int64_t horizon            # executed_at of the trade forgotten last
+    cdef readonly int64_t horizon   # executed_at of the trade forgotten last; nothing before it is remembered
     cdef Bytes late                 # TimedSeq: a heap of the trades that came out of order
     cdef uint64_t cursor_seq        # the next seq to look at
     cdef int64_t cursor_latest
     cdef TimedSeq head              # the oldest remembered trade that came in order; seq 0: not looked for yet
+    cdef Base base                  # what is known of seqs that the journal has no more; None: it has all
+    cdef Record known               # one of these, as a record
 
     # `record` has the broker's name ids; id is the trade_id or event_id.
     cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil
@@ -62,6 +65,8 @@ cdef class Dedup:
     cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil      # 0, or -1: no memory
     cdef int remember_frame(self, const FrameView* view) noexcept nogil
 
+    cdef int take_base(self, Base base) noexcept nogil                    # 0, or -1: no memory
+    cdef const Record* fetch_known(self, uint64_t seq, const uint8_t** heap) noexcept nogil
     cdef const Record* fetch(self, uint64_t seq, const uint8_t** heap) noexcept nogil
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef int probe(self, const uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, const Record* record,

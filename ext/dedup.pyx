@@ -8,10 +8,11 @@ known as long as fewer events than that (5 TB of journal) came after it. Beyond 
 
 cimport cython
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 import secrets
 
+from ext.base cimport Base, Known
 from ext.journal cimport Journal
 from ext.records cimport (
     EVENT_ADJUST, EVENT_MARK, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, Bytes, FrameHeader, FrameView, HEADER_BYTES,
@@ -123,8 +124,10 @@ cdef class Dedup:
     def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0):
         cdef int i, bits = 12
         self.journal = journal
+        self.base = journal.base
         self.trades_max = max(trades_max, 1)
         self.latest = INT64_MIN
+        self.horizon = INT64_MIN
         self.cursor_latest = INT64_MIN
         self.cursor_seq = 1
         for i in range(5):
@@ -218,7 +221,11 @@ cdef class Dedup:
                 return NULL
             heap[0] = self.pending_heap.data
             return self.pending_records + (seq - self.pending_first)
+        if seq < self.journal.first_kept():
+            return self.fetch_known(seq, heap)
         frames = self.journal.frames()
+        if self.hint < self.journal.first_frame():
+            self.hint = self.journal.first_frame()
         if self.hint < frames:
             header = <const FrameHeader*>self.journal.frame_at(self.hint)
             if seq >= header.first_seq + header.record_count:
@@ -233,6 +240,45 @@ cdef class Dedup:
         header = <const FrameHeader*>data
         heap[0] = data + HEADER_BYTES + <size_t>header.record_count * RECORD_BYTES + header.definition_bytes
         return <const Record*>(data + HEADER_BYTES) + (seq - header.first_seq)
+
+    cdef const Record* fetch_known(self, uint64_t seq, const uint8_t** heap) noexcept nogil:
+        """What is known of an event that was removed from the journal; trades that were are forgotten."""
+        cdef const Known* known = self.base.find(seq)
+        if known == NULL:
+            return NULL
+        memset(&self.known, 0, sizeof(Record))
+        self.known.type = known.type
+        self.known.id_length = known.id_length
+        self.known.price = known.price
+        self.known.volume = known.volume
+        heap[0] = self.base.texts.data + known.text
+        return &self.known
+
+    cdef int take_base(self, Base base) noexcept nogil:
+        """Take up what is known of a journal's removed beginning, before any of its frames."""
+        cdef const Known* known = <const Known*>base.known.data
+        cdef size_t i
+        cdef const uint8_t* heap
+        cdef const Record* record
+        for i in range(base.known.size // sizeof(Known)):
+            record = self.fetch_known(known[i].seq, &heap)
+            if self.remember(self.fingerprint(record, heap), known[i].seq, record) < 0:
+                return -1
+        self.newest = base.header.first_seq - 1
+        self.forgotten = base.header.trades
+        self.latest = base.header.latest
+        self.horizon = base.header.latest
+        self.cursor_latest = base.header.latest
+        self.cursor_seq = base.header.first_seq
+        return 0
+
+    def let_go(self, Base base not None):
+        """Go on without the journal's frames that a base stands for; none of their trades is remembered."""
+        self.base = base
+        if self.cursor_seq < base.header.first_seq:
+            self.cursor_seq = base.header.first_seq
+            if base.header.latest > self.cursor_latest:
+                self.cursor_latest = base.header.latest
 
     # --- the table -------------------------------------------------------------------------------------------------
 
@@ -371,12 +417,18 @@ cdef class Dedup:
             self.head.seq = 0
         else:
             heap_pop(&self.late)
-        self.horizon = entry.executed_at
+        # A start that has only the journal's end forgets again what was forgotten before it was cut.
+        if entry.executed_at > self.horizon:
+            self.horizon = entry.executed_at
         self.forgotten += 1
         self.trades -= 1
 
     cdef bint is_too_old(self, const Record* record) noexcept nogil:
         """Whether a trade may have been forgotten, or was executed before the oldest remembered one."""
+        cdef TimedSeq oldest
         if self.forgotten == 0 or record.type != EVENT_TRADE:
             return False
-        return record.executed_at <= self.horizon or record.executed_at < self.oldest().executed_at
+        if record.executed_at <= self.horizon:
+            return True
+        oldest = self.oldest()
+        return oldest.seq != 0 and record.executed_at < oldest.executed_at

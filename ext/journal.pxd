@@ -1,7 +1,9 @@
 """The journal: an append-only store of sequenced frames, in mapped segment files or in memory (docs/wire-format.md)."""
 
 cimport cython
+from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.base cimport Base
 
 cdef enum:
     SEGMENT_MAGIC = 0x314A5752      # "RWJ1"
@@ -13,6 +15,8 @@ cdef enum:
     SEGMENT_BYTES_MAX = 67108864
     INDEX_CHUNK = 1024              # frames in the first chunk of the index; each further chunk is twice as long
     INDEX_CHUNKS = 48
+    SEGMENT_CHUNK = 16              # segments in the first chunk of theirs; each further chunk is twice as long
+    SEGMENT_CHUNKS = 32
 
 cdef packed struct SegmentHeader:
     uint32_t magic
@@ -36,18 +40,20 @@ cdef packed struct Seal:            # after the last frame of a journal that was
     uint64_t epoch
     uint64_t reserved
 
+cdef struct Mapping:                # of one segment; lives on while libzmq still sends from it, also without the Journal
+    int64_t holders                 # the Journal and each message on its way
+    uint8_t* base
+    size_t capacity                 # bytes mapped
+
 cdef struct Segment:
+    Mapping* mapping                # NULL: removed
     uint8_t* base
     size_t capacity                 # bytes mapped
     size_t used                     # bytes written, header included, a multiple of 8
     size_t synced                   # bytes known to be on the disk
     int fd                          # -1: memory, or closed
     uint64_t number
-
-cdef struct Mapping:                # lives on while libzmq still sends from it, also without the Journal
-    int64_t holders                 # the Journal and each message on its way
-    Segment* segments
-    size_t count
+    uint64_t first_index            # of its first frame
 
 cdef struct FrameEntry:
     uint64_t first_seq
@@ -57,9 +63,19 @@ cdef size_t frame_bytes(const uint8_t* data) noexcept nogil       # bytes of a c
 
 @cython.final
 cdef class Journal:
-    cdef Mapping* mapping
+    cdef Segment* segment_chunks[32]
+    cdef uint64_t segment_total     # those removed since it was opened included
+    cdef uint64_t segments_removed
     cdef FrameEntry* chunks[48]
-    cdef uint64_t committed         # frames that readers may see
+    cdef uint64_t committed         # frames that readers may see, those removed since it was opened included
+    cdef uint64_t frames_removed    # since it was opened
+    cdef uint64_t kept_from         # the first seq kept
+    cdef uint64_t first_number      # of the first segment when it was opened
+    cdef uint64_t bytes_before      # used in the segment before that
+    cdef uint64_t frames_before     # removed before it was opened
+    cdef readonly Base base         # what was removed; None: nothing was
+    # Held while frames are read in another thread than the writer's, which alone removes any; nobody waits for it long.
+    cdef PyThread_type_lock reading
     cdef uint64_t next_seq_         # writer only
     cdef uint8_t* reserved_at
     cdef bytes path                 # of the directory; None: memory
@@ -83,25 +99,37 @@ cdef class Journal:
     cdef int commit(self, size_t size) noexcept nogil
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil    # a copy; NULL: error_number
     cdef int sync(self) noexcept nogil                                    # 0, or -1: error_number
+    # Bracket what reads frames in a thread of its own while an engine runs.
+    cdef void begin_reading(self) noexcept nogil
+    cdef void end_reading(self) noexcept nogil
 
     # Readers, from any thread: only committed frames, whose bytes never move.
     cdef uint64_t frames(self) noexcept nogil
-    cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil     # index < frames()
+    cdef uint64_t first_frame(self) noexcept nogil                        # the index of the first one kept
+    cdef uint64_t first_kept(self) noexcept nogil                         # its seq
+    cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil     # first_frame() <= index < frames()
     cdef uint64_t index_of(self, uint64_t seq) noexcept nogil             # of the frame that holds seq; frames(): none
     cdef const uint8_t* find(self, uint64_t seq) noexcept nogil           # the frame that holds seq, or NULL
     cdef uint64_t last(self) noexcept nogil                               # the last seq, 0: none
     # Send frame `index` without copying. 0, or minus the error number.
     cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil
 
+    cdef Segment* segment(self, uint64_t i) noexcept nogil
+    cdef Segment* last_segment(self) noexcept nogil                       # NULL: there is none
+    cdef Segment* segment_of(self, uint64_t index) noexcept nogil
+    cdef Segment* new_segment(self) noexcept nogil                        # not counted yet; NULL: no memory
+    cdef uint64_t frame_end(self, uint64_t i) noexcept nogil
+    cdef int absorb_segment(self, uint64_t i, Base base) noexcept nogil
+    cdef object close_segment(self, uint64_t i)
     cdef FrameEntry* entry(self, uint64_t index) noexcept nogil
     cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil
     cdef int sync_segments(self) noexcept nogil
     cdef void note_durable(self) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
-    cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1
+    cdef bint _header_is_good(self, uint64_t i, name, bint last) except -1
     cdef uint64_t _durable(self, Segment* segment, name) except? 0
-    cdef int _scan_segment(self, size_t i, name, bint last) except -1
+    cdef int _scan_segment(self, uint64_t i, name, bint last) except -1
     cdef int _take_spoilt(self, Segment* segment, name, size_t spoilt, size_t offset, bint last) except -1
     cdef int _finish_scan(self, Segment* segment, name, size_t offset, int error, uint64_t durable) except -1
     cdef bint _something_whole_after(self, Segment* segment, size_t offset) noexcept

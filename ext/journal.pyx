@@ -6,9 +6,12 @@ where they lie, and a Mapping stays mapped until the last such message is gone.
 
 cimport cython
 from libc.errno cimport ENOMEM, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc, free, malloc, realloc
+from cpython.pythread cimport (
+    WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
+)
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 import fcntl
@@ -17,11 +20,13 @@ import re
 import secrets
 import time
 
+from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
-    FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, FrameHeader, FrameView, crc32c,
+    EVENT_TRADE, FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, FrameHeader, FrameView, Record, crc32c,
     frame_open,
 )
+from ext.base import BASE_NAME, read_base
 from ext.errors import JournalBusy, JournalError
 from ext.records import FRAME_ERRORS
 
@@ -46,6 +51,7 @@ cdef extern from "journal_os.h" nogil:
 
 SEGMENT_NAME = re.compile(r"(\d{8})\.rwj")
 LOCK_NAME = "journal.lock"
+LOAD_TRIES = 100                    # of a reader, while another process removes segments
 
 
 cdef size_t frame_bytes(const uint8_t* data) noexcept nogil:
@@ -59,13 +65,10 @@ cdef inline size_t aligned(size_t size) noexcept nogil:
 
 
 cdef void release_mapping(Mapping* mapping) noexcept nogil:
-    """Give one hold back; the last one unmaps everything."""
-    cdef size_t i
+    """Give one hold back; the last one unmaps the segment."""
     if rw_add(&mapping.holders, -1) > 0:
         return
-    for i in range(mapping.count):
-        munmap(mapping.segments[i].base, mapping.segments[i].capacity)
-    free(mapping.segments)
+    munmap(mapping.base, mapping.capacity)
     free(mapping)
 
 
@@ -130,11 +133,10 @@ cdef class Journal:
 
     def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
         self.lock_fd = -1
-        self.next_seq_ = 1
-        self.mapping = <Mapping*>calloc(1, sizeof(Mapping))
-        if self.mapping == NULL:
+        self.next_seq_ = self.kept_from = self.first_number = 1
+        self.reading = PyThread_allocate_lock()
+        if self.reading == NULL:
             raise MemoryError
-        self.mapping.holders = 1
 
     def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
         if sync not in ("os", "group", "off"):
@@ -164,18 +166,72 @@ cdef class Journal:
             raise
 
     def __dealloc__(self):
-        cdef size_t i
+        cdef uint64_t i
         cdef int k
-        if self.mapping != NULL:
-            for i in range(self.mapping.count):
-                if self.mapping.segments[i].fd >= 0:
-                    c_close(self.mapping.segments[i].fd)
-                    self.mapping.segments[i].fd = -1
-            release_mapping(self.mapping)
+        for i in range(self.segments_removed, self.segment_total):
+            self.close_segment(i)
+            release_mapping(self.segment(i).mapping)
         if self.lock_fd >= 0:
             c_close(self.lock_fd)
+        for k in range(SEGMENT_CHUNKS):
+            free(self.segment_chunks[k])
         for k in range(INDEX_CHUNKS):
             free(self.chunks[k])
+        if self.reading != NULL:
+            PyThread_free_lock(self.reading)
+
+    # --- segments: in chunks that double, as the index's entries ---------------------------------------------------
+
+    cdef Segment* segment(self, uint64_t i) noexcept nogil:
+        cdef uint64_t at = i + SEGMENT_CHUNK
+        cdef int chunk = rw_log2(at) - rw_log2(SEGMENT_CHUNK)
+        return &self.segment_chunks[chunk][at - (<uint64_t>SEGMENT_CHUNK << chunk)]
+
+    cdef Segment* last_segment(self) noexcept nogil:
+        return self.segment(self.segment_total - 1) if self.segment_total > self.segments_removed else NULL
+
+    cdef Segment* new_segment(self) noexcept nogil:
+        cdef uint64_t at = self.segment_total + SEGMENT_CHUNK
+        cdef int chunk = rw_log2(at) - rw_log2(SEGMENT_CHUNK)
+        cdef Segment* segment
+        if chunk >= SEGMENT_CHUNKS:
+            return NULL
+        if self.segment_chunks[chunk] == NULL:
+            self.segment_chunks[chunk] = <Segment*>calloc(<size_t>SEGMENT_CHUNK << chunk, sizeof(Segment))
+            if self.segment_chunks[chunk] == NULL:
+                return NULL
+        segment = self.segment(self.segment_total)
+        memset(segment, 0, sizeof(Segment))
+        segment.mapping = <Mapping*>calloc(1, sizeof(Mapping))
+        if segment.mapping == NULL:
+            return NULL
+        segment.mapping.holders = 1
+        segment.fd = -1
+        segment.first_index = self.committed
+        return segment
+
+    cdef Segment* segment_of(self, uint64_t index) noexcept nogil:
+        """The segment that holds a frame; nearly always the last."""
+        cdef uint64_t low = self.segments_removed, high = rw_load_acquire(&self.segment_total) - 1, middle
+        if self.segment(high).first_index <= index:
+            return self.segment(high)
+        while low < high:               # the last one that begins at or before it
+            middle = (low + high + 1) >> 1
+            if self.segment(middle).first_index <= index:
+                low = middle
+            else:
+                high = middle - 1
+        return self.segment(low)
+
+    cdef uint64_t frame_end(self, uint64_t i) noexcept nogil:
+        """The index behind the last frame of segment i."""
+        return self.segment(i + 1).first_index if i + 1 < self.segment_total else self.frames()
+
+    cdef void begin_reading(self) noexcept nogil:
+        PyThread_acquire_lock(self.reading, WAIT_LOCK)
+
+    cdef void end_reading(self) noexcept nogil:
+        PyThread_release_lock(self.reading)
 
     # --- the index: chunks that double, so that entries never move under a reader ---------------------------------
 
@@ -200,6 +256,12 @@ cdef class Journal:
     cdef uint64_t frames(self) noexcept nogil:
         return rw_load_acquire(&self.committed)
 
+    cdef uint64_t first_frame(self) noexcept nogil:
+        return rw_load_acquire(&self.frames_removed)
+
+    cdef uint64_t first_kept(self) noexcept nogil:
+        return rw_load_acquire(&self.kept_from)
+
     cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil:
         return self.entry(index).data
 
@@ -209,7 +271,7 @@ cdef class Journal:
         return &self.chunks[chunk][at - (<uint64_t>INDEX_CHUNK << chunk)]
 
     cdef uint64_t index_of(self, uint64_t seq) noexcept nogil:
-        cdef uint64_t count = self.frames(), low = 0, high = count, middle
+        cdef uint64_t count = self.frames(), first = self.first_frame(), low = first, high = count, middle
         cdef const FrameEntry* found
         while low < high:               # the first frame that starts above seq
             middle = (low + high) >> 1
@@ -217,7 +279,7 @@ cdef class Journal:
                 high = middle
             else:
                 low = middle + 1
-        if low == 0:
+        if low == first:
             return count
         found = self.entry(low - 1)
         return low - 1 if seq < found.first_seq + (<const FrameHeader*>found.data).record_count else count
@@ -229,36 +291,35 @@ cdef class Journal:
     cdef uint64_t last(self) noexcept nogil:
         cdef uint64_t count = self.frames()
         cdef const FrameHeader* header
-        if count == 0:
-            return 0
+        if count == self.first_frame():
+            return self.first_kept() - 1
         header = <const FrameHeader*>self.frame_at(count - 1)
         return header.first_seq + header.record_count - 1
 
     cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil:
         cdef const uint8_t* data = self.frame_at(index)
-        rw_add(&self.mapping.holders, 1)
-        return send_borrowed(socket, data, frame_bytes(data), flags, release_message, self.mapping)
+        cdef Mapping* mapping = self.segment_of(index).mapping
+        rw_add(&mapping.holders, 1)
+        return send_borrowed(socket, data, frame_bytes(data), flags, release_message, mapping)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
     cdef uint8_t* reserve(self, size_t size) noexcept nogil:
         cdef size_t need = aligned(size) + SEAL_BYTES + 8
-        cdef Segment* segment
+        cdef Segment* segment = self.last_segment()
         if self.sync_failed:
             return NULL
-        if self.mapping.count:
-            segment = &self.mapping.segments[self.mapping.count - 1]
-            if segment.used + need <= segment.capacity:
-                self.reserved_at = segment.base + segment.used
-                return self.reserved_at
+        if segment != NULL and segment.used + need <= segment.capacity:
+            self.reserved_at = segment.base + segment.used
+            return self.reserved_at
         if self.add_segment(need) < 0:
             return NULL
-        segment = &self.mapping.segments[self.mapping.count - 1]
+        segment = self.last_segment()
         self.reserved_at = segment.base + segment.used
         return self.reserved_at
 
     cdef int commit(self, size_t size) noexcept nogil:
-        cdef Segment* segment = &self.mapping.segments[self.mapping.count - 1]
+        cdef Segment* segment = self.last_segment()
         cdef uint8_t* data = self.reserved_at
         if self.add_entry((<const FrameHeader*>data).first_seq, data) < 0:
             self.error_number = ENOMEM
@@ -283,18 +344,17 @@ cdef class Journal:
     cdef void note_durable(self) noexcept nogil:
         """Write down what is on the disk, so that the next start can tell damage from what a power cut took. It gets
         there with the next sync; until then less is claimed than is true."""
-        if self.mapping.count and self.path_chars != NULL:
-            rw_store_release(&(<SegmentHeader*>self.mapping.segments[self.mapping.count - 1].base).durable,
-                             durable_mark(self.next_seq_ - 1))
+        if self.last_segment() != NULL and self.path_chars != NULL:
+            rw_store_release(&(<SegmentHeader*>self.last_segment().base).durable, durable_mark(self.next_seq_ - 1))
 
     cdef int sync_segments(self) noexcept nogil:
-        cdef size_t i
+        cdef uint64_t i
         cdef int error
         cdef Segment* segment
         if self.sync_failed:
             return -1
-        for i in range(self.mapping.count, 0, -1):
-            segment = &self.mapping.segments[i - 1]
+        for i in range(self.segment_total, self.segments_removed, -1):
+            segment = self.segment(i - 1)
             if segment.synced >= segment.used or segment.fd < 0:
                 return 0
             error = rw_datasync(segment.fd)
@@ -308,38 +368,36 @@ cdef class Journal:
 
     cdef int add_segment(self, size_t need) noexcept nogil:
         """Start the next segment, larger than the one before up to the limit, and trim that one."""
-        cdef size_t count = self.mapping.count, size = SEGMENT_BYTES_FIRST, used = 0
-        cdef Segment* grown
+        cdef size_t size = SEGMENT_BYTES_FIRST
+        cdef Segment* before = self.last_segment()
         cdef Segment* segment
         cdef SegmentHeader header
         cdef int error
         # Before there is a next one, all of this one is on the disk: only a last segment has a tail to lose.
-        if self.group and count and self.sync_segments() < 0:
+        if self.group and before != NULL and self.sync_segments() < 0:
             return -1
-        if count:
-            used = self.mapping.segments[count - 1].used
-            size = self.mapping.segments[count - 1].capacity * 4
+        if before != NULL:
+            size = before.capacity * 4
         if size > self.segment_bytes_max:
             size = self.segment_bytes_max
         if size < need + SEGMENT_HEADER_BYTES:
             size = (need + SEGMENT_HEADER_BYTES + 4095) & ~<size_t>4095
-        grown = <Segment*>realloc(self.mapping.segments, (count + 1) * sizeof(Segment))
-        if grown == NULL:
+        segment = self.new_segment()
+        if segment == NULL:
             self.error_number = ENOMEM
             return -1
-        self.mapping.segments = grown
-        segment = &grown[count]
-        segment.fd = -1
-        segment.number = count + 1
+        segment.number = before.number + 1 if before != NULL else self.first_number
         if self.path_chars != NULL:
             segment.fd = self.make_file(segment.number, size)
             if segment.fd < 0:
+                free(segment.mapping)
                 return -1
         segment.base = rw_map(segment.fd, size, True)
         if segment.base == NULL:
             self.error_number = errno
             if segment.fd >= 0:
                 c_close(segment.fd)
+            free(segment.mapping)
             return -1
         memset(&header, 0, sizeof(header))
         header.magic = SEGMENT_MAGIC
@@ -347,7 +405,7 @@ cdef class Journal:
         header.number = segment.number
         header.epoch = self.epoch
         header.first_seq = self.next_seq_
-        header.previous_bytes = used
+        header.previous_bytes = before.used if before != NULL else self.bytes_before
         header.crc32c = header_crc(&header)
         if self.group:
             header.durable = durable_mark(self.next_seq_ - 1)
@@ -359,14 +417,16 @@ cdef class Journal:
                 self.sync_failed = True
                 munmap(segment.base, size)
                 c_close(segment.fd)
+                free(segment.mapping)
                 return -1
-        segment.capacity = size
+        segment.mapping.base = segment.base
+        segment.mapping.capacity = segment.capacity = size
         segment.used = SEGMENT_HEADER_BYTES
         segment.synced = 0
-        self.mapping.count = count + 1
-        if count and grown[count - 1].fd >= 0:
+        rw_store_release(&self.segment_total, self.segment_total + 1)
+        if before != NULL and before.fd >= 0:
             # What lies behind the last frame is given back; the pages before it stay mapped.
-            ftruncate(grown[count - 1].fd, used)
+            ftruncate(before.fd, before.used)
         return 0
 
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil:
@@ -409,33 +469,89 @@ cdef class Journal:
         os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
 
     def _load(self):
+        """Map and check what is there. Another process that removes segments meanwhile makes a reader begin again."""
+        tries = LOAD_TRIES if not self.writable else 1
+        while True:
+            tries -= 1
+            try:
+                self._load_base()
+                self._load_segments()
+                break
+            except (FileNotFoundError, JournalError):
+                base = read_base(self.directory) if tries else None
+                if base is None or self._is_at(base):
+                    raise
+                self._forget_all()
+        if self.group and self.writable:
+            self._sync_what_was_left()
+        elif self.writable and self.last_segment() != NULL:
+            (<SegmentHeader*>self.last_segment().base).durable = 0    # nobody keeps it up
+
+    def _is_at(self, Base base not None):
+        return self.base is not None and self.base.header.first_segment == base.header.first_segment
+
+    def _forget_all(self):
+        cdef uint64_t i
+        for i in range(self.segment_total):
+            self.close_segment(i)
+            release_mapping(self.segment(i).mapping)
+        self.segment_total = self.committed = 0
+        self.sealed = False
+        self.recovered = None
+
+    def _load_base(self):
+        self.base = read_base(self.directory)
+        self.first_number = self.next_seq_ = 1
+        self.bytes_before = self.frames_before = 0
+        if self.base is not None:
+            self.frames_before = self.base.header.frames
+            self.first_number = self.base.header.first_segment
+            self.next_seq_ = self.base.header.first_seq
+            self.bytes_before = self.base.header.previous_bytes
+        self.kept_from = self.next_seq_
+
+    def _load_segments(self):
         names = sorted(name for name in os.listdir(self.directory) if SEGMENT_NAME.fullmatch(name))
-        for number, name in enumerate(names, 1):
-            if int(name[:8]) != number:
+        removed = [name for name in names if int(name[:8]) < self.first_number]
+        names = names[len(removed):]
+        if removed and self.writable:
+            self._finish_removal(removed)
+        if self.base is not None and not names:
+            names = ["none"]
+        for number, name in enumerate(names, self.first_number):
+            if name == "none" or int(name[:8]) != number:
                 raise JournalError(
                     f"{self.directory}: segment {number:08d}.rwj is missing ({name} comes next); "
                     "restore it from a backup"
                 )
-        for number, name in enumerate(names, 1):
-            if not self._map_segment(number, name, number == len(names)):
+        last_number = self.first_number + len(names) - 1
+        for number, name in enumerate(names, self.first_number):
+            if not self._map_segment(number, name, number == last_number):
                 return
-            self._scan_segment(number - 1, name, number == len(names))
-        if self.group and self.writable:
-            self._sync_what_was_left()
-        elif self.writable and self.mapping.count:
-            (<SegmentHeader*>self.mapping.segments[self.mapping.count - 1].base).durable = 0    # nobody keeps it up
+            self._scan_segment(self.segment_total - 1, name, number == last_number)
+
+    def _finish_removal(self, names):
+        """Remove the segments that a base stands for and that a killed process had not removed yet."""
+        error = rw_sync_directory(self.path_chars)
+        if error:
+            raise OSError(error, os.strerror(error), self.directory)
+        for name in [*names, BASE_NAME + ".tmp"]:
+            try:
+                os.unlink(os.path.join(self.directory, name))
+            except FileNotFoundError:
+                continue
 
     def _sync_what_was_left(self):
         """What a killed process wrote and did not sync may be acked as a duplicate from now on."""
-        cdef size_t i
-        for i in range(self.mapping.count):
-            self.mapping.segments[i].synced = 0
+        cdef uint64_t i
+        for i in range(self.segment_total):
+            self.segment(i).synced = 0
         if self.sync() < 0:
             raise OSError(self.error_number, os.strerror(self.error_number), self.directory)
 
     def _map_segment(self, uint64_t number, name, bint last):
         """Map a segment and check its header. False: it is the unfinished beginning of a segment, now removed."""
-        cdef size_t count = self.mapping.count, size
+        cdef size_t size
         cdef Segment* segment
         path = os.path.join(self.directory, name)
         fd = os.open(path, (os.O_RDWR if self.writable else os.O_RDONLY) | os.O_CLOEXEC)
@@ -449,23 +565,22 @@ cdef class Journal:
                     raise OSError(error, os.strerror(error), path)
             if size < SEGMENT_HEADER_BYTES:
                 return self._drop_unfinished(path, name, size, last, b"")
-            segment = <Segment*>realloc(self.mapping.segments, (count + 1) * sizeof(Segment))
+            segment = self.new_segment()
             if segment == NULL:
                 raise MemoryError
-            self.mapping.segments = segment
-            segment = &segment[count]
             segment.base = rw_map(fd, size, self.writable)
             if segment.base == NULL:
+                free(segment.mapping)
                 raise OSError(errno, os.strerror(errno), path)
-            segment.capacity = size
+            segment.mapping.base = segment.base
+            segment.mapping.capacity = segment.capacity = size
             segment.used = SEGMENT_HEADER_BYTES
             segment.synced = 0
             segment.number = number
-            segment.fd = -1
-            self.mapping.count = count + 1
-            if not self._header_is_good(segment, name, last):
-                self.mapping.count = count
-                munmap(segment.base, segment.capacity)
+            self.segment_total += 1
+            if not self._header_is_good(self.segment_total - 1, name, last):
+                self.segment_total -= 1
+                release_mapping(segment.mapping)
                 return self._drop_unfinished(path, name, size, last, None)
             segment.fd = fd
             fd = -1
@@ -474,9 +589,10 @@ cdef class Journal:
             if fd >= 0:
                 os.close(fd)
 
-    cdef bint _header_is_good(self, Segment* segment, name, bint last) except -1:
+    cdef bint _header_is_good(self, uint64_t i, name, bint last) except -1:
+        cdef Segment* segment = self.segment(i)
         cdef const SegmentHeader* header = <const SegmentHeader*>segment.base
-        cdef uint64_t previous = (segment - 1).used if segment.number > 1 else 0
+        cdef uint64_t previous = self.segment(i - 1).used if i else self.bytes_before
         if header.magic != SEGMENT_MAGIC or header.crc32c != header_crc(header):
             if last and is_zero(segment.base + SEGMENT_HEADER_BYTES, segment.capacity - SEGMENT_HEADER_BYTES):
                 return False
@@ -489,7 +605,7 @@ cdef class Journal:
                 f"{SEGMENT_VERSION}"
             )
         if header.number != segment.number or header.first_seq != self.next_seq_ or header.previous_bytes != previous:
-            where = f"{segment.number - 1:08d}.rwj is damaged at offset {previous}" if segment.number > 1 else (
+            where = f"{segment.number - 1:08d}.rwj is damaged at offset {previous}" if i else (
                 f"{name} is damaged at offset 0")
             raise JournalError(
                 f"{self.directory}: segment {where}: it ends with seq {self.next_seq_ - 1}, but {name} goes on with "
@@ -506,9 +622,9 @@ cdef class Journal:
             os.unlink(path)
         return False
 
-    cdef int _scan_segment(self, size_t i, name, bint last) except -1:
+    cdef int _scan_segment(self, uint64_t i, name, bint last) except -1:
         """Index the frames of a segment; cut a torn tail of the last one, refuse damage anywhere else."""
-        cdef Segment* segment = &self.mapping.segments[i]
+        cdef Segment* segment = self.segment(i)
         cdef size_t offset = SEGMENT_HEADER_BYTES, size = segment.capacity, spoilt
         cdef FrameView view
         cdef int error = 0
@@ -563,7 +679,7 @@ cdef class Journal:
         cdef size_t end = segment.capacity
         if is_seal(segment.base, offset, segment.capacity):
             seal = (<const Seal*>(segment.base + offset))[0]
-            if seal.last_seq != self.next_seq_ - 1 or seal.frames != self.committed:
+            if seal.last_seq != self.next_seq_ - 1 or seal.frames != self.frames_before + self.committed:
                 self._damaged(name, offset, -2)
             self.sealed = True
             self.epoch = seal.epoch
@@ -616,13 +732,13 @@ cdef class Journal:
         if self.closed:
             return
         self.closed = True
-        if self.writable and self.path is not None and self.mapping.count and not self.sync_failed:
-            segment = &self.mapping.segments[self.mapping.count - 1]
+        if self.writable and self.path is not None and self.last_segment() != NULL and not self.sync_failed:
+            segment = self.last_segment()
             memset(&seal, 0, sizeof(seal))
             seal.magic = SEAL_MAGIC
             seal.offset = segment.used
             seal.last_seq = self.next_seq_ - 1
-            seal.frames = self.committed
+            seal.frames = self.frames_before + self.committed
             seal.epoch = self.epoch
             seal.crc32c = seal_crc(&seal)
             memcpy(segment.base + segment.used, &seal, sizeof(seal))
@@ -633,11 +749,9 @@ cdef class Journal:
         self._close_files()
 
     def _close_files(self):
-        cdef size_t i
-        for i in range(self.mapping.count):
-            if self.mapping.segments[i].fd >= 0:
-                c_close(self.mapping.segments[i].fd)
-                self.mapping.segments[i].fd = -1
+        cdef uint64_t i
+        for i in range(self.segments_removed, self.segment_total):
+            self.close_segment(i)
         if self.lock_fd >= 0:
             os.close(self.lock_fd)
             self.lock_fd = -1
@@ -682,20 +796,25 @@ cdef class Journal:
         return None if data == NULL else (<const char*>data)[:frame_bytes(data)]
 
     def frame_by_index(self, uint64_t index):
-        """Return a copy of frame ``index``, counted from 0."""
-        if index >= self.frames():
-            raise IndexError(f"frame {index} of {self.frames()}")
+        """Return a copy of frame ``index``, counted from 0 for the first one there was when the journal was opened."""
+        if not self.first_frame() <= index < self.frames():
+            raise IndexError(f"frame {index} of {self.first_frame()} to {self.frames()}")
         cdef const uint8_t* data = self.frame_at(index)
         return (<const char*>data)[:frame_bytes(data)]
 
     def __iter__(self):
         """Yield copies of the frames committed so far, in order."""
         cdef uint64_t index
-        for index in range(self.frames()):
+        for index in range(self.first_frame(), self.frames()):
             yield self.frame_by_index(index)
 
     def __len__(self):
-        return self.frames()
+        return self.frames() - self.first_frame()
+
+    @property
+    def first_seq(self):
+        """The first seq kept; 1 where nothing was removed."""
+        return self.first_kept()
 
     @property
     def last_seq(self):
@@ -709,15 +828,104 @@ cdef class Journal:
     @property
     def used_bytes(self):
         """Bytes written, headers of segments included."""
-        cdef size_t i
-        cdef uint64_t total = 0
-        for i in range(self.mapping.count):
-            total += self.mapping.segments[i].used
+        cdef uint64_t i, total = 0
+        for i in range(self.segments_removed, self.segment_total):
+            total += self.segment(i).used
         return total
 
     @property
     def segment_count(self):
-        return self.mapping.count
+        return self.segment_total - self.segments_removed
+
+    def segments(self):
+        """Describe the segments that are kept, in order: a list of (number, first seq, bytes used, stamp of the last
+        frame in ns). The last one is still being written."""
+        cdef uint64_t i, end
+        cdef const FrameHeader* header
+        found = []
+        for i in range(self.segments_removed, self.segment_total):
+            header = <const FrameHeader*>self.segment(i).base
+            end = self.frame_end(i)
+            stamp = (<const FrameHeader*>self.frame_at(end - 1)).stamped_at if end > self.segment(i).first_index else 0
+            found.append((self.segment(i).number, (<const SegmentHeader*>header).first_seq, self.segment(i).used, stamp))
+        return found
+
+    # --- removing the beginning ------------------------------------------------------------------------------------
+
+    def latest_trade(self, uint64_t number):
+        """The highest executed_at of the trades in a segment, by its number; None: there is no trade in it."""
+        cdef uint64_t i = self._place_of(number), index
+        cdef const FrameHeader* header
+        cdef const Record* records
+        cdef uint32_t k
+        cdef int64_t latest = INT64_MIN
+        cdef bint found = False
+        with nogil:
+            for index in range(self.segment(i).first_index, self.frame_end(i)):
+                header = <const FrameHeader*>self.frame_at(index)
+                records = <const Record*>(<const uint8_t*>header + HEADER_BYTES)
+                for k in range(header.record_count):
+                    if records[k].type == EVENT_TRADE:
+                        found = True
+                        if records[k].executed_at > latest:
+                            latest = records[k].executed_at
+        return latest if found else None
+
+    def _place_of(self, uint64_t number):
+        cdef uint64_t i
+        for i in range(self.segments_removed, self.segment_total):
+            if self.segment(i).number == number:
+                return i
+        raise ValueError(f"there is no segment {number}")
+
+    def base_after(self, uint64_t number):
+        """Return what a start needs of everything up to and with a segment, which must not be the last one."""
+        cdef Base base = self.base.copy() if self.base is not None else Base()
+        cdef uint64_t i, end = self._place_of(number) + 1
+        cdef int status = 0
+        if end >= self.segment_total:
+            raise ValueError(f"segment {number} is the last one, which is never removed")
+        with nogil:
+            for i in range(self.segments_removed, end):
+                status = self.absorb_segment(i, base)
+                if status < 0:
+                    break
+        if status < 0:
+            raise MemoryError
+        return base
+
+    cdef int absorb_segment(self, uint64_t i, Base base) noexcept nogil:
+        cdef uint64_t index
+        cdef FrameView view
+        cdef const uint8_t* data
+        for index in range(self.segment(i).first_index, self.segment(i + 1).first_index):
+            data = self.frame_at(index)
+            frame_open(data, frame_bytes(data), False, &view)
+            if base.absorb(&view) < 0:
+                return -1
+        base.end_segment(self.segment(i).number, self.segment(i).used,
+                         (<const SegmentHeader*>self.segment(i + 1).base).first_seq)
+        return 0
+
+    def let_go(self, Base base not None):
+        """Stop to know the segments that a base, written down already, stands for. Only in the writer's thread."""
+        cdef uint64_t i = self.segments_removed
+        while self.segment(i).number < base.header.first_segment:
+            i += 1
+        self.begin_reading()
+        self.base = base
+        rw_store_release(&self.kept_from, base.header.first_seq)
+        rw_store_release(&self.frames_removed, self.segment(i).first_index)
+        self.end_reading()
+        while self.segments_removed < i:
+            self.close_segment(self.segments_removed)
+            release_mapping(self.segment(self.segments_removed).mapping)
+            self.segments_removed += 1
+
+    cdef object close_segment(self, uint64_t i):
+        if self.segment(i).fd >= 0:
+            c_close(self.segment(i).fd)
+            self.segment(i).fd = -1
 
 
 def random_epoch():

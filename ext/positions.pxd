@@ -9,7 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
-from ext.records cimport Record, i128
+from ext.records cimport Bytes, Record, i128
 from ext.wide cimport add_i64, add_i128, mix, sub_i64, sub_i128
 
 cdef enum MarkSource:
@@ -111,6 +111,10 @@ cdef struct Packed:                 # an entry as it is kept: 40 bytes, and its 
     uint8_t id_length
     uint8_t state                   # EntryState, ENTRY_HAS_FEE
 
+cdef struct Before:                 # an entry that is being copied, as it was before it was changed
+    uint32_t index
+    Packed entry
+
 cdef struct Store:
     Array symbols                   # Symbol by name id
     Array positions
@@ -161,6 +165,14 @@ cdef class Book:
     cdef void** blocks
     cdef uint32_t block_count
     cdef Array scratch                      # uint32_t entries in order, while rebuilding
+    # Entries that are copied piece by piece while the book goes on (ext/snapshot.pyx): what changes of them meanwhile
+    # is noted as it was. Set back with frozen_to = 0.
+    cdef uint32_t frozen_from               # below it, all is copied
+    cdef uint32_t frozen_to                 # 0: nothing is being copied
+    cdef Bytes before                       # Before, in order of the changes
+    cdef bint before_lost                   # there was no memory for one
+
+    cdef void note_before(self, uint32_t index) noexcept nogil
 
     # Find what is in the arrays again, after they were filled at once; 0, or -1 without memory.
     cdef int rebuild_tables(self) noexcept nogil

@@ -6,7 +6,7 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
                          table_put, table_reserve)
 from ext.fills cimport fold_fill, next_entry
-from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, i128, u128
+from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Bytes, bytes_append, bytes_free, i128, u128
 from ext.wide cimport high_u128, i128_of, low_u128, mix, text_end
 
 # --- accounting --------------------------------------------------------------------------------------------------
@@ -48,6 +48,7 @@ cdef class Book:
         array_free(&self.store.cells)
         array_free(&self.store.baselines)
         array_free(&self.scratch)
+        bytes_free(&self.before)
         table_free(&self.store.cell_table)
         table_free(&self.store.position_table)
         for i in range(self.chunk_count):
@@ -249,8 +250,18 @@ cdef class Book:
             p.last_entry = index
         return index
 
+    cdef void note_before(self, uint32_t index) noexcept nogil:
+        cdef Before before
+        if self.frozen_from <= index < self.frozen_to:
+            memset(&before, 0, sizeof(Before))
+            before.index = index
+            before.entry = self.entry(index)[0]
+            if bytes_append(&self.before, &before, sizeof(Before)) < 0:
+                self.before_lost = True
+
     cdef void kill_entry(self, uint32_t index) noexcept nogil:
         cdef Packed* e = self.entry(index)
+        self.note_before(index)
         e.state = (e.state & ENTRY_HAS_FEE) | ENTRY_DEAD
 
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil:
@@ -265,6 +276,7 @@ cdef class Book:
             return index
         while self.entry(later).previous != replaced:
             later = self.entry(later).previous
+        self.note_before(later)
         self.entry(later).previous = index
         return index
 

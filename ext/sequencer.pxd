@@ -2,6 +2,7 @@
 
 cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.base cimport Base
 from ext.dedup cimport Dedup
 from ext.definitions cimport Instruments, NameTable
 from ext.journal cimport Journal
@@ -172,6 +173,9 @@ cdef class Sequencer:
     cdef int define_instrument(self, const Record* record, const uint8_t* currency) noexcept nogil
     cdef int close_frame(self, size_t room) noexcept nogil
     cdef int load_frame(self, const FrameView* view) noexcept nogil
+    cdef int load_names(self, const FrameView* view) noexcept nogil
+    cdef int load_in_force(self, const FrameView* view) noexcept nogil
+    cdef int load_base(self, Base base)
 
 cdef SourceState* source_state(Source source) noexcept
 cdef int64_t now_ns() noexcept nogil

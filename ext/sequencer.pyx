@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 import json
 
+from ext.base cimport Base, BaseUnits
 from ext.decimals cimport rescale
 from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
@@ -296,7 +297,9 @@ cdef class Sequencer:
         cdef FrameView view
         cdef const uint8_t* data
         cdef int status
-        for index in range(self.journal.frames()):
+        if self.journal.base is not None and self.load_base(self.journal.base) < 0:
+            raise MemoryError
+        for index in range(self.journal.first_frame(), self.journal.frames()):
             data = self.journal.frame_at(index)
             with nogil:
                 frame_open(data, frame_bytes(data), False, &view)
@@ -308,11 +311,34 @@ cdef class Sequencer:
                                    "out of order; restore the journal from a backup")
         self.next_seq = self.journal.last() + 1
 
-    cdef int load_frame(self, const FrameView* view) noexcept nogil:
-        cdef size_t at = 0, i
-        cdef const Definition* d
-        cdef const Record* r
+    cdef int load_base(self, Base base):
+        """Take up what the journal's removed beginning left behind. 0, or -1: no memory."""
+        cdef FrameView view
+        cdef const BaseUnits* known = <const BaseUnits*>base.units.data
         cdef Units* units
+        cdef bytes frame
+        cdef size_t i
+        cdef int status
+        for frame in base.frames():
+            frame_open(<const uint8_t*><const char*>frame, len(frame), False, &view)
+            with nogil:
+                status = self.load_names(&view)
+                if status == 0:
+                    status = self.load_in_force(&view)
+            if status < 0:
+                return -1
+        units = <Units*>self.units.data
+        for i in range(base.units.size // sizeof(BaseUnits)):
+            if known[i].used:
+                units[i].used = 1
+                units[i].price = known[i].price
+                units[i].quantity = known[i].quantity
+        return self.dedup.take_base(base)
+
+    cdef int load_names(self, const FrameView* view) noexcept nogil:
+        """Take up the names a frame defines. 0, -1: no memory, -2: one out of order."""
+        cdef size_t at = 0
+        cdef const Definition* d
         while at < view.header.definition_bytes:
             d = <const Definition*>(view.definitions + at)
             if d.id != self.name_count(d.kind):
@@ -322,6 +348,19 @@ cdef class Sequencer:
             if d.kind == NAME_SYMBOL and self.add_units(d.id) < 0:
                 return -1
             at += sizeof(Definition) + ((<size_t>d.length + 3) & ~<size_t>3)
+        return 0
+
+    cdef int load_frame(self, const FrameView* view) noexcept nogil:
+        cdef int status = self.load_names(view)
+        if status == 0:
+            status = self.load_in_force(view)
+        return status if status < 0 else self.dedup.remember_frame(view)
+
+    cdef int load_in_force(self, const FrameView* view) noexcept nogil:
+        """Take up what a frame says of units, instruments and currencies. 0, or -1: no memory."""
+        cdef const Record* r
+        cdef Units* units
+        cdef size_t i
         for i in range(view.header.record_count):
             r = &view.records[i]
             if r.type == EVENT_TRADE or r.type == EVENT_MARK or r.type == EVENT_ADJUST:
@@ -334,7 +373,7 @@ cdef class Sequencer:
             elif r.type == EVENT_LIMITS:
                 with gil:
                     self._take_rates((<const char*>view.heap)[r.ref_offset:r.ref_offset + r.volume])
-        return self.dedup.remember_frame(view)
+        return 0
 
     # --- names and units -------------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ and loading reads them again.
 """
 
 import hashlib
+import zlib
 
 from cpython.buffer cimport PyBUF_READ
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -23,7 +25,10 @@ from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.journal cimport Journal, frame_bytes
 from ext.judge cimport Judge, Kill
 from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors
-from ext.positions cimport ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Baseline, Book, Cell, Entry, Position, Symbol, cell_hash
+from ext.positions cimport (
+    ENTRY_ADJUST, ENTRY_DEAD, ENTRY_HAS_FEE, ENTRY_TRADE, Baseline, Before, Book, Cell, Entry, Packed, Position, Symbol,
+    cell_hash,
+)
 from ext.records cimport (
     EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
     bytes_free, bytes_reserve, crc32c, frame_open,
@@ -33,7 +38,12 @@ from ext.wide cimport prefetch
 from ext.windows cimport Run, RunMark, Window, WindowEntry, run_restore, window_entry, window_restore
 
 cdef enum:
+    COLUMN_BYTES = 34               # of an entry, without its texts
+    POSITIONS_SECTION = 8           # its place among the state's sections
     CHUNK = 64                      # records whose cells are found together
+
+
+HEADER_BYTES = sizeof(SnapshotHeader)
 
 
 class SnapshotError(ValueError):
@@ -215,12 +225,16 @@ cdef class Frozen:
     """The state of a core at one seq, in memory that the next freeze uses again (fresh memory costs more than the copy).
 
     In the core's thread: ``freeze``, then ``take_alerts`` until it returns True, with frames in between as you like. Then
-    anywhere: ``parts`` are the snapshot's bytes.
+    anywhere: ``parts`` are the snapshot's bytes. With its trades in pieces: ``body``, then ``take_trades`` in the core's
+    thread and ``packed_trades`` anywhere, in turns until the former returns False, at last ``seal``: the header, which
+    comes first in the file.
     """
 
     def __dealloc__(self):
         bytes_free(&self.state)
         bytes_free(&self.alerts)
+        bytes_free(&self.rows)
+        bytes_free(&self.texts)
 
     def reserve(self, size_t state_bytes):
         """Have memory ready for ``freeze``, so that it costs the core's thread nothing."""
@@ -239,11 +253,13 @@ cdef class Frozen:
         if status < 0:
             raise MemoryError
 
-    def freeze(self, RiskCore core not None, *, bint trades=True, Journal journal=None):
+    def freeze(self, RiskCore core not None, *, bint trades=True, Journal journal=None, bint in_pieces=False):
         """Copy all that changes. trades: with the trades; False: they are in the journal. journal: whose end of the
-        applied seq is noted, so that the snapshot is not taken for one of another history."""
+        applied seq is noted, so that the snapshot is not taken for one of another history. in_pieces: the trades are
+        taken later, as they are now."""
         cdef bytes sizes = layout()
         cdef SnapshotHeader* header = &self.header
+        trades = trades and not in_pieces
         write_state(&self.state, core, trades)
         memset(header, 0, sizeof(SnapshotHeader))
         header.magic = SNAPSHOT_MAGIC
@@ -251,7 +267,13 @@ cdef class Frozen:
         header.layout = crc32c(<const uint8_t*><const char*>sizes, len(sizes), 0)
         header.applied_seq = core.applied_seq
         header.alerts = core.alerts.count
-        header.trades = trades
+        header.trades = TRADES_IN_PIECES if in_pieces else TRADES_IN_STATE if trades else TRADES_IN_JOURNAL
+        if in_pieces:
+            self.book = core.book
+            self.book.frozen_from = 1
+            self.book.frozen_to = self.book.entry_count
+            self.book.before.size = 0
+            self.book.before_lost = False
         header.taken_at = now_ns()
         if journal is not None:
             self._anchor(journal)
@@ -274,6 +296,67 @@ cdef class Frozen:
                 and copy_piece(&self.alerts, log.offsets.data, self.header.alerts * 8, &self.offsets_done, &left)
                 and copy_piece(&self.alerts, log.heap.data, self.heap_end, &self.heap_done, &left))
 
+    def take_trades(self, RiskCore core not None, uint32_t count=PIECE_TRADES):
+        """Copy some of the trades there were at ``freeze``, as they were then; False: there is none left.
+
+        Raises SnapshotError where they cannot be known any more.
+        """
+        cdef Book book = self.book
+        cdef uint32_t first, last
+        cdef int status
+        if book is not core.book or book.before_lost:
+            raise SnapshotError("the trades of a snapshot cannot be copied: the core was replaced, or there was no memory")
+        first = book.frozen_from
+        last = min(book.frozen_to, first + count)
+        if first >= last:
+            self.thaw(core)
+            return False
+        self.rows.size = self.texts.size = 0
+        with nogil:
+            status = copy_entries(book, first, last, &self.rows, &self.texts)
+            book.frozen_from = last
+        if status < 0:
+            raise MemoryError
+        return True
+
+    def thaw(self, RiskCore core not None):
+        """Give up the rest of the trades: nothing is noted for them any more."""
+        core.book.frozen_to = 0
+        bytes_free(&core.book.before)
+        self.book = None
+
+    def packed_trades(self):
+        """Return the piece that ``take_trades`` copied last as it is written."""
+        cdef TradePiece piece
+        raw = columns_of(&self.rows, &self.texts)
+        packed = zlib.compress(raw, 1)
+        piece.count = self.rows.size // sizeof(Packed)
+        piece.raw_bytes = len(raw)
+        piece.packed_bytes = len(packed)
+        data = (<const char*>&piece)[:sizeof(piece)] + packed
+        self._count(data)
+        return data
+
+    def _count(self, const unsigned char[::1] data):
+        self.header.body_bytes += data.shape[0]
+        if data.shape[0]:
+            self.crc = crc32c(&data[0], data.shape[0], self.crc)
+
+    def body(self):
+        """Return the state and the alerts, to be written behind a header that ``seal`` gives at last."""
+        self.crc = 0
+        self.header.body_bytes = self.state.size + self.alerts.size
+        with nogil:
+            self.crc = crc32c(self.state.data, self.state.size, self.crc)
+            self.crc = crc32c(self.alerts.data, self.alerts.size, self.crc)
+        return view_of(&self.state), view_of(&self.alerts)
+
+    def seal(self):
+        """Return the header of what was given since ``body``."""
+        self.header.crc32c = 0
+        self.header.crc32c = crc32c(<const uint8_t*>&self.header, sizeof(SnapshotHeader), self.crc)
+        return (<const char*>&self.header)[:sizeof(SnapshotHeader)]
+
     @property
     def applied_seq(self):
         return self.header.applied_seq
@@ -292,15 +375,8 @@ cdef class Frozen:
     def parts(self):
         """The snapshot's bytes as three pieces to be written one after another; valid until the next ``freeze``, and as
         long as this object is."""
-        cdef uint32_t crc
-        self.header.body_bytes = self.state.size + self.alerts.size
-        self.header.crc32c = 0
-        with nogil:
-            crc = crc32c(<const uint8_t*>&self.header, sizeof(SnapshotHeader), 0)
-            crc = crc32c(self.state.data, self.state.size, crc)
-            crc = crc32c(self.alerts.data, self.alerts.size, crc)
-        self.header.crc32c = crc
-        return ((<const char*>&self.header)[:sizeof(SnapshotHeader)], view_of(&self.state), view_of(&self.alerts))
+        state, alerts = self.body()
+        return self.seal(), state, alerts
 
 
 cdef object view_of(Bytes* data):
@@ -319,6 +395,45 @@ cdef int make_room(Bytes* out, size_t size) noexcept nogil:
     return 0
 
 
+cdef int copy_entries(Book book, uint32_t first, uint32_t last, Bytes* rows, Bytes* texts) noexcept nogil:
+    """Copy entries [first, last) and their texts, as they were when the book was frozen. 0, or -1: no memory."""
+    cdef const Before* before = <const Before*>book.before.data
+    cdef const Packed* e
+    cdef size_t i
+    for i in range(first, last):
+        e = book.entry(<uint32_t>i)
+        if (bytes_append(rows, e, sizeof(Packed)) < 0
+                or bytes_append(texts, book.texts_of(e) if e.id_length or e.state & ENTRY_HAS_FEE else NULL,
+                                e.id_length + (8 if e.state & ENTRY_HAS_FEE else 0)) < 0):
+            return -1
+    for i in range(book.before.size // sizeof(Before), 0, -1):      # the first change of an entry is written last
+        if first <= before[i - 1].index < last:
+            (<Packed*>rows.data)[before[i - 1].index - first] = before[i - 1].entry
+    return 0
+
+
+cdef bytes columns_of(const Bytes* rows, const Bytes* texts):
+    """Entries column by column, seqs as differences, and their texts: what packs well."""
+    cdef const Packed* e = <const Packed*>rows.data
+    cdef size_t count = rows.size // sizeof(Packed), i
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, count * COLUMN_BYTES + texts.size)
+    cdef uint8_t* at = <uint8_t*><char*>out
+    cdef uint64_t before = 0, seq
+    with nogil:
+        for i in range(count):
+            seq = e[i].seq - before
+            before = e[i].seq
+            memcpy(at + 8 * i, &seq, 8)
+            memcpy(at + 8 * (count + i), &e[i].price, 8)
+            memcpy(at + 8 * (2 * count + i), &e[i].quantity, 8)
+            memcpy(at + 24 * count + 4 * i, &e[i].previous, 4)
+            memcpy(at + 28 * count + 4 * i, &e[i].cell, 4)
+            at[32 * count + i] = e[i].id_length
+            at[33 * count + i] = e[i].state
+        memcpy(at + COLUMN_BYTES * count, texts.data, texts.size)
+    return out
+
+
 cdef bint copy_piece(Bytes* out, const void* data, uint64_t size, uint64_t* done, uint64_t* left) except -1:
     """Copy what ``left`` allows of a section; ``done`` counts its bytes and the 8 of its size. True: it is whole."""
     cdef uint64_t count
@@ -332,6 +447,11 @@ cdef bint copy_piece(Bytes* out, const void* data, uint64_t size, uint64_t* done
     done[0] += count
     left[0] -= count
     return done[0] == size + 8
+
+
+def trade_bytes(RiskCore core not None):
+    """Return how many bytes the trades can take at most in a snapshot."""
+    return core.book.entry_count * <uint64_t>COLUMN_BYTES + (<uint64_t>core.book.block_count << 21) + 65536
 
 
 def state_bytes(RiskCore core not None):
@@ -476,6 +596,63 @@ cdef int read_trades(Reader source, Book book) except -1:
     return 0
 
 
+cdef int read_pieces(Reader source, Book book) except -1:
+    """Take up trades in pieces, up to the snapshot's end."""
+    cdef TradePiece piece
+    cdef bytes raw
+    cdef const uint8_t* columns
+    cdef int status
+    while source.at < source.size:
+        if source.size - source.at < sizeof(piece):
+            raise SnapshotError("a snapshot's trades end within a piece")
+        memcpy(&piece, source.data + source.at, sizeof(piece))
+        source.at += sizeof(piece)
+        if piece.packed_bytes > source.size - source.at:
+            raise SnapshotError("a snapshot's trades end within a piece")
+        try:
+            raw = zlib.decompress((<const char*>source.data)[source.at:source.at + piece.packed_bytes],
+                                  bufsize=max(piece.raw_bytes, 1))
+        except zlib.error as problem:
+            raise SnapshotError(f"a piece of a snapshot's trades cannot be unpacked: {problem}") from None
+        source.at += piece.packed_bytes
+        if <uint64_t>len(raw) != piece.raw_bytes or piece.raw_bytes < piece.count * COLUMN_BYTES:
+            raise SnapshotError("a piece of a snapshot's trades has another size than it says")
+        columns = <const uint8_t*><const char*>raw
+        with nogil:
+            status = add_columns(book, columns, piece.count, piece.raw_bytes)
+        if status < 0:
+            raise MemoryError
+    return 0
+
+
+cdef int add_columns(Book book, const uint8_t* at, size_t count, size_t size) noexcept nogil:
+    """The inverse of ``columns_of``. 0, or -1: no memory, or texts that do not fit."""
+    cdef size_t text = COLUMN_BYTES * count, i
+    cdef uint64_t seq = 0, step
+    cdef Entry entry
+    for i in range(count):
+        memset(&entry, 0, sizeof(entry))
+        memcpy(&step, at + 8 * i, 8)
+        seq += step
+        entry.seq = seq
+        memcpy(&entry.price, at + 8 * (count + i), 8)
+        memcpy(&entry.quantity, at + 8 * (2 * count + i), 8)
+        memcpy(&entry.previous, at + 24 * count + 4 * i, 4)
+        memcpy(&entry.cell, at + 28 * count + 4 * i, 4)
+        entry.id_length = at[32 * count + i]
+        entry.state = at[33 * count + i] & ~<uint8_t>ENTRY_HAS_FEE
+        if text + entry.id_length + (8 if at[33 * count + i] & ENTRY_HAS_FEE else 0) > size:
+            return -1
+        if at[33 * count + i] & ENTRY_HAS_FEE:
+            memcpy(&entry.fee, at + text, 8)
+            text += 8
+        entry.id = at + text
+        text += entry.id_length
+        if book.new_entry(&entry) == 0:
+            return -1
+    return 0
+
+
 cdef uint64_t read_book(Reader source, Book book, bint trades) except? 0:
     """Take up the book; the number of its trades, the empty one included."""
     cdef uint64_t count
@@ -587,8 +764,8 @@ cdef const SnapshotHeader* check_header(const uint8_t* data, size_t size) except
     copy = header[0]
     copy.crc32c = 0
     with nogil:
-        crc = crc32c(<const uint8_t*>&copy, sizeof(copy), 0)
-        crc = crc32c(data + sizeof(copy), size - sizeof(copy), crc)
+        crc = crc32c(data + sizeof(copy), size - sizeof(copy), 0)
+        crc = crc32c(<const uint8_t*>&copy, sizeof(copy), crc)
     if crc != header.crc32c:
         raise SnapshotError("a snapshot is damaged: its CRC-32C does not match; replay the journal instead")
     return header
@@ -606,10 +783,19 @@ cdef object check_anchor(const SnapshotHeader* header, Journal journal):
         raise SnapshotError(f"a snapshot of another history: seq {header.applied_seq} is another event in this journal")
 
 
-def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Journal journal=None):
+def check(const unsigned char[::1] snapshot not None, Journal journal not None):
+    """Return the seq of a whole snapshot of a journal's history. Raises SnapshotError."""
+    cdef const SnapshotHeader* header = check_header(&snapshot[0] if snapshot.shape[0] else NULL, snapshot.shape[0])
+    check_anchor(header, journal)
+    return header.applied_seq
+
+
+def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Journal journal=None,
+         const unsigned char[::1] earlier=None):
     """Put the state of a snapshot into a core that has applied nothing yet.
 
     journal: where the snapshot's trades are, and whose history it must belong to; None: the trades are in it.
+    earlier: a snapshot with its trades, where the journal has only those that came after it.
     Raises SnapshotError; the core is of no use then.
     """
     cdef Reader source = Reader()
@@ -625,28 +811,72 @@ def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Jou
     elif not header.trades:
         raise SnapshotError("a snapshot without its trades; they are in the journal that it was taken beside")
     source.at = sizeof(SnapshotHeader)
-    entries = read_state(source, core, header.trades)
+    entries = read_state(source, core, header.trades == TRADES_IN_STATE)
     core.applied_seq = header.applied_seq
-    if not header.trades:
-        read_journal(core, journal)
+    if header.trades == TRADES_IN_PIECES:
+        read_pieces(source, core.book)
+    elif header.trades == TRADES_IN_JOURNAL:
+        read_journal(core, journal, take_earlier(core, journal, earlier) if earlier is not None else 0)
     if core.book.entry_count != entries:
         raise SnapshotError(f"a snapshot of {entries - 1} trades, where the journal has {core.book.entry_count - 1}")
 
 
-# --- trades, from the journal --------------------------------------------------------------------------------------
+# --- trades, from an earlier snapshot and the journal --------------------------------------------------------------
 
-cdef int read_journal(RiskCore core, Journal journal) except -1:
-    """Put the trades up to applied_seq at their places again; what was refused, the core knows."""
-    cdef uint64_t index = 0, refusals_at = 0
-    cdef uint32_t i
-    cdef Position* position
+cdef uint64_t take_earlier(RiskCore core, Journal journal, const unsigned char[::1] earlier) except? 0:
+    """Take up the trades of an earlier snapshot, and where they are in their positions; the seq they go up to."""
+    cdef Reader source = Reader()
+    cdef const SnapshotHeader* header
+    cdef const Position* positions = NULL
+    cdef size_t size = 0, section_size, i
+    cdef const uint8_t* section
+    source.data = &earlier[0] if earlier.shape[0] else NULL
+    source.size = earlier.shape[0]
+    header = check_header(source.data, source.size)
+    check_anchor(header, journal)
+    if header.trades != TRADES_IN_PIECES or header.applied_seq > core.applied_seq:
+        raise SnapshotError(f"a snapshot at seq {core.applied_seq} cannot have its trades from one at {header.applied_seq}")
+    source.at = sizeof(SnapshotHeader)
+    for i in range(STATE_SECTIONS):
+        section = source.take(&section_size)
+        if i == POSITIONS_SECTION:
+            positions = <const Position*>section
+            size = section_size // sizeof(Position)
+    clear_entries(core.book)
+    if size > core.book.store.positions.count:
+        raise SnapshotError("a snapshot that has fewer positions than an earlier one")
+    for i in range(size):
+        (<Position*>core.book.store.positions.data)[i].last_entry = positions[i].last_entry
+    read_pieces(source, core.book)
+    return header.applied_seq
+
+
+cdef void clear_entries(Book book) noexcept:
+    cdef size_t i
+    for i in range(book.store.positions.count):
+        (<Position*>book.store.positions.data)[i].last_entry = 0
+
+
+cdef int read_journal(RiskCore core, Journal journal, uint64_t after) except -1:
+    """Put the trades up to applied_seq at their places again; what was refused, the core knows.
+
+    after: the seq up to which they are there already; 0: none is.
+    """
+    cdef uint64_t index = journal.first_frame(), refusals_at = 0
+    cdef const Refusal* refusals = <const Refusal*>core.refusals.data
     cdef FrameView view
     cdef const uint8_t* data
     cdef int status = 0
+    if after:
+        index = journal.index_of(after + 1)
+        while refusals_at < core.refusals.size // sizeof(Refusal) and refusals[refusals_at].seq <= after:
+            refusals_at += 1
+    else:
+        clear_entries(core.book)
+        if journal.first_kept() > 1:
+            raise SnapshotError(f"a snapshot without its trades, and the journal has none below seq {journal.first_kept()}; "
+                                "there is no earlier snapshot that has them")
     with nogil:
-        for i in range(core.book.store.positions.count):
-            position = &(<Position*>core.book.store.positions.data)[i]
-            position.last_entry = 0
         while status == 0 and index < journal.frames():
             data = journal.frame_at(index)
             index += 1

@@ -99,11 +99,21 @@ def dump(
     first, since_ns = since or (1, None)
     last, until_ns = until or (None, None)
     wanted = EventSelection(first or 1, last, since_ns, until_ns, symbol, account)
-    events = events_of(existing(directory), wanted)
+    say_removed(existing(directory), wanted.first, since_ns)
+    events = events_of(directory, wanted)
     if as_csv:
         print_csv(events)
     else:
         print_lines(events, as_json)
+
+
+def say_removed(directory: str, first: int, since_ns: int | None) -> None:
+    """Say on stderr where some of what is asked for was removed."""
+    from ext.base import read_base
+
+    base = read_base(directory)
+    if base is not None and first < base.first_seq and (since_ns is None or since_ns <= base.stamped_at):
+        click.echo(f"events below seq {base.first_seq:,} were removed by retention; this begins there", err=True)
 
 
 def print_lines(events: Iterable[tuple[int, Event]], as_json: bool) -> None:
@@ -163,10 +173,12 @@ def print_info(found: JournalInfo, as_json: bool) -> None:
     if found.torn_segment:
         place = f"{found.torn_segment}, offset {found.torn_offset:,}"
         tail = f"{found.torn_bytes:,} bytes of an unfinished frame in {place}; the next start cuts them"
+    removed = [("removed", f"seqs up to {found.first_seq - 1:,}, {found.removed_bytes:,} bytes, by retention")]
     print_pairs(
         [
             ("journal", found.directory),
             ("seqs", f"{found.first_seq:,} to {found.last_seq:,}" if found.last_seq else "none"),
+            *(removed if found.removed_bytes else []),
             ("frames", f"{found.frames:,} in {found.segments:,} segments, {found.bytes:,} bytes"),
             ("epoch", f"{found.epoch:,}"),
             ("tail", tail),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     type=click.Choice(["os", "group", "off"]),
     help="os survives the end of any process, group also the loss of power, off keeps no journal.",
 )
+@click.option("--retain-size", metavar="SIZE", help="Remove the journal's oldest segments beyond SIZE (10GB).")
+@click.option("--retain-age", metavar="AGE", help="Remove segments of the journal that are older than AGE (7d).")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -36,12 +38,21 @@ if TYPE_CHECKING:
 )
 @insecure_option
 @json_option
-def serve(config: str | None, opening: str | None, log_level: str, as_json: bool, **settings: str | None) -> None:
+def serve(
+    config: str | None,
+    opening: str | None,
+    retain_size: str | None,
+    retain_age: str | None,
+    log_level: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Run the engine until SIGTERM or Ctrl-C; print `ready BASE` when it accepts."""
     from engine.logs import start_logging
     from engine.runtime import Engine
 
     start_logging(log_level, as_json)
+    settings |= retention(retain_size, retain_age)
     engine = Engine(merged(config, settings), opening=opening, insecure=is_insecure())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.request_stop())
@@ -51,6 +62,23 @@ def serve(config: str | None, opening: str | None, log_level: str, as_json: bool
         else:
             print_line(f"ready {engine.base}")
         engine.wait()
+
+
+def retention(size: str | None, age: str | None) -> dict[str, int | None]:
+    """Return the settings that say what is removed of the journal."""
+    from engine.config import parse_age, parse_size
+    from engine.errors import UsageError
+
+    settings: dict[str, int | None] = {}
+    for key, option, text, parse in (
+        ("retain_bytes", "--retain-size", size, parse_size),
+        ("retain_age_ns", "--retain-age", age, parse_age),
+    ):
+        try:
+            settings[key] = parse(text) if text is not None else None
+        except ValueError as problem:
+            raise UsageError(f"{option}: {problem}") from None
+    return settings
 
 
 def merged(config: str | None, settings: dict[str, Any]) -> EngineConfig:

@@ -19,7 +19,7 @@ from engine.errors import RiskwireError, UsageError
 from engine.events import Event, TradeExecuted
 from engine.jobcontext import BatchContext
 from engine.jobframes import JobDecoder
-from engine.journal import read_frames
+from engine.journal import read_frames, read_journal
 from engine.workers.chains import LIVE, REFUSED, Link, Mark, marks_of
 from ext.definitions import glob_matches
 from ext.records import NAME_KIND_NAMES, REASONS, Frame
@@ -292,6 +292,14 @@ def _fill(fresh: Path, journal: str | Path, match: dict[str, str]) -> int:
 def _record_journal(db: sqlite3.Connection, journal: str | Path, match: dict[str, str]) -> int:
     decoder, core = JobDecoder(), RiskCore()
     count = refused = 0
+    kept = read_journal(journal)
+    first_seq = kept.first_seq
+    kept.close()
+    if first_seq > 1:
+        raise UsageError(
+            f"{journal}: events up to seq {first_seq - 1} were removed by retention, so the blotter cannot be made "
+            "again from it; keep its file, or restore it from a backup"
+        )
     for data in read_frames(journal):
         frame = Frame(data, False)
         core.apply(data)

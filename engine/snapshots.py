@@ -113,7 +113,7 @@ def write_file(path: Path, head: Iterable[Any], parts: Iterable[Any], seal: Call
 
     seal: gives what stands at its beginning in the end.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(re.split("[-.]", path.name)[0] + ".tmp")  # of a life that was killed: written over
     try:
         with open(temporary, "wb", buffering=0) as file:
             for part in itertools.chain(head, parts):

@@ -412,7 +412,8 @@ cdef class Dedup:
         cdef TimedSeq entry = self.oldest()
         cdef const uint8_t* heap
         cdef const Record* record = self.fetch(entry.seq, &heap)
-        self.erase(self.fingerprint(record, heap + record.id_offset), entry.seq)
+        if record != NULL:              # never: what is remembered is not removed
+            self.erase(self.fingerprint(record, heap + record.id_offset), entry.seq)
         if entry.seq == self.head.seq:
             self.head.seq = 0
         else:

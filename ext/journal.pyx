@@ -26,7 +26,7 @@ from ext.records cimport (
     EVENT_TRADE, FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, FrameHeader, FrameView, Record, crc32c,
     frame_open,
 )
-from ext.base import BASE_NAME, read_base
+from ext.base import read_base
 from ext.errors import JournalBusy, JournalError
 from ext.records import FRAME_ERRORS
 
@@ -535,11 +535,8 @@ cdef class Journal:
         error = rw_sync_directory(self.path_chars)
         if error:
             raise OSError(error, os.strerror(error), self.directory)
-        for name in [*names, BASE_NAME + ".tmp"]:
-            try:
-                os.unlink(os.path.join(self.directory, name))
-            except FileNotFoundError:
-                continue
+        for name in names:
+            os.unlink(os.path.join(self.directory, name))
 
     def _sync_what_was_left(self):
         """What a killed process wrote and did not sync may be acked as a duplicate from now on."""

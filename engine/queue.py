@@ -94,6 +94,7 @@ class QueueService:
     it left off, without them at the first event.
     verdicts: what the risk consumer refuses in the sequence; a job is handed out once that is known of it, and its
     worker is told. None: workers are not told.
+    removed: gives frames with the names that were defined in what has been removed of the journal.
     events, replay, sink: the broker's and the sink's endpoints, where they are not those of the base.
     """
 
@@ -107,6 +108,7 @@ class QueueService:
         last_seq: int | None = None,
         names: Sequence[Sequence[bytes]] | None = None,
         verdicts: Verdicts | None = None,
+        removed: Callable[[], Sequence[bytes]] = tuple,
         events: str | None = None,
         replay: str | None = None,
         sink: str | None = None,
@@ -120,6 +122,7 @@ class QueueService:
         self._last_seq = last_seq
         self._decoder = EventDecoder()  # one for all: the names are the sequence's
         self._names_known = names is not None
+        self._removed = removed
         for kind, texts in enumerate(names or ()):
             self._decoder.learn_names(kind, texts)
         self._verdicts = verdicts
@@ -495,6 +498,8 @@ class QueueService:
         log.warning("queue %s: events below seq %d were removed; it begins there", queue.jobs.name, first_seq)
         queue.jobs.log.add(1, first_seq - 1)
         queue.backlog.through = max(queue.backlog.through, first_seq - 1)
+        for data in self._removed():
+            self._decoder.learn(Frame(data, False))
 
     def _hand_out(self, now: int) -> None:
         self._handed_ns = now

@@ -158,6 +158,7 @@ class Engine:
             last_seq=last_seq,
             names=names,
             verdicts=self.pipeline.consumer.verdicts,
+            removed=lambda: self.journal.base.frames() if self.journal.base is not None else [],
             events=endpoint(self.pipeline.own_base, "events"),
             replay=endpoint(self.pipeline.own_base, "replay"),
             sink=endpoint(self.pipeline.own_base, "sink"),

@@ -309,7 +309,9 @@ cdef class Journal:
         cdef Segment* segment = self.last_segment()
         if self.sync_failed:
             return NULL
-        if segment != NULL and segment.used + need <= segment.capacity:
+        # A segment that was made larger for one frame's sake is filled no further than others.
+        if (segment != NULL and segment.used + need <= segment.capacity
+                and (segment.used < self.segment_bytes_max or segment.used + need <= self.segment_bytes_max)):
             self.reserved_at = segment.base + segment.used
             return self.reserved_at
         if self.add_segment(need) < 0:

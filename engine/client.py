@@ -16,6 +16,7 @@ import zmq
 from engine.endpoints import check_base, default_base, endpoint
 from engine.errors import EngineUnreachable, RequestRefused
 from engine.wire import watch_connection
+from ext.records import NAME_KIND_NAMES
 
 REQUEST_BYTES_MAX: Final = 32 << 20
 WAIT_S: Final = 5.0
@@ -102,6 +103,18 @@ class EngineClient:
     def status(self) -> dict[str, Any]:
         """Return what the engine says about itself."""
         return self.request("status")
+
+    def names(self) -> dict[str, list[str]]:
+        """Return all names by their kind (`symbol`, `account`, `venue`, `strategy`), in the order of their ids.
+
+        For who reads frames from the middle of the sequence on: the names in them may have been defined before.
+        """
+        found: dict[str, list[str]] = {}
+        for kind in NAME_KIND_NAMES:
+            names = found[kind] = []
+            while page := self.request("names", kind=kind, after=len(names))["names"]:
+                names += page
+        return found
 
     def wait_judged(self, seq: int, timeout_s: float = 30.0) -> int:
         """Wait until everything up to `seq` is applied and judged; return the seq judged through."""

@@ -9,6 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,14 +18,16 @@ import zmq
 from engine.alertframes import alert_topics
 from engine.codec import EventDecoder
 from engine.endpoints import endpoint
-from engine.errors import RiskwireError
+from engine.errors import EngineUnreachable, RiskwireError
 from engine.events import KillSwitch
+from engine.latejoin import fetch_core_of
 from engine.sink import SinkClient
 from engine.verdicts import Verdicts
 from engine.wire import watch_connection
 from ext.consumer import HALTS, ConsumerLoop
 from ext.records import MAX_FRAME_BYTES, Frame
 from ext.risk import RiskCore
+from ext.snapshot import SnapshotError
 
 log = logging.getLogger("riskwire.consumer")
 
@@ -65,6 +68,7 @@ class RiskConsumer:
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
     on_kills: called in the consumer's thread with (seq, account or `*`, limit_id) of those that limits have stopped.
     fresh_core: makes the core to begin again with when the broker has lost what was applied (default: an empty one).
+    fetch_core: gets a core from the engine where what comes next has been removed (default: over the control endpoint).
     count_after: refusals at or below this seq belong to an earlier run and are not counted (the sink knows them).
     """
 
@@ -79,6 +83,7 @@ class RiskConsumer:
         announce_base: str | None = None,
         on_kills: Callable[[Sequence[tuple[int, str, str]]], None] | None = None,
         fresh_core: Callable[[], RiskCore] = RiskCore,
+        fetch_core: Callable[[], RiskCore] | None = None,
         count_after: int = 0,
         events_hwm: int = EVENTS_HWM,
         alerts_hwm: int = ALERTS_HWM,
@@ -98,6 +103,8 @@ class RiskConsumer:
         self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
         self._decoder = _CoreDecoder(self.core)
         self._fresh_core = fresh_core
+        self._fetch_core = fetch_core or partial(fetch_core_of, base, context)
+        self._removed_problem = ""
         self._waiting: list[tuple[int, Future[int]]] = []
         self._wake_r, self._wake_w = -1, -1
         self._lock = threading.Lock()
@@ -112,6 +119,7 @@ class RiskConsumer:
             self._on_tick,
             self._on_reset,
             self._on_silence,
+            self._on_removed,
             check_crc=not base.startswith("inproc://"),
             heartbeat_ns=int(heartbeat_s * 1e9),
             retry_ns=int(retry_s * 1e9),
@@ -165,7 +173,7 @@ class RiskConsumer:
             return f"the risk consumer failed: {self.failure}"
         if not self.loop.halted_for:
             return ""
-        detail = getattr(self.core, "error", None)
+        detail = getattr(self.core, "error", None) or self._removed_problem
         return HALTS[self.loop.halted_for] + (f": {detail}" if detail else "")
 
     def _run(self) -> None:
@@ -324,13 +332,36 @@ class RiskConsumer:
             "the broker has lost what was applied here: beginning again",
             extra={"base": self._base, "applied_seq": self.core.applied_seq},
         )
-        self.core = self._fresh_core()
-        self._decoder = _CoreDecoder(self.core)
+        self._begin_with(self._fresh_core())
         self._kills_told = 0
         self.refused_seqs = array("Q")
         self.verdicts.clear()
         self.verdicts.note(self.core.refused())
         return self.core
+
+    def _on_removed(self, first_seq: int) -> RiskCore | None:
+        """Give the loop a core to go on with: what comes next has been removed, and a snapshot stands for it."""
+        fields = {"base": self._base, "applied_seq": self.core.applied_seq, "first_seq": first_seq}
+        try:
+            self._begin_with(self._fetch_core())
+        except EngineUnreachable:
+            log.warning("what comes next was removed, and the engine gives no snapshot yet", extra=fields)
+            return None
+        except (RiskwireError, SnapshotError, OSError) as problem:
+            self._removed_problem = str(problem)
+            log.error(
+                "what comes next was removed, and no snapshot can be had", extra={**fields, "reason": str(problem)}
+            )
+            raise
+        log.warning(
+            "what came next was removed: going on from a snapshot", extra=fields | {"seq": self.core.applied_seq}
+        )
+        self._kills_told = len(self.core.kills())
+        return self.core
+
+    def _begin_with(self, core: RiskCore) -> None:
+        self.core = core
+        self._decoder = _CoreDecoder(core)
 
     def _on_silence(self, silent: bool) -> None:
         fields = {"base": self._base, "applied_seq": self.core.applied_seq}

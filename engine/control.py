@@ -190,6 +190,20 @@ class SessionRequest(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
 
+class SnapshotRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A piece of a snapshot with all trades: of the newest (no name), from an offset on."""
+
+    name: str = ""
+    offset: int = 0
+
+
+class NamesRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Names of a kind, from the one behind an id on."""
+
+    kind: str
+    after: int = 0
+
+
 class LettersRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A page of dead letters; empty fields take all (engine.deadletters.LetterFilter)."""
 

@@ -88,6 +88,9 @@ class EventStream(Subscription):
     check_crc: verify frames; over inproc they never left the process.
     on_lost: called where the engine has come back without what was read before (it has other events at those seqs): the
     stream then begins again with its first event. Without it, reading raises RiskwireError.
+    on_removed: called with the first seq that the engine still has, where what was wanted has been removed: the stream
+    then goes on there; the names in what follows may have been defined before (`EngineClient.names`). Without it,
+    reading raises RiskwireError.
     A frame may begin before the first seq wanted or overlap the one before it: judge records by their seq.
     """
 
@@ -101,11 +104,13 @@ class EventStream(Subscription):
         check_crc: bool | None = None,
         insecure: bool = False,
         on_lost: Callable[[], None] | None = None,
+        on_removed: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__(context)
         check_base(base, insecure)
         self.next_seq = from_seq
         self._on_lost = on_lost
+        self._on_removed = on_removed
         self._anchor: tuple[int, int, bytes] | None = None  # epoch, first seq and CRC of the frame read last
         self._doubt = False  # another epoch: is that frame still there?
         self.last_seq = 0  # the highest seq the broker is known to have given
@@ -255,6 +260,11 @@ class EventStream(Subscription):
         if not self._is_known(control.epoch):
             if control.epoch == self._epoch and control.b < self.next_seq - 1:
                 self._begin_again()
+            elif control.epoch == self._epoch and control.c >= self.next_seq:
+                self._go_on_at(control.c)  # the frame to compare with is removed
+            return
+        if control.c > self.next_seq:
+            self._go_on_at(control.c)
             return
         self.last_seq = max(self.last_seq, control.b)
         while self._held and self._held[0][0].first_seq <= self.next_seq:
@@ -265,6 +275,17 @@ class EventStream(Subscription):
             self.caught_up = True
         elif control.a > 1 and control.b >= self.next_seq:
             self._fetch()
+
+    def _go_on_at(self, first_seq: int) -> None:
+        """Leave out what has been removed."""
+        if self._on_removed is None:
+            raise RiskwireError(
+                f"events from seq {self.next_seq} on were removed by the engine at {self._base}; begin at "
+                f"from_seq={first_seq}, the first it has, or give on_removed"
+            )
+        self.next_seq, self._anchor, self._doubt = first_seq, None, False
+        self._on_removed(first_seq)
+        self._fetch()
 
     def _deliver(self, frame: Frame, message: bytes) -> None:
         if _last(frame) >= self.next_seq:

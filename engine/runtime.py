@@ -39,8 +39,8 @@ from engine.publisher import Publisher
 from engine.queue import QueueService
 from engine.requeue import QUEUE_STAGE, ask_queue
 from engine.retention import Retention
-from engine.snapshots import Snapshotter, restore_core
-from ext.records import Frame
+from engine.snapshots import SnapshotStore, Snapshotter, restore_core
+from ext.records import NAME_KIND_NAMES, Frame
 from ext.risk import RiskCore
 
 __all__ = [
@@ -61,6 +61,8 @@ CATCH_UP_S: Final = 2.0  # how long an answer waits for what was accepted before
 STEER_TIMEOUT_S: Final = 10.0
 ALERTS_MAX: Final = 8_192
 SEQS_ASKED: Final = 50_000  # in one message to the queue
+NAMES_MAX: Final = 8_192
+PIECE_BYTES: Final = 4 << 20
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
 
 T = TypeVar("T")
@@ -242,6 +244,8 @@ class Engine:
             "kill": (control.KillRequest, lambda request: self._switch(request, True)),
             "release": (control.KillRequest, lambda request: self._switch(request, False)),
             "session": (control.SessionRequest, self._start_session),
+            "snapshot": (control.SnapshotRequest, self._read_snapshot),
+            "names": (control.NamesRequest, self._names),
             "dlq_list": (control.LettersRequest, self._list_letters),
             "dlq_show": (control.LetterRequest, self._show_letter),
             "dlq_purge": (control.PurgeRequest, self._purge_letters),
@@ -352,6 +356,25 @@ class Engine:
         who = plain.pop("who", "")
         return {"limits": parse_limits(plain).to_dict(), "who": who}
 
+    # --- joining late ---------------------------------------------------------------------------------------------
+
+    async def _read_snapshot(self, request: control.SnapshotRequest) -> Answer:
+        """Return a piece of the newest snapshot that has its trades in it, or of the one that is named."""
+        if self.journal.directory is None:
+            raise RiskwireError("the journal is in memory: there are no snapshots, and nothing of it is removed")
+        store = SnapshotStore(self.journal.directory)
+        found = next((path for path in store.full_paths() if request.name in ("", path.name)), None)
+        if found is None and (found := next(iter(store.full_paths()), None)) is None:
+            raise RiskwireError("there is no snapshot with all trades: nothing of the journal has been removed")
+        return await self._in_thread(lambda: read_piece(found, request.offset if found.name == request.name else 0))
+
+    async def _names(self, request: control.NamesRequest) -> Answer:
+        if request.kind not in NAME_KIND_NAMES:
+            raise RiskwireError(f"names: kind: expected one of {', '.join(NAME_KIND_NAMES)}, found {request.kind!r}")
+        kind, first = NAME_KIND_NAMES.index(request.kind), max(0, request.after) + 1
+        names = await self._ask(lambda core: core.names(kind, first, NAMES_MAX))
+        return {"names": [name.decode() for name in names], "after": first + len(names) - 1}
+
     # --- steering -------------------------------------------------------------------------------------------------
 
     async def _set_limits(self, request: control.LimitsSetRequest) -> Answer:
@@ -404,6 +427,17 @@ class Engine:
             request = Revive(stage.removeprefix(QUEUE_STAGE), list(seqs[start : start + SEQS_ASKED]), "held")
             held += ask_queue(self.pipeline.context, self.base, request).seqs
         return held
+
+
+def read_piece(path: Path, offset: int) -> Answer:
+    """Return a piece of a snapshot's file from an offset on, its name and its size."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, offset))
+            return {"name": path.name, "size": size, "data": file.read(PIECE_BYTES)}
+    except FileNotFoundError:
+        raise RiskwireError(f"snapshot {path.name} has been replaced by a newer one; begin again") from None
 
 
 def disk_free(directory: str | None) -> int | None:

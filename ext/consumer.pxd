@@ -27,6 +27,7 @@ cdef enum HaltReason:
     HALT_CORE_GAP = 2               # the core refused a frame for a gap that this loop should have filled
     HALT_CORE_ERROR = 3             # a Python error inside the core, kept there
     HALT_CORE_CORRUPT = 5           # an id that nothing defined, a wrong kind
+    HALT_REMOVED = 6                # what comes next was removed, and no snapshot stands for it
     HALT_EPOCH = 4                  # the broker lost what was applied here, and nobody gives a core to begin again with
 
 cdef struct Topic:
@@ -41,6 +42,7 @@ cdef class ConsumerLoop:
     cdef object on_stop             # () under the GIL when limits have stopped somebody; or None
     cdef size_t kills_done          # bytes of core.judge.kills told of
     cdef object on_reset            # () -> RiskCore to begin again with, under the GIL; or None
+    cdef object on_removed          # (first seq kept) -> RiskCore to go on with, None: later; under the GIL; or None
     cdef object on_silence          # (bool): nothing is heard of the broker any more, or something again; or None
     cdef object on_tick             # () under the GIL every heartbeat_ns while ticking is set
     cdef public bint ticking
@@ -97,6 +99,8 @@ cdef class ConsumerLoop:
     cdef bint settles_doubt(self, const FrameView* view) noexcept nogil
     cdef void begin_again(self) noexcept nogil
     cdef void reset(self) noexcept with gil
+    cdef void take_snapshot(self, uint64_t first_kept) noexcept with gil
+    cdef object begin_with(self, RiskCore core)
     cdef void watch_silence(self, int64_t now) noexcept nogil
     cdef void report_silence(self, bint silent) noexcept with gil
     cdef void hold(self, zmq_msg_t* msg) noexcept nogil

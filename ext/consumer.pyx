@@ -32,6 +32,7 @@ HALTS = {
     HALT_CORE_ERROR: "the core could not apply an event",
     HALT_CORE_CORRUPT: "the broker gave a frame that no broker makes",
     HALT_EPOCH: "the broker has lost what was applied here",
+    HALT_REMOVED: "the events that come next were removed, and no snapshot can be had that stands for them",
 }
 
 
@@ -82,13 +83,15 @@ cdef class ConsumerLoop:
     on_stop: called once with nothing when limits have stopped somebody (``core.kills()`` says whom); None: not called.
     on_reset: called when the broker has lost what was applied (it has another frame at applied_seq); returns the RiskCore
     to begin again with. None: the loop halts instead.
+    on_removed: called with the first seq kept where what comes next has been removed; returns a RiskCore that has applied at
+    least what is below it, None to be asked again later. None: the loop halts instead.
     on_silence: called with True when nothing was heard of the broker for silence_ns, with False when it is back.
     on_tick: called every heartbeat_ns while ``ticking`` is set, for work of the callbacks that waits on others.
     heartbeat_ns: how long the alerts socket may be silent; retry_ns: when to repeat a fetch that nobody answered.
     """
 
     def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_stop=None, on_tick=None, on_reset=None,
-                 on_silence=None, bint check_crc=True, int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000,
+                 on_silence=None, on_removed=None, bint check_crc=True, int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000,
                  int64_t silence_ns=2_000_000_000):
         from collections import deque
 
@@ -100,6 +103,7 @@ cdef class ConsumerLoop:
         self.on_tick = on_tick
         self.on_reset = on_reset
         self.on_silence = on_silence
+        self.on_removed = on_removed
         self.silence_ns = silence_ns
         self.refusals_done = core.refusals.size     # those of a restored core are with the sink
         self.told_seq = core.applied_seq
@@ -343,10 +347,27 @@ cdef class ConsumerLoop:
         """Start over with another core, as if this loop had just been started."""
         self.resets += 1
         try:
-            self.core = self.on_reset()
+            self.begin_with(self.on_reset())
         except BaseException:
             self.halt(HALT_EPOCH)
             raise                       # printed: nothing can be raised from here
+
+    cdef void take_snapshot(self, uint64_t first_kept) noexcept with gil:
+        """Go on from a snapshot: what comes after applied_seq has been removed."""
+        try:
+            core = self.on_removed(first_kept) if self.on_removed is not None else self.core
+            if core is not None:
+                if core.applied_seq + 1 < first_kept:
+                    self.halt(HALT_REMOVED)
+                else:
+                    self.begin_with(core)
+                    if self.wake_seq and self.core.applied_seq >= self.wake_seq:
+                        self.report_applied()
+        except Exception:
+            self.halt(HALT_REMOVED)     # who gave on_removed knows why
+
+    cdef object begin_with(self, RiskCore core):
+        self.core = core
         self.log = self.core.alerts
         self.refusals_done = self.core.refusals.size
         self.told_seq = self.core.applied_seq
@@ -446,8 +467,13 @@ cdef class ConsumerLoop:
         if not self.is_known(control.epoch):
             if self.doubt and control.epoch == self.epoch and control.a and control.b < self.core.applied_seq:
                 self.begin_again()      # it ends before what was applied
+            elif self.doubt and control.epoch == self.epoch and control.c > self.core.applied_seq:
+                self.take_snapshot(control.c)   # the frame to compare with is removed
             return
         self.last_seq = max(self.last_seq, control.b)
+        if control.c > self.core.applied_seq + 1:
+            self.take_snapshot(control.c)
+            return
         self.apply_held()
         if self.state == STATE_HALTED:
             return

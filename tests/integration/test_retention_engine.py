@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from broker_rig import wait_for
 from engine_rig import LIMITS, config, lines_of, replay, rows, trade, write_session
 from test_queue_engine import riskwire, working
 
 from engine.client import EngineClient
+from engine.codec import EventDecoder
 from engine.config import QueueConfig
-from engine.errors import UsageError
-from engine.events import KillSwitch, MarkPrice
+from engine.consumer import ConsumerStopped, RiskConsumer
+from engine.errors import RequestRefused, RiskwireError, UsageError
+from engine.events import KillSwitch, MarkPrice, TradeExecuted
+from engine.eventstream import EventStream
 from engine.publisher import Publisher
 from engine.runtime import Engine
 from engine.subscriber import AlertSubscriber
@@ -159,8 +163,6 @@ def test_a_replay_continues_a_journal_without_its_beginning(serve: Serve, tmp_pa
 
 
 def test_fetches_and_publishing_go_on_while_segments_are_removed(serve: Serve) -> None:
-    from engine.eventstream import EventStream
-
     with serve("engine", **SMALL) as engine:
         publish(engine, 0, 500)
         stop = threading.Event()
@@ -169,10 +171,10 @@ def test_fetches_and_publishing_go_on_while_segments_are_removed(serve: Serve) -
         def fetch() -> None:
             try:
                 while not stop.is_set():
-                    with_seq = max(1, engine.journal.last_seq - 400)
-                    stream = EventStream(engine.base, with_seq)
-                    while (frame := stream.next_frame(0.05)) is not None and frame.first_seq < engine.journal.last_seq:
-                        with_seq = frame.first_seq
+                    last_seq = engine.journal.last_seq
+                    stream = EventStream(engine.base, max(1, last_seq - 400), on_removed=lambda _: None)
+                    while (frame := stream.next_frame(0.05)) is not None and frame.first_seq < last_seq:
+                        continue
                     stream.close()
             except BaseException as problem:
                 problems.append(problem)
@@ -198,6 +200,80 @@ def test_kills_of_the_removed_beginning_hold(serve: Serve) -> None:
         wait_for(lambda: engine.journal.first_seq > 2, "segments to be removed")
     with serve("engine", **SMALL) as engine:
         assert engine.pipeline.consumer.call(lambda core: core.killed()).result(10) == [b"acc"]
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    context: zmq.Context[Any] = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+def test_a_consumer_that_joins_after_the_removal_gets_a_snapshot_and_the_tail(
+    serve: Serve, context: zmq.Context[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve("engine", **SMALL) as engine:
+        publish(engine, 0, 4000)
+        wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
+        with RiskConsumer(context, engine.base, announce=False) as consumer:
+            consumer.wait_applied(engine.journal.last_seq, 10)
+            assert "going on from a snapshot" in caplog.text
+            publish(engine, 4000, 300)
+            consumer.wait_applied(engine.journal.last_seq, 10)
+            assert consumer.call(RiskCore.state_hash).result(10) == outcome(engine)[2]
+            assert consumer.loop.frames < 4000
+
+
+def test_a_consumer_that_was_away_for_long_goes_on_from_a_snapshot(serve: Serve, context: zmq.Context[Any]) -> None:
+    with serve("engine", **SMALL) as engine:
+        publish(engine, 0, 200)
+        consumer = RiskConsumer(context, engine.base, announce=False)
+        with consumer:
+            consumer.wait_applied(engine.journal.last_seq, 10)
+        publish(engine, 200, 4000)
+        wait_for(lambda: engine.journal.first_seq > 1000, "segments to be removed")
+        with RiskConsumer(context, engine.base, core=consumer.core, announce=False) as again:
+            again.wait_applied(engine.journal.last_seq, 10)
+            assert again.call(RiskCore.state_hash).result(10) == outcome(engine)[2]
+
+
+def test_a_consumer_that_can_get_no_snapshot_says_so(serve: Serve, context: zmq.Context[Any]) -> None:
+    def none() -> RiskCore:
+        raise RequestRefused("there is no snapshot")
+
+    with serve("engine", **SMALL) as engine:
+        publish(engine, 0, 3000)
+        wait_for(lambda: engine.journal.first_seq > 1, "segments to be removed")
+        with RiskConsumer(context, engine.base, announce=False, fetch_core=none) as consumer:
+            with pytest.raises(
+                ConsumerStopped, match="no snapshot can be had that stands for them: there is no snapshot"
+            ):
+                consumer.wait_applied(engine.journal.last_seq, 10)
+            assert consumer.call(lambda core: core.applied_seq).result(10) == 0
+
+
+def test_a_stream_from_the_beginning_says_where_it_can_begin(serve: Serve) -> None:
+    with serve("engine", **SMALL) as engine:
+        publish(engine, 0, 4000)
+        wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
+        stream = EventStream(engine.base)
+        with pytest.raises(RiskwireError, match=r"events from seq 1 on were removed .* begin at from_seq=\d+"):
+            stream.next_frame(5.0)
+        stream.close()
+        told: list[int] = []
+        stream = EventStream(engine.base, on_removed=told.append)
+        decoder = EventDecoder()
+        with EngineClient(engine.base) as client:
+            for kind, texts in enumerate(client.names().values()):
+                decoder.learn_names(kind, [text.encode() for text in texts])
+        numbered = []
+        while stream.next_seq <= engine.journal.last_seq or not numbered:
+            frame = stream.next_frame(5.0)
+            assert frame is not None
+            numbered += decoder.decode_all(frame)
+        stream.close()
+        assert numbered[0][0] == told[0] > 1
+        assert {event.symbol for _, event in numbered if isinstance(event, TradeExecuted)} == {"ABC"}
 
 
 @pytest.fixture(autouse=True)

@@ -23,15 +23,13 @@ from kill_parts import LIMITS, session
 
 from engine.alertframes import alert_line
 from engine.client import EngineClient
-from engine.codec import EventDecoder
 from engine.config import load_config
 from engine.deadletters import LetterFilter, list_letters
 from engine.events import Event
-from engine.journal import journal_info, read_frames
+from engine.journal import EventSelection, events_of, journal_info
 from engine.publisher import Publisher
 from engine.runtime import Engine
 from engine.subscriber import AlertSubscriber
-from ext.records import Frame
 from ext.risk import RiskCore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +37,7 @@ SERVE = [sys.executable, "-c", "import sys; from engine.cli.main import main; sy
 PARTS = [sys.executable, str(Path(__file__).with_name("kill_parts.py"))]
 SESSION, EVENTS = 4, 6000
 KILLS = 10  # in one run
-RUNS, NIGHTLY_RUNS = 5, 200
+RUNS, CUT_RUNS, NIGHTLY_RUNS = 5, 2, 200
 AT_ONCE = 3  # runs side by side: they wait more than they work
 PAUSE_S = 0.004
 WAIT_S = 90.0
@@ -53,13 +51,17 @@ dead_letters = "dead.db"
 heartbeat_every = "50ms"
 snapshot_every = "{snapshot_every}"
 snapshots_kept = 2
+segment_size = "64KiB"
+{more}
 """
+FORGETFUL = "dedup_max_trades = 2000"  # so that most of the journal may go
+CUT = f'{FORGETFUL}\nretain_size = "1B"'
 
 
-def write_config(folder: Path, sync: str, snapshot_every: str) -> Path:
+def write_config(folder: Path, sync: str, snapshot_every: str, more: str = "") -> Path:
     (folder / "limits.toml").write_text(LIMITS)
     path = folder / "riskwire.toml"
-    path.write_text(CONFIG.format(folder=folder, sync=sync, snapshot_every=snapshot_every))
+    path.write_text(CONFIG.format(folder=folder, sync=sync, snapshot_every=snapshot_every, more=more))
     return path
 
 
@@ -75,13 +77,12 @@ class Outcome:
 
 
 def journaled(directory: Path) -> list[tuple[int, Event]]:
-    decoder = EventDecoder()
-    return [pair for data in read_frames(directory) for pair in decoder.decode_all(Frame(data))]
+    return list(events_of(directory, EventSelection()))
 
 
-def letters_of(path: Path) -> dict[str, int]:
+def letters_of(path: Path, stage: str = "") -> dict[str, int]:
     """Count distinct dead letters by reason."""
-    found = list_letters(path, LetterFilter(), 0, 10_000)["letters"]
+    found = list_letters(path, LetterFilter(stage=stage), 0, 10_000)["letters"]
     counts: dict[str, int] = {}
     for letter in found:
         counts[letter["reason"]] = counts.get(letter["reason"], 0) + 1
@@ -90,8 +91,16 @@ def letters_of(path: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Outcome:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    engine = Engine(load_config(write_config(folder, "os", "1h")))
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), "")
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory) -> Outcome:
+    return run_undisturbed(tmp_path_factory.mktemp("forgetful"), FORGETFUL)
+
+
+def run_undisturbed(folder: Path, more: str) -> Outcome:
+    engine = Engine(load_config(write_config(folder, "os", "1h", more)))
     with engine:
         with Publisher(engine.base, "session") as publisher:
             for event in session(SESSION, EVENTS):
@@ -104,6 +113,10 @@ def undisturbed(tmp_path_factory) -> Outcome:
     return Outcome(journaled(folder / "journal"), positions, alerts, state, letters_of(folder / "dead.db"))
 
 
+def last_seq_of(events: list[tuple[int, Event]]) -> int:
+    return events[-1][0] if events else 0
+
+
 def all_alerts(base: str) -> bytes:
     with AlertSubscriber(base, since=0, idle_s=0.2) as subscriber:
         return b"".join(map(alert_line, subscriber))
@@ -112,11 +125,15 @@ def all_alerts(base: str) -> bytes:
 class Run:
     """One engine, one publisher and one consumer, as processes of one folder."""
 
-    def __init__(self, folder: Path, stack: ExitStack, rng: random.Random) -> None:
-        self.folder, self.stack, self.rng = folder, stack, rng
+    def __init__(self, folder: Path, stack: ExitStack, rng: random.Random, cut: bool = False) -> None:
+        self.folder, self.stack, self.rng, self.cut = folder, stack, rng, cut
         self.base = f"ipc://{folder}/rw"
         self.progress = folder / "acked"
-        self.config = write_config(folder, rng.choice(("os", "group")), rng.choice(("20ms", "100ms", "1h")))
+        sync, snapshot_every = (
+            rng.choice(("os", "group")),
+            rng.choice(("20ms", "100ms") if cut else ("20ms", "100ms", "1h")),
+        )
+        self.config = write_config(folder, sync, snapshot_every, CUT if cut else "")
         self.engine: subprocess.Popen[str] | None = None
         self.publisher: subprocess.Popen[str] | None = None
         self.consumer: subprocess.Popen[str] | None = None
@@ -164,8 +181,14 @@ class Run:
             assert acked == 0
             return
         found = journaled(self.folder / "journal")
-        assert found == self.undisturbed.events[: len(found)]
-        assert len(found) >= self.accepted_of(acked)
+        self.check_events(found)
+        assert last_seq_of(found) >= self.accepted_of(acked)
+
+    def check_events(self, found: list[tuple[int, Event]]) -> None:
+        """What is journaled is what the undisturbed run has there, without a gap; only a beginning may be gone."""
+        first_seq = found[0][0] if found else 1
+        assert first_seq == 1 or self.cut
+        assert found == self.undisturbed.events[first_seq - 1 : first_seq - 1 + len(found)]
 
     def accepted_of(self, acked: int) -> int:
         """How many seqs the first `acked` events of the session got: one more for the limits."""
@@ -194,9 +217,13 @@ class Run:
         assert self.engine is not None
         self.engine.send_signal(signal.SIGTERM)
         assert self.engine.wait(WAIT_S) == 0
-        assert journaled(self.folder / "journal") == wanted.events
-        assert journal_info(self.folder / "journal").sealed
-        assert letters_of(self.folder / "dead.db") == wanted.letters
+        found, info = journaled(self.folder / "journal"), journal_info(self.folder / "journal")
+        self.check_events(found)
+        assert found[-1] == wanted.events[-1]
+        assert info.sealed
+        assert (info.first_seq > 1) == self.cut, "what is to be removed is, and nothing else"
+        if not self.cut:  # else what is sent again may be too old by then
+            assert letters_of(self.folder / "dead.db") == wanted.letters
 
     def hash_outside(self, seq: int) -> bytes:
         assert self.consumer is not None
@@ -225,10 +252,10 @@ def seeds(count: int) -> Iterator[int]:
         yield random.SystemRandom().randrange(1 << 32)
 
 
-def run_once(folder: Path, undisturbed: Outcome, seed: int) -> None:
+def run_once(folder: Path, undisturbed: Outcome, seed: int, cut: bool = False) -> None:
     print(f"seed {seed}: again with RISKWIRE_SEED={seed}", flush=True)
     with ExitStack() as stack:
-        run = Run(folder, stack, random.Random(seed))
+        run = Run(folder, stack, random.Random(seed), cut)
         run.prepare(undisturbed)
         run.start_publisher()
         run.start_engine()
@@ -242,9 +269,11 @@ def run_once(folder: Path, undisturbed: Outcome, seed: int) -> None:
             raise
 
 
-def run_all(count: int, tmp_path_factory: pytest.TempPathFactory, undisturbed: Outcome) -> None:
+def run_all(count: int, tmp_path_factory: pytest.TempPathFactory, undisturbed: Outcome, cut: bool = False) -> None:
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        runs = [threads.submit(run_once, tmp_path_factory.mktemp("killed"), undisturbed, seed) for seed in seeds(count)]
+        runs = [
+            threads.submit(run_once, tmp_path_factory.mktemp("killed"), undisturbed, seed, cut) for seed in seeds(count)
+        ]
         for run in runs:
             run.result()
 
@@ -254,6 +283,17 @@ def test_fifty_kills_at_random_instants_change_nothing(tmp_path_factory, undistu
     assert undisturbed.letters
     assert undisturbed.alerts
     run_all(RUNS, tmp_path_factory, undisturbed)
+
+
+@pytest.mark.timeout(600)
+def test_kills_while_the_beginning_of_the_journal_is_removed_change_nothing(tmp_path_factory, forgetful):
+    run_all(CUT_RUNS, tmp_path_factory, forgetful, cut=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(0)
+def test_a_thousand_kills_while_the_beginning_is_removed_change_nothing(tmp_path_factory, forgetful):
+    run_all(NIGHTLY_RUNS // 2, tmp_path_factory, forgetful, cut=True)
 
 
 @pytest.mark.nightly

@@ -12,6 +12,7 @@ from engine.risk import RiskEngine
 from ext.levels import check_cash, levels, sums
 from ext.records import crc32c_of
 from ext.risk import RiskCore
+from ext.snapshot import HEADER_BYTES
 
 D = Decimal
 CRC = slice(12, 16)  # in the header of a snapshot
@@ -61,7 +62,8 @@ def test_cash_that_did_not_flow_is_noticed() -> None:
     assert snapshot.count(cost) == 1
     snapshot[snapshot.find(cost)] ^= 1
     snapshot[CRC] = bytes(4)
-    snapshot[CRC] = crc32c_of(snapshot).to_bytes(4, "little")
+    body = crc32c_of(snapshot[HEADER_BYTES:])
+    snapshot[CRC] = crc32c_of(snapshot[:HEADER_BYTES], body).to_bytes(4, "little")
     core = RiskCore()
     core.restore(snapshot)
     with pytest.raises(AssertionError, match="cash that flowed in A/X"):

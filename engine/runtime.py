@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -372,8 +372,8 @@ class Engine:
         if request.kind not in NAME_KIND_NAMES:
             raise RiskwireError(f"names: kind: expected one of {', '.join(NAME_KIND_NAMES)}, found {request.kind!r}")
         kind, first = NAME_KIND_NAMES.index(request.kind), max(0, request.after) + 1
-        names = await self._ask(lambda core: core.names(kind, first, NAMES_MAX))
-        return {"names": [name.decode() for name in names], "after": first + len(names) - 1}
+        names = await self._ask(lambda core: names_from(core, kind, first))
+        return {"names": names, "after": first + len(names) - 1}
 
     # --- steering -------------------------------------------------------------------------------------------------
 
@@ -427,6 +427,15 @@ class Engine:
             request = Revive(stage.removeprefix(QUEUE_STAGE), list(seqs[start : start + SEQS_ASKED]), "held")
             held += ask_queue(self.pipeline.context, self.base, request).seqs
         return held
+
+
+def names_from(core: RiskCore, kind: int, first: int) -> list[str]:
+    """Return the texts of a kind's name ids from `first` on, at most NAMES_MAX."""
+    names: list[str] = []
+    with suppress(IndexError):
+        while len(names) < NAMES_MAX:
+            names.append(core.name(kind, first + len(names)).decode())
+    return names
 
 
 def read_piece(path: Path, offset: int) -> Answer:

@@ -4,6 +4,7 @@ cimport cython
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.base cimport Base
+from ext.records cimport Bytes
 
 cdef enum:
     SEGMENT_MAGIC = 0x314A5752      # "RWJ1"
@@ -40,6 +41,31 @@ cdef packed struct Seal:            # after the last frame of a journal that was
     uint64_t epoch
     uint64_t reserved
 
+cdef enum:
+    INDEX_MAGIC = 0x31495752        # "RWI1"
+    INDEX_VERSION = 1
+    INDEX_HEADER_BYTES = 64
+    INDEX_BLOCK_BYTES = 65536       # of frames behind one entry, at least
+
+cdef packed struct IndexHeader:     # of a segment that is full: 00000001.rwi beside it
+    uint32_t magic
+    uint32_t version
+    uint32_t crc32c                 # of the whole file with this field zero
+    uint32_t segment_crc32c         # of the segment's header, so that an index is of this segment
+    uint64_t number
+    uint64_t first_seq
+    uint64_t last_seq
+    uint64_t used                   # bytes of the segment
+    uint32_t blocks                 # IndexBlock each, then
+    uint32_t definitions            # a u64 each: where a frame lies that defines names
+    uint64_t reserved
+
+cdef packed struct IndexBlock:      # frames from here to the next block
+    uint64_t first_seq
+    uint64_t offset
+    int64_t stamp_min               # when they were numbered, ns; a clock may be set back
+    int64_t stamp_max
+
 cdef struct Mapping:                # of one segment; lives on while libzmq still sends from it, also without the Journal
     int64_t holders                 # the Journal and each message on its way
     uint8_t* base
@@ -71,6 +97,7 @@ cdef class Journal:
     cdef uint64_t frames_removed    # since it was opened
     cdef uint64_t kept_from         # the first seq kept
     cdef uint64_t first_number      # of the first segment when it was opened
+    cdef object only                # (first, last) numbers of the segments that were opened; None: all
     cdef uint64_t bytes_before      # used in the segment before that
     cdef uint64_t frames_before     # removed before it was opened
     cdef readonly Base base         # what was removed; None: nothing was
@@ -119,6 +146,7 @@ cdef class Journal:
     cdef Segment* segment_of(self, uint64_t index) noexcept nogil
     cdef Segment* new_segment(self) noexcept nogil                        # not counted yet; NULL: no memory
     cdef uint64_t frame_end(self, uint64_t i) noexcept nogil
+    cdef int add_to_index(self, uint64_t i, Bytes* blocks, Bytes* definitions) noexcept nogil
     cdef int absorb_segment(self, uint64_t i, Base base) noexcept nogil
     cdef object close_segment(self, uint64_t i)
     cdef FrameEntry* entry(self, uint64_t index) noexcept nogil

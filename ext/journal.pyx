@@ -23,8 +23,8 @@ import time
 from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
-    EVENT_TRADE, FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, FrameHeader, FrameView, Record, crc32c,
-    frame_open,
+    EVENT_TRADE, FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, Bytes, FrameHeader, FrameView, Record,
+    bytes_append, bytes_free, crc32c, frame_open,
 )
 from ext.base import read_base
 from ext.errors import JournalBusy, JournalError
@@ -127,22 +127,26 @@ cdef class Journal:
     sync: ``"os"`` survives the process, ``"group"`` also a power loss (the writer calls ``flush`` before it acks),
     ``"off"`` like ``"os"`` but without any wait for the disk at close.
     segment_bytes: the largest segment, in bytes; the first ones are smaller.
-    readonly: open what is there without the lock, for reading and checking.
+    readonly: open what is there without the lock, for reading and checking. only: (first, last) numbers of the segments
+    to open, with readonly.
     Raises JournalError (damage: names segment and offset), JournalBusy, or OSError.
     """
 
-    def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
+    def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None):
         self.lock_fd = -1
         self.next_seq_ = self.kept_from = self.first_number = 1
         self.reading = PyThread_allocate_lock()
         if self.reading == NULL:
             raise MemoryError
 
-    def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False):
+    def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None):
         if sync not in ("os", "group", "off"):
             raise ValueError(f"sync is {sync!r}; expected 'os', 'group' or 'off'")
         if directory is None and readonly:
             raise ValueError("a journal in memory cannot be opened read-only")
+        if only is not None and not readonly:
+            raise ValueError("some of a journal's segments can only be opened read-only")
+        self.only = only
         self.sync_mode = sync
         self.writable = not readonly
         self.segment_bytes_max = max(segment_bytes, 65536)
@@ -528,6 +532,8 @@ cdef class Journal:
                 )
         last_number = self.first_number + len(names) - 1
         for number, name in enumerate(names, self.first_number):
+            if self.only is not None and not self.only[0] <= number <= self.only[1]:
+                continue
             if not self._map_segment(number, name, number == last_number):
                 return
             self._scan_segment(self.segment_total - 1, name, number == last_number)
@@ -598,6 +604,9 @@ cdef class Journal:
             raise JournalError(
                 f"{self.directory}: segment {name} is damaged at offset 0: no valid header; restore it from a backup"
             )
+        if self.only is not None and i == 0:
+            self.next_seq_ = self.kept_from = header.first_seq
+            previous = header.previous_bytes
         if header.version != SEGMENT_VERSION:
             raise JournalError(
                 f"{self.directory}: segment {name} has version {header.version}; this riskwire reads version "
@@ -678,7 +687,8 @@ cdef class Journal:
         cdef size_t end = segment.capacity
         if is_seal(segment.base, offset, segment.capacity):
             seal = (<const Seal*>(segment.base + offset))[0]
-            if seal.last_seq != self.next_seq_ - 1 or seal.frames != self.frames_before + self.committed:
+            if seal.last_seq != self.next_seq_ - 1 or (self.only is None
+                                                       and seal.frames != self.frames_before + self.committed):
                 self._damaged(name, offset, -2)
             self.sealed = True
             self.epoch = seal.epoch
@@ -848,6 +858,77 @@ cdef class Journal:
             stamp = (<const FrameHeader*>self.frame_at(end - 1)).stamped_at if end > self.segment(i).first_index else 0
             found.append((self.segment(i).number, (<const SegmentHeader*>header).first_seq, self.segment(i).used, stamp))
         return found
+
+    # --- finding by time -------------------------------------------------------------------------------------------
+
+    def seq_at(self, int64_t at):
+        """The first seq that was numbered at a time or later (ns since 1970 UTC); None: there is none yet. Where the
+        clock was set back, one of those that come into question."""
+        cdef uint64_t low = self.first_frame(), high = self.frames(), count = high, middle
+        while low < high:
+            middle = (low + high) >> 1
+            if (<const FrameHeader*>self.frame_at(middle)).stamped_at < at:
+                low = middle + 1
+            else:
+                high = middle
+        return self.entry(low).first_seq if low < count else None
+
+    def segment_index(self, uint64_t number):
+        """The content of a segment's index file (docs/wire-format.md); it must hold a frame."""
+        cdef uint64_t i = self._place_of(number), end = self.frame_end(i)
+        cdef Bytes blocks, definitions
+        cdef IndexHeader header
+        cdef const FrameHeader* last
+        cdef int status
+        if end == self.segment(i).first_index:
+            raise ValueError(f"segment {number} holds no frame")
+        memset(&blocks, 0, sizeof(Bytes))
+        memset(&definitions, 0, sizeof(Bytes))
+        try:
+            with nogil:
+                status = self.add_to_index(i, &blocks, &definitions)
+            if status < 0:
+                raise MemoryError
+            last = <const FrameHeader*>self.frame_at(end - 1)
+            memset(&header, 0, sizeof(header))
+            header.magic = INDEX_MAGIC
+            header.version = INDEX_VERSION
+            header.segment_crc32c = (<const SegmentHeader*>self.segment(i).base).crc32c
+            header.number = number
+            header.first_seq = self.entry(self.segment(i).first_index).first_seq
+            header.last_seq = last.first_seq + last.record_count - 1
+            header.used = self.segment(i).used
+            header.blocks = <uint32_t>(blocks.size // sizeof(IndexBlock))
+            header.definitions = <uint32_t>(definitions.size // 8)
+            header.crc32c = crc32c(<const uint8_t*>&header, sizeof(header), 0)
+            header.crc32c = crc32c(blocks.data, blocks.size, header.crc32c)
+            header.crc32c = crc32c(definitions.data, definitions.size, header.crc32c)
+            return ((<const char*>&header)[:sizeof(header)] + (<const char*>blocks.data)[:blocks.size]
+                    + (<const char*>definitions.data)[:definitions.size])
+        finally:
+            bytes_free(&blocks)
+            bytes_free(&definitions)
+
+    cdef int add_to_index(self, uint64_t i, Bytes* blocks, Bytes* definitions) noexcept nogil:
+        cdef uint64_t index, offset
+        cdef const FrameHeader* header
+        cdef IndexBlock fresh
+        cdef IndexBlock* block = NULL
+        for index in range(self.segment(i).first_index, self.frame_end(i)):
+            header = <const FrameHeader*>self.frame_at(index)
+            offset = <const uint8_t*>header - self.segment(i).base
+            if header.definition_bytes and bytes_append(definitions, &offset, 8) < 0:
+                return -1
+            if block == NULL or offset - block.offset >= INDEX_BLOCK_BYTES:
+                fresh.first_seq = header.first_seq
+                fresh.offset = offset
+                fresh.stamp_min = fresh.stamp_max = header.stamped_at
+                if bytes_append(blocks, &fresh, sizeof(fresh)) < 0:
+                    return -1
+                block = <IndexBlock*>(blocks.data + blocks.size - sizeof(IndexBlock))
+            block.stamp_min = min(block.stamp_min, header.stamped_at)
+            block.stamp_max = max(block.stamp_max, header.stamped_at)
+        return 0
 
     # --- removing the beginning ------------------------------------------------------------------------------------
 

@@ -671,11 +671,6 @@ cdef class RiskCore:
         """The text of a name id (kind: 0 symbol, 1 account, 2 venue, 3 strategy)."""
         return (self.symbols, self.accounts, self.venues, self.strategies)[kind][id]
 
-    def names(self, int kind, uint32_t first, uint32_t count):
-        """The texts of name ids from ``first`` on, at most ``count``."""
-        table = (self.symbols, self.accounts, self.venues, self.strategies)[kind]
-        return [table[id] for id in range(first, min(len(table), first + count))]
-
     def limits_json(self):
         """The limits at work, in canonical JSON."""
         return self.limits.source

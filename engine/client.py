@@ -104,6 +104,14 @@ class EngineClient:
         """Return what the engine says about itself."""
         return self.request("status")
 
+    def seq_at(self, at: int) -> int | None:
+        """Return the first seq that was numbered at a time or later (ns since 1970 UTC), None where none is yet.
+
+        A stream from that time on begins there: `EventStream(base, from_seq)`.
+        """
+        seq: int | None = self.request("seq_at", at=at)["seq"]
+        return seq
+
     def names(self) -> dict[str, list[str]]:
         """Return all names by their kind (`symbol`, `account`, `venue`, `strategy`), in the order of their ids.
 

@@ -335,8 +335,6 @@ class RiskConsumer:
         self._begin_with(self._fresh_core())
         self._kills_told = 0
         self.refused_seqs = array("Q")
-        self.verdicts.clear()
-        self.verdicts.note(self.core.refused())
         return self.core
 
     def _on_removed(self, first_seq: int) -> RiskCore | None:
@@ -362,6 +360,8 @@ class RiskConsumer:
     def _begin_with(self, core: RiskCore) -> None:
         self.core = core
         self._decoder = _CoreDecoder(core)
+        self.verdicts.clear()
+        self.verdicts.note(core.refused())
 
     def _on_silence(self, silent: bool) -> None:
         fields = {"base": self._base, "applied_seq": self.core.applied_seq}

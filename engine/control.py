@@ -197,6 +197,12 @@ class SnapshotRequest(msgspec.Struct, forbid_unknown_fields=True):
     offset: int = 0
 
 
+class SeqAtRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """at: when an event was numbered, ns since 1970 UTC."""
+
+    at: int
+
+
 class NamesRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Names of a kind, from the one behind an id on."""
 

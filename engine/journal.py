@@ -13,6 +13,8 @@ import msgspec
 from engine.codec import EventDecoder
 from engine.errors import JournalError
 from engine.events import Event
+from engine.journalindex import PartReader, Wanted
+from ext.base import read_base
 from ext.journal import Journal
 from ext.records import Frame
 
@@ -97,17 +99,13 @@ def read_frames(directory: str | Path) -> Iterator[bytes]:
         journal.close()
 
 
-class EventSelection(msgspec.Struct, frozen=True):
+class EventSelection(Wanted, frozen=True):
     """Which events of a journal are wanted; None takes all.
 
     first, last: seqs, inclusive. since_ns, until_ns: when the broker numbered them, inclusive. symbol, account:
     case-sensitive globs; an event without a symbol (an account) is left out where one is given.
     """
 
-    first: int = 1
-    last: int | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
     symbol: str | None = None
     account: str | None = None
 
@@ -129,25 +127,19 @@ def _matches(glob: str | None, event: Event, field: str) -> bool:
 
 
 def events_of(directory: str | Path, wanted: EventSelection) -> Iterator[tuple[int, Event]]:
-    """Yield (seq, event) of what is wanted, in order; other frames only give names. Raises JournalError."""
-    journal = read_journal(directory)
-    try:
-        yield from _events_in(journal, wanted)
-    finally:
-        journal.close()
+    """Yield (seq, event) of what is wanted, in order; other frames only give names. Raises JournalError.
 
-
-def learn_removed(decoder: EventDecoder, journal: Journal) -> None:
-    """Teach a decoder the names that were defined in what was removed of a journal."""
-    for data in journal.base.frames() if journal.base is not None else ():
-        decoder.learn(Frame(data, False))
-
-
-def _events_in(journal: Journal, wanted: EventSelection) -> Iterator[tuple[int, Event]]:
+    Where a part is wanted, only that part is read, and the frames before it that define names.
+    """
     decoder = EventDecoder()
-    learn_removed(decoder, journal)
-    for data in journal:
-        frame = Frame(data, False)
+    base = read_base(directory)
+    for data in base.frames() if base is not None else ():
+        decoder.learn(Frame(data, False))
+    if wanted.is_everything:
+        frames: Iterator[Frame] = (Frame(data, False) for data in read_frames(directory))
+    else:
+        frames = PartReader(directory, wanted).frames()
+    for frame in frames:
         if wanted.last is not None and frame.first_seq > wanted.last:
             return
         if (

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from engine.events import InstrumentDefined, PositionAdjusted
 from engine.feedsource import FrameSource, open_source
 from engine.firstevents import InForce, first_events
 from engine.journal import open_journal
+from engine.journalindex import write_missing
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
 from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
@@ -289,6 +290,9 @@ class _Run:
             elapsed_s = time.perf_counter() - begun
         finally:
             self.pipeline.stop()
+        if self.journal.directory is not None:
+            with suppress(OSError):  # a help for readers only: they make one of their own
+                write_missing(self.journal)
         return self._summary(feeding, interrupted, first_seq, last_seq, elapsed_s)
 
     def verify(self) -> None:

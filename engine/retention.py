@@ -15,7 +15,9 @@ from typing import Final
 
 import msgspec
 
-from engine.snapshots import FULL_KEPT, SnapshotStore, mapped, sync_folder, write_file
+from engine.files import sync_folder, write_file
+from engine.journalindex import index_path
+from engine.snapshots import FULL_KEPT, SnapshotStore, mapped
 from ext.base import BASE_NAME, Base
 from ext.journal import Journal
 from ext.sequencer import Sequencer
@@ -101,6 +103,7 @@ class Retention:
         self._in_writer(lambda: self._let_go(base))
         for segment in gone:
             (self._folder / f"{segment.number:08d}.rwj").unlink(missing_ok=True)
+            index_path(self._folder, segment.number).unlink(missing_ok=True)
             self._latest.pop(segment.number, None)
         sync_folder(self._folder)
         log.info(

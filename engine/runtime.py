@@ -245,6 +245,7 @@ class Engine:
             "release": (control.KillRequest, lambda request: self._switch(request, False)),
             "session": (control.SessionRequest, self._start_session),
             "snapshot": (control.SnapshotRequest, self._read_snapshot),
+            "seq_at": (control.SeqAtRequest, self._seq_at),
             "names": (control.NamesRequest, self._names),
             "dlq_list": (control.LettersRequest, self._list_letters),
             "dlq_show": (control.LetterRequest, self._show_letter),
@@ -367,6 +368,9 @@ class Engine:
         if found is None and (found := next(iter(store.full_paths()), None)) is None:
             raise RiskwireError("there is no snapshot with all trades: nothing of the journal has been removed")
         return await self._in_thread(lambda: read_piece(found, request.offset if found.name == request.name else 0))
+
+    async def _seq_at(self, request: control.SeqAtRequest) -> Answer:
+        return {"seq": self.journal.seq_at(request.at), "last_seq": self.journal.last_seq}
 
     async def _names(self, request: control.NamesRequest) -> Answer:
         if request.kind not in NAME_KIND_NAMES:

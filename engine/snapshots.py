@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import mmap
 import os
@@ -26,6 +25,8 @@ import msgspec
 
 from engine.consumer import ConsumerStopped, RiskConsumer
 from engine.errors import JournalError, RiskwireError
+from engine.files import write_file
+from engine.journalindex import write_missing
 from ext.journal import Journal
 from ext.risk import RiskCore
 from ext.snapshot import HEADER_BYTES, Frozen, SnapshotError, load, state_bytes, trade_bytes
@@ -106,42 +107,6 @@ class SnapshotStore:
 def is_full(path: Path) -> bool:
     """Tell whether a snapshot has its trades in it, by its name."""
     return path.name.endswith("-full.rws")
-
-
-def write_file(path: Path, head: Iterable[Any], parts: Iterable[Any], seal: Callable[[], bytes] | None = None) -> None:
-    """Write a file that is there whole, on the disk, or not at all. Raises OSError.
-
-    seal: gives what stands at its beginning in the end.
-    """
-    temporary = path.with_name(re.split("[-.]", path.name)[0] + ".tmp")  # of a life that was killed: written over
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            for part in itertools.chain(head, parts):
-                _write_all(file.fileno(), part)
-            if seal is not None:
-                os.pwrite(file.fileno(), seal(), 0)
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def _write_all(fd: int, data: Any) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(fd, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power loss. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def restore_core(journal: Journal) -> RiskCore:
@@ -266,7 +231,16 @@ class Snapshotter:
         while not self._stopping.wait(self._every_s):
             self._try()
 
+    def _index(self) -> None:
+        """Write the indexes of segments that have become full; a reader that finds none makes its own."""
+        try:
+            if self._store is not None:
+                write_missing(self._journal)
+        except OSError as problem:
+            log.warning("no index of the journal could be written", extra={"reason": str(problem)})
+
     def _try(self) -> None:
+        self._index()
         retention = self.retention if not self._stopping.is_set() else None
         try:
             self.take(full=retention is not None and retention.needs_snapshot())

@@ -15,9 +15,9 @@ MAY_IMPORT = {"engine": {"engine", "feeds", "ext"}, "feeds": {"feeds", "ext"}, "
 
 # Inside engine, a module may import its own layer and those before it; modules not named here are services.
 LAYERS = [
-    ["errors", "checks"],
+    ["errors", "checks", "files"],
     ["events", "config", "limitset", "reference", "endpoints", "wire", "codec", "alertframes"],
-    ["publisher", "subscriber", "eventstream", "journal", "client"],
+    ["publisher", "subscriber", "eventstream", "journal", "journalindex", "client"],
     ["services"],
     ["runtime", "replay"],
     ["cli"],

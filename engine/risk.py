@@ -47,7 +47,7 @@ class RiskEngine:
 
     limits: a limits file, a `LimitSet`, or the mapping that a file would hold; None: none yet.
     instruments: an instruments file, or InstrumentDefined events.
-    journal: a folder to keep the sequence in (continued where it has one); None: memory only.
+    journal: a folder to keep the sequence in (continued where it has one); None: memory only. It removes nothing.
     Not for several threads at once. Raises LimitsError, InstrumentsError or JournalError.
 
     >>> from decimal import Decimal
@@ -74,7 +74,7 @@ class RiskEngine:
         self._source = Source("RiskEngine", self._journal.epoch or 1)
         self._encoder = EventEncoder()
         self._alerts_seen = 0
-        self.core = RiskCore()
+        self.core = _core_of(self._journal)
         self._direct = Direct(self._encoder, self._sequencer, self._source, self.core)
         for frame in self._journal:
             self.core.apply(frame)
@@ -344,6 +344,15 @@ def event_of(fields: Mapping[str, Any]) -> Event:
     except msgspec.ValidationError as problem:
         raise InvalidEvent("invalid", str(problem)) from None
     return event
+
+
+def _core_of(journal: Journal) -> RiskCore:
+    """Return the core to begin with: a new one, or where the journal's beginning was removed, its snapshot's."""
+    if journal.first_seq == 1:
+        return RiskCore()
+    from engine.snapshots import restore_core  # only here: it brings the parts of a running engine with it
+
+    return restore_core(journal)
 
 
 def _canonical(source: bytes) -> bytes:

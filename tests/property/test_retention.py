@@ -28,6 +28,7 @@ from engine.events import (
 from engine.firstevents import InForce
 from engine.journal import EventSelection, events_of, journal_info
 from engine.retention import Retention
+from engine.risk import RiskEngine
 from engine.snapshots import SnapshotStore, restore_core
 from ext.encoder import EventEncoder
 from ext.journal import Journal
@@ -324,6 +325,19 @@ def test_what_was_removed_is_told(filled: Engine) -> None:
     assert found.removed_bytes > SEGMENT_BYTES
     assert found.removed_trades > 1000
     assert list(events_of(filled.folder, EventSelection())) == whole[first_seq - 1 :]
+
+
+def test_the_library_takes_up_a_journal_without_its_beginning(filled: Engine) -> None:
+    filled.snapshot(full=True)
+    filled.snapshot(full=True)
+    filled.retention().remove()
+    wanted, alerts = filled.core.positions_json(), filled.alerts()
+    filled.journal.close()
+    with RiskEngine(journal=filled.folder) as engine:
+        assert engine.core.positions_json() == wanted
+        assert len(engine.alerts()) == len(filled.core.alerts)
+        assert engine.apply(MarkPrice("later", "S0", Decimal(7), START_NS))
+        assert filled.alerts() == alerts
 
 
 def test_without_any_snapshot_a_cut_journal_is_an_error_and_not_an_empty_book(filled: Engine) -> None:

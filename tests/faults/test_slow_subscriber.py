@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from ext.records import RECORD_DTYPE, FrameBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, RECORDS, ID_BYTES = 3000, 256, 10
+MINUTE_S, MINUTE_FRAMES = 60.0, 160_000
 SUBSCRIBERS = 10
-BYTES_PER_TRADE = 21  # that the broker may keep of each to know it again
+BYTES_PER_TRADE = 32  # that the broker may keep of each to know it again, while its table grows
 SLACK_BYTES = 20 << 20
 
 pytestmark = [
@@ -29,7 +31,7 @@ pytestmark = [
 ]
 
 
-def frames() -> Iterator[bytearray]:
+def frames(count: int = FRAMES) -> Iterator[bytearray]:
     """Yield frames of distinct trades, made by writing ids into one frame's heap."""
     builder = FrameBuilder()
     for kind in (0, 1):
@@ -37,7 +39,7 @@ def frames() -> Iterator[bytearray]:
     for _ in range(RECORDS):
         builder.add_record(type=1, side=1, symbol=1, account=1, id=b"0" * ID_BYTES, price=1, volume=1)
     template = builder.finish()
-    for number in range(FRAMES):
+    for number in range(count):
         frame = bytearray(template)
         first = number * RECORDS
         ids = np.char.zfill(np.arange(first, first + RECORDS).astype(f"S{ID_BYTES}"), ID_BYTES)
@@ -55,23 +57,29 @@ def anonymous_bytes(pid: int) -> int:
     raise AssertionError("no RssAnon")
 
 
-def subscriber(base: str) -> subprocess.Popen[str]:
-    words = [sys.executable, str(Path(__file__).with_name("slow_subscriber.py")), base, str(FRAMES * RECORDS)]
+def subscriber(base: str, *last_seq: str) -> subprocess.Popen[str]:
+    words = [sys.executable, str(Path(__file__).with_name("slow_subscriber.py")), base, *last_seq]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_stopped_subscriber_costs_the_broker_little_and_gets_everything(tmp_path):
+@pytest.mark.parametrize(
+    ("count", "seconds"),
+    [(FRAMES, 3600.0), pytest.param(MINUTE_FRAMES, MINUTE_S, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])],
+    ids=["burst", "minute"],
+)
+def test_a_stopped_subscriber_costs_the_broker_little_and_gets_everything(tmp_path, count, seconds):
     base = f"ipc://{tmp_path}/base"
     prepare_base(base)
     broker = Killable(base, tmp_path / "journal", "os")
     broker.start()
     subscribers = [subscriber(base) for _ in range(SUBSCRIBERS)]
     try:
-        made = frames()
+        made, sent, until = frames(count), 0, time.monotonic() + seconds
         with Publisher(base, "load", wait_s=60) as publisher:
             publisher.publish_frame(next(made))
             publisher.flush()
+            sent += 1
             for process in subscribers:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
@@ -79,16 +87,20 @@ def test_a_stopped_subscriber_costs_the_broker_little_and_gets_everything(tmp_pa
             stopped.send_signal(signal.SIGSTOP)
             assert broker.process is not None
             before, highest = anonymous_bytes(broker.process.pid), 0
-            for number, frame in enumerate(made):
+            for frame in made:
                 publisher.publish_frame(frame)
-                if number % 256 == 0:
+                sent += 1
+                if sent % 256 == 0:
                     highest = max(highest, anonymous_bytes(broker.process.pid))
+                    if time.monotonic() > until:
+                        break
             publisher.flush()
             highest = max(highest, anonymous_bytes(broker.process.pid))
-        assert highest - before < FRAMES * RECORDS * BYTES_PER_TRADE + SLACK_BYTES
+        print(f"{sent * RECORDS:,} trades; the broker grew by {highest - before:,} bytes", flush=True)
+        assert highest - before < sent * RECORDS * BYTES_PER_TRADE + SLACK_BYTES
         stopped.send_signal(signal.SIGCONT)
-        results = [process.communicate(timeout=200)[0].split() for process in subscribers]
-        assert [int(count) for count, _ in results] == [FRAMES * RECORDS] * SUBSCRIBERS
+        results = [process.communicate(f"{sent * RECORDS}\n", timeout=600)[0].split() for process in subscribers]
+        assert [int(seqs) for seqs, _ in results] == [sent * RECORDS] * SUBSCRIBERS
         assert int(results[0][1]) > 0  # it was dropped from, and has fetched what it missed
     finally:
         for process in subscribers:

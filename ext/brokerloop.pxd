@@ -67,6 +67,7 @@ cdef class BrokerLoop:
     cdef int wait(self, zmq_msg_t* msg) noexcept nogil
     cdef long wait_ms(self) noexcept nogil
     cdef int drain_publish(self, zmq_msg_t* msg) noexcept nogil
+    cdef int take_waiting(self, zmq_msg_t* msg) noexcept nogil
     cdef int take(self, const uint8_t* identity, size_t length, zmq_msg_t* msg) noexcept nogil
     cdef int take_frame(self, const uint8_t* identity, size_t length, const uint8_t* data, size_t size) noexcept nogil
     cdef int take_records(self, SourceState* source, const FrameView* view) noexcept nogil

@@ -245,6 +245,14 @@ cdef class BrokerLoop:
     # --- publishers ------------------------------------------------------------------------------------------------
 
     cdef int drain_publish(self, zmq_msg_t* msg) noexcept nogil:
+        """Take what waits. What small frames bring shares a frame of the sequence for as long as the next one is there."""
+        cdef int status
+        self.sequencer.merging = True
+        status = self.take_waiting(msg)
+        self.sequencer.merging = False
+        return self.sequencer.close_frame() if status == 0 else status
+
+    cdef int take_waiting(self, zmq_msg_t* msg) noexcept nogil:
         cdef uint8_t identity[256]
         cdef int taken, length, status = 0
         for taken in range(DRAIN_MAX):
@@ -270,6 +278,8 @@ cdef class BrokerLoop:
         cdef size_t size = lib.msg_size(msg)
         cdef uint32_t magic = 0
         if lib.msg_more(msg):
+            if self.sequencer.close_frame() < 0:
+                return -1
             if size == 0 and self.on_plain is not None:
                 return self.take_plain(identity, length, msg, True)
             drop_parts(self.publish)
@@ -279,6 +289,8 @@ cdef class BrokerLoop:
             memcpy(&magic, data, 4)
         if magic == FRAME_MAGIC:
             return self.take_frame(identity, length, data, size)
+        if self.sequencer.close_frame() < 0:    # what is said from here on may tell of it
+            return -1
         if magic == CONTROL_MAGIC:
             self.take_control(identity, length, data, size)
         elif size and self.on_plain is not None and is_map(data[0]):
@@ -333,6 +345,8 @@ cdef class BrokerLoop:
             source.fresh = False
             source.taken = first - 1
         if first > source.taken + 1 or first == 0 or first + count < first:
+            if self.sequencer.close_frame() < 0:        # a publisher may forget what comes before what is asked for
+                return -1
             if source.nak_for != source.taken + 1 or monotonic_ns() >= source.nak_at_ns + NAK_AGAIN_NS:
                 source.nak_for = source.taken + 1
                 source.nak_at_ns = monotonic_ns()
@@ -563,6 +577,7 @@ cdef class BrokerLoop:
         try:
             self.frames_in += 1
             self.sequencer.accepted = self.sequencer.duplicates = 0
+            self.sequencer.merging = False      # the answer has a seq that is in the journal
             reply, batch_no = self.on_plain(data[:lib.msg_size(msg)])
             self.accepted += self.sequencer.accepted
             self.duplicates += self.sequencer.duplicates
@@ -572,6 +587,7 @@ cdef class BrokerLoop:
                 self.sink_full = self.sink_client.full
             self.plain_replies.append(((<const char*>identity)[:length], delimited, reply, batch_no))
             self.plain_waiting += 1
+            self.sequencer.merging = True
         except BaseException as problem:
             self.failure = problem
             self.stopping = True

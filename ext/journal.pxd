@@ -122,6 +122,8 @@ cdef class Journal:
 
     # Writer. Reserve room for a frame of at most `size` bytes; NULL: error_number says why.
     cdef uint8_t* reserve(self, size_t size) noexcept nogil
+    # Bytes that a frame at the reserved place can have, should it grow.
+    cdef size_t reserved_room(self) noexcept nogil
     # Make the sealed frame that was written at the reserved place visible. 0, or -1 without memory.
     cdef int commit(self, size_t size) noexcept nogil
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil    # a copy; NULL: error_number

@@ -324,6 +324,11 @@ cdef class Journal:
         self.reserved_at = segment.base + segment.used
         return self.reserved_at
 
+    cdef size_t reserved_room(self) noexcept nogil:
+        cdef const Segment* segment = self.last_segment()
+        cdef size_t capacity = min(segment.capacity, self.segment_bytes_max), taken = segment.used + SEAL_BYTES + 16
+        return capacity - taken if capacity > taken else 0
+
     cdef int commit(self, size_t size) noexcept nogil:
         cdef Segment* segment = self.last_segment()
         cdef uint8_t* data = self.reserved_at

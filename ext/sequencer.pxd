@@ -12,6 +12,8 @@ cdef enum:
     CONTROL_MAGIC = 0x31435752      # "RWC1"
     CONTROL_VERSION = 1
     CONTROL_BYTES = 48              # without the text
+    MERGED_RECORDS_MAX = 256        # a frame that has as many is not kept open for more
+    MERGED_BYTES_MAX = 65536
     CHUNK_RECORDS = 32              # records whose duplicate slots are fetched ahead together
     LIMITS_JSON_SLACK = 65536       # bytes that a limits document may grow by when it is made canonical
     SOURCE_TEXT_BYTES_MAX = 64      # a source's name
@@ -136,7 +138,11 @@ cdef class Sequencer:
     cdef Bytes definitions          # of the frame being built
     cdef Bytes heap
     cdef Bytes refused              # Refused, of the last frame
+    # The frame being built. While frames wait in a burst, what they bring goes into one (adaptive batching).
     cdef Record* out
+    cdef size_t room                # bytes that it can have
+    cdef uint32_t built             # records that it has; 0: none is open
+    cdef bint merging               # leave it open for the next frame; close_frame() makes it visible
     cdef readonly uint32_t accepted # of the last frame
     cdef readonly uint32_t duplicates
     cdef readonly uint64_t next_seq
@@ -171,7 +177,11 @@ cdef class Sequencer:
     cdef int judge_limits(self, const FrameView* view, uint32_t i) noexcept nogil
     cdef bint has_rate(self, const uint8_t* currency, size_t length) noexcept nogil
     cdef int define_instrument(self, const Record* record, const uint8_t* currency) noexcept nogil
-    cdef int close_frame(self, size_t room) noexcept nogil
+    cdef int take_records(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil
+    cdef int open_frame(self, size_t room) noexcept nogil
+    cdef size_t frame_size(self) noexcept nogil
+    # Make the open frame, if there is one, part of the journal; 0, or -1 without memory.
+    cdef int close_frame(self) noexcept nogil
     cdef int load_frame(self, const FrameView* view) noexcept nogil
     cdef int load_names(self, const FrameView* view) noexcept nogil
     cdef int load_in_force(self, const FrameView* view) noexcept nogil

@@ -710,7 +710,7 @@ cdef class Sequencer:
             if self.introduce(source, work) < 0:
                 return -1
             work.fingerprint = self.dedup.fingerprint(&work.record, id)
-        r = self.out + self.accepted
+        r = self.out + self.built
         r[0] = work.record
         r.flags = 0
         if self.put_texts(view, i, r) < 0:
@@ -723,9 +723,9 @@ cdef class Sequencer:
                 r.volume += 1
             if self.define_instrument(r, self.heap.data + r.ref_offset) < 0:
                 return -1
-        self.accepted += 1
-        self.dedup.pending_count = self.accepted
-        return self.dedup.remember(work.fingerprint, self.next_seq + self.accepted - 1, r)
+        self.built += 1
+        self.dedup.pending_count = self.built
+        return self.dedup.remember(work.fingerprint, self.next_seq + self.built - 1, r)
 
     cdef int put_texts(self, const FrameView* view, uint32_t i, Record* r) noexcept nogil:
         cdef const uint8_t* id = view.heap + r.id_offset
@@ -852,33 +852,32 @@ cdef class Sequencer:
         return HEADER_BYTES + count * RECORD_BYTES + names * DEFINITION_BYTES_MAX + texts + limits
 
     cdef int process(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil:
-        cdef uint32_t count = view.header.record_count, at = skip, end, i
-        cdef size_t room
-        cdef uint8_t* place
-        cdef int status = 0
+        cdef uint32_t count = view.header.record_count, before
+        cdef int status
         self.accepted = 0
         self.duplicates = 0
         self.refused.size = 0
-        self.definitions.size = 0
-        self.heap.size = 0
         if self.learn(view, source) < 0:
             return -1
         if skip >= count:
             return 0
-        room = self.room_for(view, source, skip)
-        place = self.journal.reserve(room)
-        if place == NULL:
-            return -2
-        if room > LIMITS_FRAME_BYTES_MAX:
-            with gil:
-                self.canonical.clear()
-                self.messages.clear()
-        self.out = <Record*>(place + HEADER_BYTES)
-        self.dedup.pending_records = self.out
-        self.dedup.pending_heap = &self.heap
-        self.dedup.pending_first = self.next_seq
-        self.dedup.pending_count = 0
-        while at < count and status == 0:
+        status = self.open_frame(self.room_for(view, source, skip))
+        if status < 0:
+            return status
+        before = self.built
+        status = self.take_records(view, source, skip)
+        self.accepted = self.built - before
+        if status < 0 or (not (self.merging and self.built < MERGED_RECORDS_MAX) and self.close_frame() < 0):
+            return -1
+        source.accepted += self.accepted
+        source.duplicates += self.duplicates
+        source.refused += self.refused.size // sizeof(Refused)
+        return 0
+
+    cdef int take_records(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil:
+        """Both passes over the records, a chunk at a time; 0, or -1 without memory."""
+        cdef uint32_t count = view.header.record_count, at = skip, end, i
+        while at < count:
             end = at
             while end < count and end - at < CHUNK_RECORDS:
                 self.prepare(view, end, source, &self.work[end - at])
@@ -887,26 +886,46 @@ cdef class Sequencer:
                 if view.records[end - 1].type == EVENT_INSTRUMENT:
                     break
             for i in range(at, end):
-                status = self.decide(view, i, source, &self.work[i - at])
-                if status < 0:
-                    break
+                if self.decide(view, i, source, &self.work[i - at]) < 0:
+                    return -1
             at = end
-        self.dedup.pending_records = NULL
-        if status < 0 or self.close_frame(room) < 0:
-            return -1
-        source.accepted += self.accepted
-        source.duplicates += self.duplicates
-        source.refused += self.refused.size // sizeof(Refused)
         return 0
 
-    cdef int close_frame(self, size_t room) noexcept nogil:
+    cdef int open_frame(self, size_t room) noexcept nogil:
+        """Make room for a frame, in the one that is open or in a new one; as process() returns."""
+        cdef uint8_t* place
+        if self.built and self.frame_size() + room > self.room and self.close_frame() < 0:
+            return -1
+        if self.built == 0:
+            place = self.journal.reserve(room)
+            if place == NULL:
+                return -2
+            self.room = max(room, min(self.journal.reserved_room(), <size_t>MERGED_BYTES_MAX) if self.merging else 0)
+            self.out = <Record*>(place + HEADER_BYTES)
+            self.definitions.size = 0
+            self.heap.size = 0
+            self.dedup.pending_records = self.out
+            self.dedup.pending_heap = &self.heap
+            self.dedup.pending_first = self.next_seq
+            self.dedup.pending_count = 0
+        if room > LIMITS_FRAME_BYTES_MAX:
+            with gil:
+                self.canonical.clear()
+                self.messages.clear()
+        return 0
+
+    cdef size_t frame_size(self) noexcept nogil:
+        return HEADER_BYTES + <size_t>self.built * RECORD_BYTES + self.definitions.size + self.heap.size
+
+    cdef int close_frame(self) noexcept nogil:
         """Write header, names and texts around the accepted records, seal the frame and make it visible."""
         cdef uint8_t* data = <uint8_t*>self.out - HEADER_BYTES
-        cdef size_t size = HEADER_BYTES + <size_t>self.accepted * RECORD_BYTES
+        cdef size_t size = HEADER_BYTES + <size_t>self.built * RECORD_BYTES
         cdef FrameHeader header
-        if self.accepted == 0:
+        self.dedup.pending_records = NULL
+        if self.built == 0:
             return 0
-        if size + self.definitions.size + self.heap.size > room:
+        if self.frame_size() > self.room:
             return -1
         if self.definitions.size:
             memcpy(data + size, self.definitions.data, self.definitions.size)
@@ -917,14 +936,15 @@ cdef class Sequencer:
         header.magic = FRAME_MAGIC
         header.version = FRAME_VERSION
         header.kind = FRAME_SEQUENCED
-        header.record_count = self.accepted
+        header.record_count = self.built
         header.definition_bytes = <uint32_t>self.definitions.size
         header.heap_bytes = <uint32_t>self.heap.size
         memcpy(data, &header, sizeof(header))
         frame_seal(data, size, self.next_seq, self.journal.epoch, now_ns())
         if self.journal.commit(size) < 0:
             return -1
-        self.next_seq += self.accepted
+        self.next_seq += self.built
+        self.built = 0
         return 0
 
     # --- the Python face -------------------------------------------------------------------------------------------

@@ -274,16 +274,11 @@ static inline void rw_wide_accumulate3(rw_wide *acc, uint64_t low, uint64_t midd
     }
 }
 
-/* acc += raw * factor */
-static inline void rw_wide_addmul(rw_wide *acc, rw_i128 raw, const rw_factor *f) {
-    if (raw == 0) return;
+#define RW_SELDOM __attribute__((noinline, cold))
+
+RW_SELDOM static void rw_wide_addmul_long(rw_wide *acc, rw_i128 raw, const rw_factor *f) {
     rw_u128 magnitude = rw_abs_i128(raw);
     uint64_t low = (uint64_t)magnitude, high = (uint64_t)(magnitude >> 64);
-    if (f->limbs == 1) {        /* rates and multipliers of up to 19 digits: nearly always */
-        rw_u128 first = (rw_u128)low * f->v[0], second = (rw_u128)high * f->v[0] + (uint64_t)(first >> 64);
-        rw_wide_accumulate3(acc, (uint64_t)first, (uint64_t)second, (uint64_t)(second >> 64), raw < 0);
-        return;
-    }
     uint64_t product[RW_LIMBS + 2];
     int n = f->limbs < RW_LIMBS - 1 ? f->limbs : RW_LIMBS - 2;
     rw_u128 carry = 0;
@@ -306,16 +301,22 @@ static inline void rw_wide_addmul(rw_wide *acc, rw_i128 raw, const rw_factor *f)
     rw_wide_accumulate(acc, product, n + 2, raw < 0);
 }
 
-/* acc += a * b * factor, where a * b may need 191 bits: a in two parts, each of which fits. */
-static inline void rw_wide_addmul2(rw_wide *acc, rw_i128 a, int64_t b, const rw_factor *f) {
-    if (rw_fits_i64(a)) {
-        rw_wide_addmul(acc, a * b, f);
+/* acc += raw * factor */
+static inline void rw_wide_addmul(rw_wide *acc, rw_i128 raw, const rw_factor *f) {
+    if (raw == 0) return;
+    if (f->limbs != 1) { /* rates and multipliers of more than 19 digits together */
+        rw_wide_addmul_long(acc, raw, f);
         return;
     }
+    rw_u128 magnitude = rw_abs_i128(raw), low = (rw_u128)(uint64_t)magnitude * f->v[0];
+    rw_u128 high = (rw_u128)(uint64_t)(magnitude >> 64) * f->v[0] + (uint64_t)(low >> 64);
+    rw_wide_accumulate3(acc, (uint64_t)low, (uint64_t)high, (uint64_t)(high >> 64), raw < 0);
+}
+
+RW_SELDOM static void rw_wide_addmul2_long(rw_wide *acc, rw_i128 a, int64_t b, const rw_factor *f) {
     rw_u128 magnitude = rw_abs_i128(a);
     rw_wide part;
     rw_wide_zero(&part);
-    rw_i128 sign = (a < 0) != (b < 0) ? -1 : 1;
     rw_u128 by = rw_abs_i64(b);
     rw_u128 high = (magnitude >> 62) * by, low = (magnitude & (((rw_u128)1 << 62) - 1)) * by;
     /* high can need 66 + 63 bits: split once more. */
@@ -325,7 +326,13 @@ static inline void rw_wide_addmul2(rw_wide *acc, rw_i128 a, int64_t b, const rw_
     rw_wide_addmul(&part, (rw_i128)(high & 0xFFFFFFFFFFFFFFFFULL), f);
     rw_wide_mul_u64(&part, 1ULL << 62);
     rw_wide_addmul(&part, (rw_i128)low, f);
-    if (sign < 0) rw_wide_sub(acc, &part); else rw_wide_add(acc, &part);
+    if ((a < 0) != (b < 0)) rw_wide_sub(acc, &part); else rw_wide_add(acc, &part);
+}
+
+/* acc += a * b * factor, where a * b may need 191 bits: a in two parts, each of which fits. */
+static inline void rw_wide_addmul2(rw_wide *acc, rw_i128 a, int64_t b, const rw_factor *f) {
+    if (rw_fits_i64(a)) rw_wide_addmul(acc, a * b, f);
+    else rw_wide_addmul2_long(acc, a, b, f);
 }
 
 /* In place, for numbers that are not negative; the remainder comes back. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -372,7 +373,7 @@ def filled(rig, raw) -> Rig:
     raw.hello(1)
     for first in range(1, 41, 4):
         raw.send(frame_of(*(trade(i) for i in range(first, first + 4)), first=first, encoder=EventEncoder()))
-    ack_of(raw, 40)
+        ack_of(raw, first + 3)  # what waits together would share a frame
     return rig
 
 
@@ -480,13 +481,48 @@ def test_with_nodrop_a_full_subscriber_holds_the_broker_up_and_loses_nothing(con
         raw = RawPublisher(context, rig.base)
         raw.hello(1)
         encoder = EventEncoder()
-        for number in range(1, 61):
-            raw.send(frame_of(trade(number), first=number, encoder=encoder))
+        firsts = list(range(1, 60 * 256, 256))  # frames that are not joined
+        for first in firsts:
+            raw.send(frame_of(*map(trade, range(first, first + 256)), first=first, encoder=encoder))
         wait_for(lambda: rig.broker.stats().last_seq > 0, "the first frame")
-        assert [Frame(events.recv()).first_seq for _ in range(60)] == list(range(1, 61))
-        ack_of(raw, 60)
+        assert [Frame(events.recv()).first_seq for _ in range(60)] == firsts
+        ack_of(raw, 60 * 256)
         events.close(0)
         raw.close()
+
+
+def test_small_frames_that_wait_together_share_a_frame_of_the_sequence(rig, raw, context):
+    held, release = threading.Event(), threading.Event()
+    other = RawPublisher(context, rig.base, incarnation=78)
+    raw.hello(1)
+    other.hello(1)
+
+    def hold() -> None:
+        held.set()
+        release.wait(WAIT_S)
+
+    holder = threading.Thread(target=rig.broker.run_in_thread, args=(hold, WAIT_S))
+    holder.start()
+    assert held.wait(WAIT_S)
+    encoders = EventEncoder(), EventEncoder()
+    for number in range(1, 31):  # each trade twice, by two publishers with names of their own; every tenth in conflict
+        raw.send(frame_of(trade(number), first=number, encoder=encoders[0]))
+        again = trade(number, volume=Decimal(99)) if number % 10 == 0 else trade(number)
+        other.send(frame_of(again, first=number, incarnation=78, encoder=encoders[1]))
+    release.set()
+    holder.join()
+    wait_for(lambda: rig.broker.stats().frames_in == 60 and rig.broker.stats().last_seq == 30, "all of them")
+    frames = [Frame(data) for data in rig.journal]
+    assert [int(seq) for frame in frames for seq in range(frame.first_seq, frame.first_seq + len(frame.records))] == list(
+        range(1, 31)
+    )
+    assert sorted(frame.id(i) for frame in frames for i in range(len(frame.records))) == sorted(
+        trade(number).trade_id.encode() for number in range(1, 31)
+    )
+    assert len(frames) < 10, "hardly any frame was joined"
+    stats = rig.broker.stats()
+    assert (stats.accepted, stats.duplicates, stats.refused) == (30, 27, 3)
+    other.close()
 
 
 def test_an_endpoint_that_cannot_be_bound_is_named(context):

@@ -513,9 +513,9 @@ def test_small_frames_that_wait_together_share_a_frame_of_the_sequence(rig, raw,
     holder.join()
     wait_for(lambda: rig.broker.stats().frames_in == 60 and rig.broker.stats().last_seq == 30, "all of them")
     frames = [Frame(data) for data in rig.journal]
-    assert [int(seq) for frame in frames for seq in range(frame.first_seq, frame.first_seq + len(frame.records))] == list(
-        range(1, 31)
-    )
+    assert [
+        int(seq) for frame in frames for seq in range(frame.first_seq, frame.first_seq + len(frame.records))
+    ] == list(range(1, 31))
     assert sorted(frame.id(i) for frame in frames for i in range(len(frame.records))) == sorted(
         trade(number).trade_id.encode() for number in range(1, 31)
     )

@@ -33,7 +33,7 @@ cdef struct Split:                  # the row at the cursor, as split_row found 
 @cython.final
 cdef class CsvReader(RecordReader):
     cdef object input               # readinto(memoryview) -> bytes read, 0 at the end
-    cdef object damage              # what readinto raised, told as the last dead letter
+    cdef readonly object damage     # what readinto raised, told as the last dead letter
     cdef Row row
     cdef Values values              # of a row whose time had to be known before
     cdef Bytes constants            # texts of columns that the map sets

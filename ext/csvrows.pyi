@@ -8,6 +8,7 @@ class Readable(Protocol):
 
 class CsvReader(RecordReader):
     line: int
+    damage: str | None
     columns_found: int
     def __init__(self, input: Readable, writer: FeedWriter, *, delimiter: str = ",") -> None: ...
     def read_header(self) -> bytes | None: ...

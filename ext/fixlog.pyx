@@ -537,6 +537,16 @@ cdef class FixReader:
         self.rules = rules
         self.sided = sided
 
+    def has_message(self):
+        """Whether there is any FIX message, or damage to be told; log text in front of the first is passed over."""
+        cdef int status
+        while True:
+            with nogil:
+                status = self.find_message()
+            if status != FIX_MORE:
+                return status != FIX_END or self.window.damage is not None
+            self.advance()
+
     def first_record(self):
         """The bytes of the next record, not taken; None where there is none."""
         cdef int status = self.next_status()

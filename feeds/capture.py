@@ -9,7 +9,6 @@ https://developers.binance.com (market streams), https://hyperliquid.gitbook.io 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
@@ -17,10 +16,10 @@ import msgspec
 
 from ext.capturerows import CaptureReader
 from ext.feedwriter import FIELD_NAMES
+from feeds.guessing import CAPTURE_LINE
 from feeds.inputs import Input
 from feeds.linesource import INVALID, UNDECODABLE, LineSource, Refused
 
-CAPTURE_LINE = re.compile(rb"[0-9]{16,19} [{\[]")
 TRADE_MARKS = (b'"e":"trade"', b'"e":"aggTrade"', b'"channel":"trades"')
 QUOTE_MARK = b"bookTicker"
 Fields = tuple[bytes | None, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from feeds.arrowcolumns import Arrow, arrow_column, check_type, load_arrow
 from feeds.columns import REQUIRED, ColumnMap, columns_by_name, show_header
 from feeds.errors import FeedError
 from feeds.presets import Preset
-from feeds.reading import Reading
+from feeds.reading import Reading, id_prefix
 from feeds.source import RECORDS, Source
 
 BATCH_ROWS = 65_536
@@ -110,7 +109,7 @@ class ColumnSource(Source):
             first = self._take_batch()
             prefix = None
             if not has_id or reading.as_marks:
-                prefix = hashlib.sha256(self.row_text(0) if first else b"").hexdigest()[:16].encode()
+                prefix = id_prefix(self.row_text(0) if first else b"")
             rules = rules_of(reading.without_side() if has_side else reading, preset, prefix, keep)
             constants = {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()}
             self.reader = ColumnReader(self, writer, rules, constants)

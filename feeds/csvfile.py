@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 
 from ext.csvrows import CsvReader
@@ -12,7 +11,7 @@ from feeds.columns import ColumnMap, Layout, check_required, guard, layout_by_na
 from feeds.errors import FeedError
 from feeds.inputs import Input
 from feeds.presets import Preset
-from feeds.reading import Reading
+from feeds.reading import Reading, id_prefix
 from feeds.source import Source
 
 HEADER_HINT = "trade_id,symbol,price,volume,side,executed_at"
@@ -65,7 +64,8 @@ class CsvSource(Source):
         except ValueError as error:
             raise FeedError(f"{self.name}: the header is unusable: {error}; expected {HEADER_HINT}") from None
         if raw is None:
-            raise FeedError(f"{self.name} is empty: expected a header such as {HEADER_HINT}")
+            reason = self.reader.damage or f"{self.name} is empty"
+            raise FeedError(f"{reason}: expected a header such as {HEADER_HINT}")
         if b"\0" in raw:
             raise FeedError(f"{self.name} is binary: expected a CSV header such as {HEADER_HINT}")
         try:
@@ -86,7 +86,7 @@ class CsvSource(Source):
     def _rules(self, layout: Layout, preset: Preset | None) -> RowRules:
         reading, prefix = self._reading, None
         if not layout.has("trade_id") or reading.as_marks:
-            prefix = hashlib.sha256(self.reader.first_record() or b"").hexdigest()[:16].encode()
+            prefix = id_prefix(self.reader.first_record() or b"")
         if layout.has("side"):
             reading = reading.without_side()
         elif reading.side is None and not reading.as_marks:

@@ -5,7 +5,6 @@ https://databento.com/docs/standards-and-conventions/databento-binary-encoding
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, date, datetime
 from struct import Struct
 from struct import error as StructError
@@ -15,11 +14,11 @@ from ext.dbnrecords import DbnReader
 from ext.feedwriter import FIELD_NAMES, SIDE_TEXTS, FeedWriter
 from feeds.columns import ColumnMap
 from feeds.errors import FeedError
+from feeds.guessing import DBN_MAGIC
 from feeds.inputs import Input
-from feeds.reading import Reading
+from feeds.reading import Reading, id_prefix
 from feeds.source import BYTES, Source
 
-MAGIC = b"DBN"
 METADATA_BYTES_MAX = 256 * 1024 * 1024
 HEADER = Struct("<3sBI")
 FIXED = Struct("<16sHQQQ")
@@ -132,7 +131,7 @@ class DbnSource(Source):
         for number, intervals in metadata.symbols.items():
             reader.map_symbol(number, intervals)
         reader.expect_marks(reading.as_marks)
-        prefix = hashlib.sha256(reader.first_record() or b"").hexdigest()[:16].encode()
+        prefix = id_prefix(reader.first_record() or b"")
         reader.begin(
             reading.without_side().rules(id_prefix=prefix, side_texts=SIDES),
             reading.rules(id_prefix=prefix, side_texts=SIDES),
@@ -141,9 +140,12 @@ class DbnSource(Source):
 
     def _read_metadata(self, window: ByteWindow) -> Metadata:
         try:
-            magic, version, size = HEADER.unpack(window.read(HEADER.size))
-            if magic != MAGIC:
+            head = window.read(HEADER.size)
+            if not head.startswith(DBN_MAGIC):
                 raise FeedError(f"{self.name} is no Databento DBN: leave --format out, or give another file")
+            if len(head) < HEADER.size:
+                raise ValueError("it breaks off")
+            _, version, size = HEADER.unpack(head)
             if not 1 <= version <= 3:
                 raise FeedError(f"{self.name} is DBN version {version}: riskwire reads versions 1 to 3")
             if not FIXED_BYTES <= size <= METADATA_BYTES_MAX:

@@ -5,18 +5,13 @@ https://www.fixtrading.org/online-specification/ (ExecutionReport, ExecType, Exe
 
 from __future__ import annotations
 
-import hashlib
-import re
-
 from ext.feedwriter import FIELD_NAMES, SIDE_TEXTS, FeedWriter
 from ext.fixlog import FixReader
 from feeds.columns import ColumnMap
 from feeds.errors import FeedError
 from feeds.inputs import Input
-from feeds.reading import Reading
+from feeds.reading import Reading, id_prefix
 from feeds.source import Source
-
-FIX_MESSAGE = re.compile(rb"(?:^|[^0-9])8=FIXT?\.[0-9]\.[0-9][\x01|]9=[0-9]")
 
 # Field to tag: ExecID, Symbol, LastPx, LastQty, Side, TransactTime, Account, LastMkt, Commission, ExecRefID.
 TAGS = {
@@ -49,9 +44,11 @@ class FixSource(Source):
         super().__init__(name, source)
         constants = {FIELD_NAMES.index(field): text.encode() for field, text in columns.constants.items()}
         reader = FixReader(source, writer, self._tags(columns), constants, reading.lenient)
+        if not reader.has_message():
+            raise FeedError(f"{name} holds no FIX message: expected messages that start with 8=FIX")
         prefix = None
         if reading.as_marks:
-            prefix = hashlib.sha256(reader.first_record() or b"").hexdigest()[:16].encode()
+            prefix = id_prefix(reader.first_record() or b"")
         reader.begin(
             reading.without_side().rules(id_prefix=prefix, side_texts=SIDES),
             reading.rules(id_prefix=prefix, side_texts=SIDES),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 
-from feeds.capture import CAPTURE_LINE
-from feeds.dbnfile import MAGIC as DBN_MAGIC
 from feeds.errors import FeedError
-from feeds.fixfile import FIX_MESSAGE
+from feeds.inputs import BOM
 from feeds.presets import preset_of_header
 
+DBN_MAGIC = b"DBN"
+CAPTURE_LINE = re.compile(rb"[0-9]{16,19} [{\[]")
+FIX_MESSAGE = re.compile(rb"(?:^|[^0-9])8=FIXT?\.[0-9]\.[0-9][\x01|]9=[0-9]")
 FIX_LOOK_BYTES = 4096  # a log may begin with lines of the logger's own
 COLUMN_FORMATS = ("parquet", "arrow")
 COLUMN_MAGICS = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
@@ -44,7 +44,7 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
     """
     if head.startswith(DBN_MAGIC):
         return "dbn"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    text = head.removeprefix(BOM).lstrip(b" \t\r\n")
     if text.startswith(b"{"):
         return "jsonl"
     if CAPTURE_LINE.match(text):
@@ -60,6 +60,8 @@ def guess_format(head: bytes, name: str, known: bool) -> str:
 
 
 def guess_preset(text: bytes) -> str:
+    import csv
+
     try:
         header = next(csv.reader([text.partition(b"\n")[0].rstrip(b"\r").decode()]), [])
     except (UnicodeDecodeError, csv.Error):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from ext.feedwriter import FeedWriter
 from ext.linereader import LineReader
 from ext.records import REASONS
 from feeds.inputs import Input
-from feeds.reading import Reading
+from feeds.reading import Reading, id_prefix
 from feeds.source import Source
 
 LINE_BYTES_MAX = 16_777_216
@@ -45,7 +44,7 @@ class LineSource(Source):
 
     def begin(self, raw: bytes) -> None:
         """Make the rules: of rows that say their side, and of rows that do not."""
-        self.id_prefix = hashlib.sha256(raw).hexdigest()[:16].encode()
+        self.id_prefix = id_prefix(raw)
         prefix = self.id_prefix if self.reading.as_marks else None
         self.rules = self.reading.without_side().rules(id_prefix=prefix)
         self.sided = self.reading.rules(id_prefix=prefix) if self.reading.side else self.rules

@@ -5,27 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from zoneinfo import ZoneInfoNotFoundError
 
 from ext.feedfilter import RowFilter
 from ext.feedwriter import FeedWriter
-from feeds.capture import CaptureSource
 from feeds.columns import ColumnMap, parse_map
-from feeds.csvfile import CsvSource
-from feeds.dbnfile import DbnSource
 from feeds.errors import FeedError, JournalFeed
 from feeds.feed import Feed
-from feeds.fixfile import FixSource
 from feeds.guessing import COLUMN_FORMATS, column_magic, guess_format
-from feeds.inputs import Input, open_inputs, peek
-from feeds.jsonl import JsonSource
-from feeds.linesource import LineSource
+from feeds.inputs import BOM, PEEK_BYTES, Input, open_inputs, peek
 from feeds.presets import PRESETS, Preset, fit_to_name, preset_of_header
 from feeds.reading import Reading
 from feeds.source import Source
 
-MESSAGE_FORMATS: dict[str, type[FixSource] | type[DbnSource]] = {"fix": FixSource, "dbn": DbnSource}
-LINE_FORMATS: dict[str, type[LineSource]] = {"jsonl": JsonSource, "capture": CaptureSource}
 FORMATS = ("csv", "jsonl", "journal", "capture", "fix", "dbn", *COLUMN_FORMATS, *PRESETS)
 SIDES = ("buy", "sell", "tick")
 ACCOUNTS_MAX = 1_000_000
@@ -173,9 +164,9 @@ def open_sources(path: str, writer: FeedWriter, options: Options) -> list[Source
 
 def open_source(opened: Input, path: str, name: str, writer: FeedWriter, options: Options) -> Source:
     peeked = peek(opened)
-    if not peeked.head:
+    if not peeked.head or (opened.total is not None and is_blank(peeked.head)):
         reason = str(peeked.damage) if peeked.damage else f"{name} is empty"
-        raise FeedError(f"{reason}: expected a CSV with a header, or JSON Lines")
+        raise FeedError(f"{reason}: expected a header or a record")
     magic = column_magic(peeked.head)
     if magic is not None:
         return open_columns(opened, magic, path, name, writer, options)
@@ -183,14 +174,38 @@ def open_source(opened: Input, path: str, name: str, writer: FeedWriter, options
         raise FeedError(f"{name} is no {options.format} file: leave --format out, or give another file")
     known = bool(options.map.columns or options.preset)
     found = options.format or guess_format(peeked.head, name, known)
-    if found in LINE_FORMATS:
-        return LINE_FORMATS[found](peeked.input, writer, name, options.reading)
-    if found in MESSAGE_FORMATS:
-        if options.preset is not None:
-            raise FeedError(f"{name}: a preset is for tables, and this is {found}")
-        return MESSAGE_FORMATS[found](peeked.input, writer, name, options.map, options.reading)
+    if found in ("jsonl", "capture", "fix", "dbn"):
+        return open_messages(found, peeked.input, name, writer, options)
+    from feeds.csvfile import CsvSource
+
     preset, columns = fitted(options.preset or PRESETS.get(found), opened.name, name, found, options.map)
     return CsvSource(peeked.input, writer, name, columns=columns, reading=options.reading, preset=preset)
+
+
+def is_blank(head: bytes) -> bool:
+    """Whether the beginning of a file is all of it, and nothing but white space."""
+    return len(head) < PEEK_BYTES and not head.removeprefix(BOM).strip()
+
+
+def open_messages(found: str, source: Input, name: str, writer: FeedWriter, options: Options) -> Source:
+    """Open what is no table. A format's module is imported where the first file of the format is."""
+    if found == "jsonl":
+        from feeds.jsonl import JsonSource
+
+        return JsonSource(source, writer, name, options.reading)
+    if found == "capture":
+        from feeds.capture import CaptureSource
+
+        return CaptureSource(source, writer, name, options.reading)
+    if options.preset is not None:
+        raise FeedError(f"{name}: a preset is for tables, and this is {found}")
+    if found == "fix":
+        from feeds.fixfile import FixSource
+
+        return FixSource(source, writer, name, options.map, options.reading)
+    from feeds.dbnfile import DbnSource
+
+    return DbnSource(source, writer, name, options.map, options.reading)
 
 
 def open_columns(opened: Input, magic: bytes, path: str, name: str, writer: FeedWriter, options: Options) -> Source:
@@ -229,7 +244,7 @@ def fitted(
         return None, columns
     try:
         preset, symbol = fit_to_name(preset, file_name.rpartition(":")[2])
-    except (ValueError, ZoneInfoNotFoundError) as error:
+    except ValueError as error:
         raise FeedError(f"{name} cannot be read as {found or 'this preset says'}: {error}") from None
     own = replace(columns, constants={"symbol": symbol, **columns.constants}) if symbol else columns
     return preset, lay_over(parse_map(preset.map), own)

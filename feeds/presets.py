@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 BUY, SELL = 1, 2
 
@@ -106,7 +105,7 @@ PRESETS: dict[str, Preset] = {
 def fit_to_name(preset: Preset, name: str) -> tuple[Preset, str]:
     """The preset with its day found in a file's name, and the symbol the name gives ("" where it gives none).
 
-    Raises ValueError where the name is not of the preset's pattern.
+    Raises ValueError where the name is not of the preset's pattern, or its time zone is not known.
     """
     if not preset.file_name:
         return preset, ""
@@ -117,7 +116,13 @@ def fit_to_name(preset: Preset, name: str) -> tuple[Preset, str]:
     symbol = (groups.get("symbol", "") + groups.get("expiry", "")).upper()
     if not preset.timezone:
         return preset, symbol
-    midnight = datetime.strptime(groups["date"], "%Y%m%d").replace(tzinfo=ZoneInfo(preset.timezone))
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        zone = ZoneInfo(preset.timezone)
+    except ZoneInfoNotFoundError as error:
+        raise ValueError(f"the system knows no time zone {preset.timezone}: {error}") from None
+    midnight = datetime.strptime(groups["date"], "%Y%m%d").replace(tzinfo=zone)
     return replace(preset, time_base_ns=int(midnight.timestamp()) * 10**9), symbol
 
 

@@ -8,6 +8,13 @@ from dataclasses import dataclass, replace
 from ext.feedwriter import RowRules
 
 
+def id_prefix(first: bytes) -> bytes:
+    """What made trade ids begin with, by the first data record's bytes (DESIGN section 9)."""
+    import hashlib  # not every feed needs it, and it takes its time to load
+
+    return hashlib.sha256(first).hexdigest()[:16].encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """``side``: buy, sell or tick, where a feed has none. ``account``: of records that name none. ``accounts`` > 0:

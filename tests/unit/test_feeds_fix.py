@@ -195,10 +195,11 @@ def test_a_side_that_is_missing_is_given_by_rule(tmp_path: Path) -> None:
     assert read(path)[0].reason == "invalid"
 
 
-def test_a_log_without_messages_is_no_fix_and_with_format_is_empty(tmp_path: Path) -> None:
+def test_a_log_without_any_message_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_bytes(b"nothing\n108=FIX.4.4|\n8=FIX\n")
-    assert read(path, format="fix") == []
+    with pytest.raises(FeedError, match="holds no FIX message"):
+        read(path, format="fix")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data in {DATA}")

@@ -299,8 +299,8 @@ def test_what_unpacks_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, tm
     with pyarrow.CompressedOutputStream(pyarrow.OSFile(str(path), "wb"), "zstd") as stream:
         stream.write(b"trade_id,symbol,price,volume,side,executed_at\n" + b"T1,A,1,1,buy,1700000000\n" * 100_000)
     assert path.stat().st_size < 10_000
-    monkeypatch.setattr("feeds.inputs.UNPACKED_BYTES_FREE", 1 << 20)
-    monkeypatch.setattr("feeds.inputs.UNPACKED_RATIO_MAX", 200)
+    monkeypatch.setattr("feeds.packed.UNPACKED_BYTES_FREE", 1 << 20)
+    monkeypatch.setattr("feeds.packed.UNPACKED_RATIO_MAX", 200)
     rows = read_rows(path, max_records=8192)
     assert len(rows) < 90_000
     assert rows[-1].reason == "undecodable"

@@ -44,7 +44,7 @@ BATCH_WHEN_LATE: Final = 64  # records in a frame while a paced replay is behind
 LATE_NS: Final = 10_000_000
 SOURCE: Final = "replay"
 
-Progress = Callable[[int, int, int], None]
+Progress = Callable[[int, int, int, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class ReplayOptions:
     journal: a directory that is continued; None: memory. positions, alerts, dead_letters: files to write.
     frame_records: records in one frame, 1 to 8192. verify: compare with the reference afterwards.
     transport: `inproc`, or `ipc` to send the frames through the operating system.
-    progress: called at most ten times a second with (bytes done, bytes in all or 0, events judged).
+    progress: called at most ten times a second with (bytes done, bytes in all or 0, events judged, seconds that the
+    feed is behind its recorded times; None without a speed).
     """
 
     feeds: Sequence[str | Path]
@@ -303,14 +304,14 @@ class _Run:
 
         def report(seq: int) -> None:
             if progress is not None:
-                progress(seq, last_seq, seq)
+                progress(seq, last_seq, seq, None)
 
         verify_core(self.journal, self.pipeline.consumer.core, self.source.preset_limits, report)
 
-    def _report(self) -> None:
+    def _report(self, lag_s: float | None) -> None:
         if self.options.progress is not None:
             judged = max(0, self.pipeline.consumer.core.applied_seq - self.start_seq)
-            self.options.progress(self.source.bytes_read, self.source.bytes_total or 0, judged)
+            self.options.progress(self.source.bytes_read, self.source.bytes_total or 0, judged, lag_s)
 
     def _summary(
         self, feeding: _Feeding, interrupted: bool, first_seq: int, last_seq: int, elapsed_s: float
@@ -349,6 +350,7 @@ class _Feeding:
         self._stopping = threading.Event()
         self._done = threading.Event()
         self._failure: BaseException | None = None
+        self._pace = _Pace(options.speed, self._stopping) if options.speed is not None else None
         self._publisher = Publisher(
             pipeline.base, SOURCE, context=pipeline.context, wait_s=WAIT_S, window=_frames_ahead(options)
         )
@@ -358,13 +360,13 @@ class _Feeding:
         self._reader.start()
         self._sender.start()
 
-    def wait(self, report: Callable[[], None]) -> bool:
+    def wait(self, report: Callable[[float | None], None]) -> bool:
         """Wait for the end; return whether Ctrl-C ended it early. Raises what stopped a thread or the pipeline."""
         interrupted = False
         while not self._done.is_set():
             try:
                 self._done.wait(PROGRESS_EVERY_S)
-                report()
+                report(self._pace.lag_s if self._pace else None)
                 if self._pipeline.error:
                     raise RiskwireError(self._pipeline.error)
             except KeyboardInterrupt:
@@ -381,7 +383,7 @@ class _Feeding:
         """Read frames until the end or the stop. A reader that waits for a pipe is left behind: it is a daemon."""
         last: BaseException | None = None
         try:
-            pace = _Pace(self._options.speed, self._stopping) if self._options.speed is not None else None
+            pace = self._pace
             while not self._stopping.is_set():
                 frame = self._source.next_frame(pace.records_max if pace else self._options.frame_records)
                 if frame is None:
@@ -431,6 +433,7 @@ class _Pace:
 
     def __init__(self, speed: float, stopping: threading.Event) -> None:
         self.records_max = 1
+        self.lag_s = 0.0  # how late the last frame was
         self._speed = speed
         self._stopping = stopping
         self._begun: tuple[int, int] | None = None  # (monotonic ns, executed_at)
@@ -445,6 +448,7 @@ class _Pace:
         if self._begun is None:
             self._begun = (now, latest)
         due = self._begun[0] + int((latest - self._begun[1]) / self._speed)
+        self.lag_s = max(0, now - due) / 1e9
         # Late: read several at once, and let the first of them wait a little for the last.
         self.records_max = BATCH_WHEN_LATE if now - due > LATE_NS else 1
         if due > now:

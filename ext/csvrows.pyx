@@ -476,6 +476,9 @@ cdef class CsvReader:
         self.refill()
         return 0
 
+    cdef size_t unread(self) noexcept nogil:
+        return self.window.size - self.position
+
     cdef bint waits(self) noexcept nogil:
         return self.drained and not self.at_end
 

@@ -363,6 +363,9 @@ cdef class DbnReader:
         self.window.refill()
         return 0
 
+    cdef size_t unread(self) noexcept nogil:
+        return self.window.bytes.size - self.window.position
+
     cdef bint waits(self) noexcept nogil:
         return self.window.drained and not self.window.at_end
 

@@ -212,6 +212,9 @@ cdef class LineReader(RecordReader):
                 return READ_NO_MEMORY
         return READ_DONE
 
+    cdef size_t unread(self) noexcept nogil:
+        return self.window.bytes.size - self.window.position
+
     cdef bint waits(self) noexcept nogil:
         return self.status == LINE_MORE and self.window.drained and not self.window.at_end
 

@@ -1,6 +1,7 @@
 """What reads records of one file into the frames of a feed, and the merging of several by time."""
 
 cimport cython
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from ext.feedwriter cimport FeedWriter, RowRules
 from ext.records cimport Bytes
@@ -35,6 +36,8 @@ cdef class RecordReader:
     cdef bint waits(self) noexcept nogil
     # Add the last dead letter of a file that broke off.
     cdef int end(self) except -1
+    # Bytes that were read and are of records not taken yet.
+    cdef size_t unread(self) noexcept nogil
 
 cdef struct Head:                   # of a reader that has more
     int64_t time_ns

@@ -2,6 +2,8 @@ from ext.feedwriter import FeedWriter
 
 class RecordReader:
     records_read: int
+    @property
+    def unread_bytes(self) -> int: ...
     def named(self, name: bytes, unit: int) -> None: ...
 
 class Merge:

@@ -33,6 +33,14 @@ cdef class RecordReader:
     cdef int end(self) except -1:
         return 0
 
+    cdef size_t unread(self) noexcept nogil:
+        return 0
+
+    @property
+    def unread_bytes(self):
+        """Bytes that were read ahead of the records taken so far."""
+        return self.unread()
+
 
 cdef inline bint is_before(const Head* a, const Head* b) noexcept nogil:
     """Whether a head is due before another: at once without a time, else the earlier one, ties in the order given."""

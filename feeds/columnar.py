@@ -14,6 +14,7 @@ from ext.feedwriter import FIELD_NAMES, FeedWriter, RowRules
 from feeds.arrowcolumns import Arrow, arrow_column, check_type, load_arrow
 from feeds.columns import REQUIRED, ColumnMap, columns_by_name, show_header
 from feeds.errors import FeedError
+from feeds.inputs import one_line
 from feeds.presets import Preset
 from feeds.reading import Reading, id_prefix
 from feeds.source import RECORDS, Source
@@ -264,7 +265,3 @@ class Ahead:
         """Wait for what is being decoded: it reads the file."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._coming = None
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -75,7 +75,12 @@ class ReplayedInput:
 
     @property
     def position(self) -> int:
-        return self._source.position
+        return self._source.position - (len(self._head) if is_plain(self._source) else 0)
+
+    @property
+    def source(self) -> Input:
+        """The input that was looked at."""
+        return self._source
 
     def readinto(self, buffer: memoryview, /) -> int:
         if not self._head:
@@ -91,8 +96,14 @@ class ReplayedInput:
         self._source.close()
 
 
+def is_plain(source: Input) -> bool:
+    """Whether what is read are the bytes of the file."""
+    return isinstance(source.source if isinstance(source, ReplayedInput) else source, PlainInput)
+
+
 def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error says, on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def open_bytes(path: str) -> io.FileIO:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ext.recordreader import RecordReader
-from feeds.inputs import Input
+from feeds.inputs import Input, is_plain
 
 LINES, RECORDS, BYTES = 0, 1, 2
 
@@ -32,8 +32,8 @@ class Source:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the file so far, as it lies on the disk."""
-        return self._input.position
+        """Bytes of the file so far, as it lies on the disk; of a compressed one what was read ahead is in it."""
+        return self._input.position - (self.reader.unread_bytes if is_plain(self._input) else 0)
 
     @property
     def bytes_total(self) -> int | None:

@@ -8,13 +8,15 @@ from types import TracebackType
 
 BAR_WIDTH = 30
 REDRAW_EVERY_S = 0.1
+LAG_SHOWN_S = 0.1
 ERASE_LINE = "\r\x1b[K"
 
 
 class Progress:
     """Shows how much of a feed is done; a context manager that leaves no trace when it ends.
 
-    Call `update(done, total, events)`: done and total in any one unit (total 0: unknown), events a count.
+    Call `update(done, total, events, lag_s)`: done and total in any one unit (total 0: unknown), events a count, lag_s
+    how far a paced feed is behind its schedule (None: it has none).
     """
 
     def __init__(self, label: str) -> None:
@@ -31,18 +33,20 @@ class Progress:
     ) -> None:
         self.clear()
 
-    def update(self, done: int, total: int, events: int) -> None:
+    def update(self, done: int, total: int, events: int, lag_s: float | None = None) -> None:
         """Draw the bar, at most ten times a second."""
         now = time.monotonic()
         if not self.shown or now - self.drawn < REDRAW_EVERY_S:
             return
         self.drawn = now
-        sys.stderr.write(ERASE_LINE + self.text(done, total, events, now - self.started))
+        sys.stderr.write(ERASE_LINE + self.text(done, total, events, now - self.started, lag_s))
         sys.stderr.flush()
 
-    def text(self, done: int, total: int, events: int, elapsed_s: float) -> str:
+    def text(self, done: int, total: int, events: int, elapsed_s: float, lag_s: float | None = None) -> str:
         """Return the bar as text."""
         rate = f"{events:,} events, {events / max(elapsed_s, 1e-9):,.0f}/s"
+        if lag_s is not None:
+            rate += f", {lag_s:,.1f} s behind" if lag_s >= LAG_SHOWN_S else ", on time"
         if total <= 0:
             return f"{self.label}  {rate}"
         share = min(done / total, 1.0)

@@ -185,10 +185,11 @@ def test_a_paced_replay_keeps_the_recorded_distances(tmp_path: Path) -> None:
 def test_progress_is_told_from_the_calling_thread(tmp_path: Path) -> None:
     feed = tmp_path / "trades.csv"
     feed.write_text(HEADER + "T1,S,1,1,buy,1700000000000000000,A\nT2,S,1,1,buy,1700000000300000000,A\n")
-    told: list[tuple[int, int, int, int]] = []
+    told: list[tuple[int, int, int, float | None, int]] = []
     replay(feed, speed=1, progress=lambda *numbers: told.append((*numbers, threading.get_ident())))
     assert {ident for *_, ident in told} == {threading.get_ident()}
     assert told[-1][0] <= told[-1][1] == feed.stat().st_size
+    assert all(lag is not None and lag >= 0 for _, _, _, lag, _ in told)
 
 
 def test_a_replay_ends_every_thread_it_started(tmp_path: Path) -> None:

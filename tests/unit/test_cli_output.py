@@ -91,6 +91,12 @@ def test_progress_says_how_long_it_will_take() -> None:
     assert text(100, 100, 10, 1.0).endswith("10/s")
 
 
+def test_progress_of_a_paced_feed_says_how_late_it_is() -> None:
+    text = Progress("replay").text
+    assert text(25, 100, 1_000, 10.0, 0.0).endswith("1,000 events, 100/s, on time, 30 s left")
+    assert text(25, 100, 1_000, 10.0, 2.25).endswith("1,000 events, 100/s, 2.2 s behind, 30 s left")
+
+
 def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr("sys.stderr", pipe)

@@ -107,7 +107,7 @@ class FileSource:
 
     def next_frame(self, records_max: int) -> bytearray | None:
         """Return the next frame of at most records_max records, or None at the end."""
-        return self._feed.next_frame(records_max)
+        return self._feed.next_frame(records_max, sealed=False)
 
     def close(self) -> None:
         """Release the files."""

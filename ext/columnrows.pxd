@@ -18,6 +18,7 @@ cdef enum ColumnKind:
 
 cdef enum:
     COLUMNS_MAX = 14                # one per field of a Row
+    BLOCK_ROWS = 128                # of a float column that are made decimals together
     CELL_BYTES = 128                # scratch for a text made of a number, or one too near the end of its buffer
 
 cdef struct TextBuffer:
@@ -43,6 +44,9 @@ cdef struct Column:
     size_t first
     int64_t unit
     int round_decimals              # of floats; -1: as they are
+    size_t block_at                 # of floats: the first row of `block`, and how many it has
+    size_t block_count
+    Decimal64 block[128]            # wide: the row is not of the form that the block was read by
     TextBuffer texts                # TEXT, or the dictionary
     int name_kind                   # -1: the field is no name
     Bytes words                     # Word per text of the dictionary
@@ -76,6 +80,7 @@ cdef class ColumnReader(RecordReader):
     cdef int put_word(self, Column* column, int32_t index) noexcept nogil
     cdef int put_integer(self, Column* column, int64_t value) noexcept nogil
     cdef int put_float(self, Column* column, double value) noexcept nogil
+    cdef int put_block_float(self, Column* column, size_t i) noexcept nogil
     cdef int put_time(self, int64_t value, int64_t unit) noexcept nogil
     cdef Decimal64* number_of(self, int field) noexcept nogil
     cdef int add_row(self, int status) noexcept nogil

@@ -14,14 +14,14 @@ from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
 from ext.feedvalues cimport scale_time, trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_SYMBOL, FIELD_ACCOUNT, FIELD_VENUE, FIELD_STRATEGY, FIELD_VOLUME,
-    FIELDS, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, is_utf8,
+    FIELDS, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room, is_utf8,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
 )
 from ext.records cimport (
     EVENT_REJECTED, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, REASON_OVERFLOW,
-    REASON_UNDECODABLE, Bytes, Record, bytes_free, bytes_reserve, i128,
+    REASON_UNDECODABLE, Bytes, Record, bytes_free, bytes_reserve, i128, put_origin,
 )
 
 cdef extern from "Python.h":
@@ -64,6 +64,26 @@ cdef inline bint short_form(double value, int decimals, Decimal64* out) noexcept
     out.wide = 0
     trim_i64(out)
     return True
+
+
+cdef void read_block(Column* column, size_t start, size_t count) noexcept nogil:
+    """short_form of rows by the form of those before: one after another they would wait for each other's division."""
+    cdef const double* values = <const double*>column.values + start
+    cdef double power = rw_powers[column.decimals_hint]
+    cdef double scaled[128]
+    cdef double m
+    cdef size_t k
+    column.block_at = start
+    column.block_count = count
+    for k in range(count):
+        m = values[k] * power
+        # What is beyond 15 digits, infinite or no number has no short form.
+        m = m if -1e15 < m < 1e15 else 0.0
+        scaled[k] = <double><int64_t>(m + (0.5 if m >= 0 else -0.5))
+    for k in range(count):
+        column.block[k].wide = scaled[k] / power != values[k]
+        column.block[k].exponent = -<int>column.decimals_hint
+        column.block[k].mantissa = <int64_t>scaled[k]
 
 
 cdef int long_form(double value, Decimal64* out) noexcept with gil:
@@ -157,6 +177,7 @@ cdef class ColumnReader:
             column.values = <const void*><uintptr_t>values
             column.unit = unit
             column.round_decimals = decimals
+            column.block_count = 0
             column.name_kind = name_kind_of(column.field)
             if texts is not None:
                 load_texts(&column.texts, texts)
@@ -292,6 +313,21 @@ cdef class ColumnReader:
             return CELL_UNDECODABLE
         return CELL_OK
 
+    cdef int put_block_float(self, Column* column, size_t i) noexcept nogil:
+        """put_float for a row of the batch, most of which share a form."""
+        cdef Decimal64* number
+        cdef size_t left
+        if i - column.block_at >= column.block_count:
+            left = column.first + self.row_count - i
+            read_block(column, i, BLOCK_ROWS if left > BLOCK_ROWS else left)
+        number = &column.block[i - column.block_at]
+        if number.wide:
+            return self.put_float(column, (<const double*>column.values)[i])
+        trim_i64(number)
+        self.number_of(column.field)[0] = number[0]
+        self.values.given |= 1 << column.field
+        return CELL_OK
+
     cdef int read_cell(self, Column* column, size_t i) noexcept nogil:
         """One cell into the row or the values; a null is left out."""
         cdef int field = column.field
@@ -309,6 +345,8 @@ cdef class ColumnReader:
         if column.kind == COLUMN_INTEGER:
             return self.put_integer(column, (<const int64_t*>column.values)[i])
         if column.kind == COLUMN_FLOAT:
+            if column.round_decimals < 0:
+                return self.put_block_float(column, i)
             return self.put_float(column, (<const double*>column.values)[i])
         if column.kind == COLUMN_TIME:
             return self.put_time((<const int64_t*>column.values)[i], column.unit)
@@ -362,7 +400,7 @@ cdef class ColumnReader:
         cdef int status, added
         cdef int64_t time_ns = 0
         cdef const Record* last
-        while self.writer.has_room(records_max):
+        while has_room(self.writer.builder, records_max):
             if self.next_row == self.row_count:
                 return READ_END if self.ended else READ_MORE
             status = self.next_cells()
@@ -380,7 +418,7 @@ cdef class ColumnReader:
             if last.type == EVENT_REJECTED:
                 self.refused = True
                 return READ_MORE
-            if self.writer.builder.add_origin_at(self.records_read, 0, 0) < 0:
+            if put_origin(self.writer.builder, self.records_read, 0, 0) < 0:
                 return READ_NO_MEMORY
         return READ_DONE
 

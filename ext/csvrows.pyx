@@ -15,13 +15,13 @@ from libc.string cimport memcpy, memmove, memset
 
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_GUARD, FIELD_IGNORED, FIELDS, FRAME_BYTES_ENOUGH, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter,
-    Row, RowRules, is_utf8,
+    Row, RowRules, has_room, is_utf8,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
     RecordReader,
 )
-from ext.records cimport REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve
+from ext.records cimport REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, put_origin
 
 cdef extern from *:
     """
@@ -333,7 +333,7 @@ cdef class CsvReader:
 
     cdef int add_origin(self, size_t start, size_t length) noexcept nogil:
         """The origin of the record added last: its bytes follow with the frame's other rows, in one copy."""
-        return self.writer.builder.add_origin_at(self.line, self.raw_base + start - self.raw_from, length)
+        return put_origin(self.writer.builder, self.line, self.raw_base + start - self.raw_from, length)
 
     cdef void begin_raw(self) noexcept nogil:
         """Rows from here on are copied behind the frame's raw bytes, when `flush_raw` is called."""
@@ -433,7 +433,7 @@ cdef class CsvReader:
         """Rows into records until the frame is full (ROW_OK), the window is empty or a time is beyond the limit."""
         cdef int status
         self.values.given = 0
-        while (self.writer.has_room(records_max)
+        while (has_room(self.writer.builder, records_max)
                and self.raw_base + self.position - self.raw_from < FRAME_BYTES_ENOUGH):
             status = self.find_row() if self.found == ROW_MORE else self.found
             if status >= ROW_MORE:

@@ -15,7 +15,7 @@ from ext.definitions cimport NO_NAME, NameTable
 from ext.feedvalues cimport trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_PRICE, FIELD_SIDE, FIELD_SYMBOL, FIELD_VOLUME, FIELDS, TEXT_SLACK_BYTES, FeedWriter, Row,
-    RowRules, Values, is_utf8,
+    RowRules, Values, has_room, is_utf8,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
@@ -288,8 +288,10 @@ cdef class DbnReader:
                 return DBN_END if self.window.at_end else DBN_MORE
             self.record_bytes = <size_t>p[0] * 4
             if self.record_bytes < HEADER_BYTES:
+                if left < HEADER_BYTES and not self.window.at_end:
+                    return DBN_MORE
                 self.why = "found a record length below 16 bytes: nothing behind it can be read"
-                self.record_bytes = left
+                self.record_bytes = HEADER_BYTES if left > HEADER_BYTES else left
                 self.status = DBN_LOST
                 self.pending = True
                 return self.status
@@ -349,7 +351,7 @@ cdef class DbnReader:
 
     cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status
-        while self.writer.has_room(records_max):
+        while has_room(self.writer.builder, records_max):
             status = self.next_record()
             if status >= DBN_MORE:
                 return READ_MORE if status == DBN_MORE else READ_END

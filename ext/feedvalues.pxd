@@ -24,6 +24,32 @@ cdef extern from *:
         return (int64_t)(v & 0xFFFFFFFFull);
     }
 
+    /* Digits with at most one point among them, n in 1..8, without sign: 1; 0 for anything else. Little-endian only. */
+    static inline int rw_short_decimal(const uint8_t *p, size_t n, uint64_t *value, int *exponent) {
+        uint64_t v, t, points, below;
+        memcpy(&v, p, 8);
+        if (n < 8) v &= (1ull << (8 * n)) - 1;
+        t = v ^ 0x2E2E2E2E2E2E2E2Eull;
+        points = (t - 0x0101010101010101ull) & ~t & 0x8080808080808080ull;
+        *exponent = 0;
+        if (points) {
+            size_t k = (size_t)__builtin_ctzll(points) >> 3;        /* digits before the point */
+            if (k == 0 || k + 1 == n) return 0;
+            below = (1ull << (8 * k)) - 1;
+            v = (v & below) | ((v >> 8) & ~below);
+            n -= 1;
+            *exponent = (int)k - (int)n;
+        }
+        if (n < 8) v = (v << (64 - 8 * n)) | (0x3030303030303030ull >> (8 * n));
+        if ((v & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return 0;
+        if (((v + 0x0606060606060606ull) & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return 0;
+        v -= 0x3030303030303030ull;
+        v = v * 10 + (v >> 8);
+        *value = ((((v & 0x000000FF000000FFull) * 0x000F424000000064ull) +
+                   (((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >> 32) & 0xFFFFFFFFull;
+        return 1;
+    }
+
     static const char rw_two_digits[] =
         "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354"
         "555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
@@ -35,12 +61,25 @@ cdef extern from *:
     }
     """
     int64_t rw_eight_digits(const uint8_t* p) noexcept nogil
+    bint rw_short_decimal(const uint8_t* p, size_t n, uint64_t* value, int* exponent) noexcept nogil
     uint64_t rw_load_masked(const uint8_t* p, size_t n) noexcept nogil
     const char* rw_two_digits
 
 
+cdef inline void trim_i64(Decimal64* number) noexcept nogil:
+    """Move trailing zeros of the mantissa into the exponent."""
+    cdef int64_t m = number.mantissa
+    if m == 0:
+        number.exponent = 0
+        return
+    while not m & 1 and m % 10 == 0:
+        m //= 10
+        number.exponent += 1
+    number.mantissa = m
+
+
 cdef inline int read_decimal(const uint8_t* p, size_t n, Decimal64* out) noexcept nogil:
-    """parse_decimal, with a short way for the plain numbers that tapes are made of."""
+    """parse_decimal, with short ways for the plain numbers that tapes are made of. 8 bytes at p must be readable."""
     cdef const uint8_t* q = p
     cdef const uint8_t* end = p + n
     cdef uint64_t value = 0
@@ -48,6 +87,15 @@ cdef inline int read_decimal(const uint8_t* p, size_t n, Decimal64* out) noexcep
     cdef int exponent = 0
     if n > 18 or n == 0:
         return parse_decimal(p, n, out)
+    if n <= 8 and rw_short_decimal(p, n, &value, &exponent):
+        out.mantissa = <int64_t>value
+        out.exponent = exponent
+        out.wide = 0
+        if p[n - 1] == 48:
+            trim_i64(out)
+        return DECIMAL_OK
+    value = 0
+    exponent = 0
     if q[0] == 45:
         q += 1
     while q < end:
@@ -134,18 +182,6 @@ cdef inline int scale_time(uint64_t value, int64_t* out) noexcept nogil:
     else:
         out[0] = <int64_t>value
     return REASON_NONE
-
-
-cdef inline void trim_i64(Decimal64* number) noexcept nogil:
-    """Move trailing zeros of the mantissa into the exponent."""
-    cdef int64_t m = number.mantissa
-    if m == 0:
-        number.exponent = 0
-        return
-    while not m & 1 and m % 10 == 0:
-        m //= 10
-        number.exponent += 1
-    number.mantissa = m
 
 
 cdef inline int compare_prices(int64_t a, int a_exponent, int64_t b, int b_exponent) noexcept nogil:

@@ -121,8 +121,6 @@ cdef class FeedWriter:
                     const char* expected) noexcept nogil
     # Take a source: origins are of it until another one is taken. 0, or -1 without memory.
     cdef int take_source(self, uint32_t number) noexcept nogil
-    # Whether the frame being built may grow.
-    cdef bint has_room(self, uint32_t records_max) noexcept nogil
     cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil   # NO_NAME: no memory
     cdef NameTable table(self, int kind)
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
@@ -137,12 +135,19 @@ cdef class FeedWriter:
     cdef int read_time_of(self, RowRules rules, const Row* row, const Values* values, Record* r) noexcept nogil
     cdef int refuse_volume(self, const Row* row, const Values* values) noexcept nogil
     cdef int read_kind(self, const Row* row, Record* r) noexcept nogil
+    cdef int64_t put_text(self, const uint8_t* text, size_t length) noexcept nogil
     cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
                         Record* r) noexcept nogil
     cdef int finish_mark(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil
     cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil
     cdef size_t spread_account(self, RowRules rules, const Row* row, const uint8_t* id, size_t id_length,
                                uint8_t* out) noexcept nogil
+
+cdef inline bint has_room(FrameBuilder builder, uint32_t records_max) noexcept nogil:
+    """Whether the frame being built may grow."""
+    return (builder.count < records_max and builder.raw.size < FRAME_BYTES_ENOUGH
+            and builder.heap.size < FRAME_BYTES_ENOUGH)
+
 
 cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil
 cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil

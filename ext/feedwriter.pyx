@@ -19,7 +19,7 @@ from ext.records cimport (
     FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW, FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_UNSEQUENCED, NAME_ACCOUNT,
     NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_INVALID, REASON_NONE, REASON_OVERFLOW,
     REASON_PRECISION, REASON_UNDECODABLE, SIDE_BUY, SIDE_NONE, SIDE_SELL, TEXT_BYTES_MAX, Bytes, FrameBuilder,
-    Record, bytes_append, bytes_free, bytes_reserve, i128,
+    Record, bytes_append, bytes_free, bytes_reserve, i128, keep_record, next_record,
 )
 
 cdef enum:
@@ -237,12 +237,16 @@ cdef class FeedWriter:
         low = rw_load_masked(text, length)
         if length > 8:
             high = rw_load_masked(text + 8, length - 8)
+        # Two places for each name, so that two of the same hash do not take turns in one.
         slot = &self.cache[kind * NAME_CACHE_SLOTS
-                           + (((low ^ (high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52)]
+                           + ((((low ^ (high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52) & ~1ULL)]
         if slot.low == low and slot.high == high and slot.length == length:
             return slot.id
+        if slot[1].low == low and slot[1].high == high and slot[1].length == length:
+            return slot[1].id
         id = self.intern(kind, text, length)
         if id != NO_NAME:
+            slot[1] = slot[0]
             slot.low = low
             slot.high = high
             slot.length = <uint32_t>length
@@ -457,21 +461,24 @@ cdef class FeedWriter:
         return self.add_values(rules, row, NULL, number)
 
     cdef int add_values(self, RowRules rules, const Row* row, const Values* values, uint64_t number) noexcept nogil:
-        cdef Record r
+        cdef Record* r
         cdef Decimal64 price, volume
         cdef int refused, side
-        memset(&r, 0, sizeof(r))
         if rules.kept_count and not self.is_kept(rules, row):
             return ROW_SKIPPED
+        # It is made in its place; until it is kept, a refusal may have that place.
+        r = next_record(self.builder)
+        if r == NULL:
+            return -1
         refused = self.check_texts(rules, row)
         if refused == 0:
-            refused = self.read_numbers(rules, row, values, &price, &volume, &r)
+            refused = self.read_numbers(rules, row, values, &price, &volume, r)
         if refused == 0 and rules.side_rule == SIDE_FROM_TEXT and not rules.as_marks:
             r.side = <uint8_t>self.side_of(rules, row.text[FIELD_SIDE], row.length[FIELD_SIDE])
             if r.side == SIDE_NONE:
                 return self.invalid("side", row, FIELD_SIDE, EXPECTED_SIDE)
         if refused == 0:
-            refused = self.read_kind(row, &r)
+            refused = self.read_kind(row, r)
         if refused:
             return -1 if refused < 0 else 0
         # Nothing below can refuse the row; names are only numbered now, so that refused rows add none.
@@ -492,12 +499,12 @@ cdef class FeedWriter:
         if price.wide:
             r.flags |= FLAG_PRICE_WIDE
         if rules.as_marks:
-            return self.finish_mark(rules, row, number, &r)
+            return self.finish_mark(rules, row, number, r)
         r.volume = volume.mantissa
         r.volume_exponent = <int8_t>volume.exponent
         if volume.wide:
             r.flags |= FLAG_VOLUME_WIDE
-        return self.finish_row(rules, row, values, number, &r)
+        return self.finish_row(rules, row, values, number, r)
 
     cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil:
         """The id of a text, from where the source keeps it."""
@@ -535,11 +542,22 @@ cdef class FeedWriter:
             number //= 10
         return 8 + rules.spread_width
 
+    cdef inline int64_t put_text(self, const uint8_t* text, size_t length) noexcept nogil:
+        """FrameBuilder.add_text for a text of a row, of at most 64 bytes: what is readable behind it saves a call."""
+        cdef Bytes* heap = &self.builder.heap
+        cdef int64_t offset = heap.size
+        if heap.size + 2 * TEXT_BYTES_MAX > heap.capacity and bytes_reserve(heap, 2 * TEXT_BYTES_MAX) < 0:
+            return -1
+        memcpy(heap.data + heap.size, text, TEXT_SLACK_BYTES)
+        if length > TEXT_SLACK_BYTES:
+            memcpy(heap.data + heap.size + TEXT_SLACK_BYTES, text + TEXT_SLACK_BYTES, length - TEXT_SLACK_BYTES)
+        heap.size += length
+        return offset
+
     cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
                         Record* r) noexcept nogil:
         """Number the other names, put the texts into the heap and the record into the frame."""
         cdef int64_t offset
-        cdef Record* target
         cdef int kept
         cdef const uint8_t* id = row.text[FIELD_TRADE_ID]
         cdef size_t id_length = row.length[FIELD_TRADE_ID]
@@ -565,11 +583,13 @@ cdef class FeedWriter:
             r.account = self.known_name(NAME_ACCOUNT, row, FIELD_ACCOUNT, values)
         else:
             r.account = self.name_id(NAME_ACCOUNT, account, account_length)
-        r.venue = self.known_name(NAME_VENUE, row, FIELD_VENUE, values)
-        r.strategy = self.known_name(NAME_STRATEGY, row, FIELD_STRATEGY, values)
+        if row.length[FIELD_VENUE]:
+            r.venue = self.known_name(NAME_VENUE, row, FIELD_VENUE, values)
+        if row.length[FIELD_STRATEGY]:
+            r.strategy = self.known_name(NAME_STRATEGY, row, FIELD_STRATEGY, values)
         if r.symbol == NO_NAME or r.account == NO_NAME or r.venue == NO_NAME or r.strategy == NO_NAME:
             return -1
-        offset = self.builder.add_text(id, id_length)
+        offset = self.put_text(id, id_length)
         if offset < 0:
             return -1
         r.id_offset = <uint32_t>offset
@@ -580,17 +600,13 @@ cdef class FeedWriter:
                 return -1
             r.ref_offset = <uint32_t>offset
             r.ref_length = <uint8_t>row.length[FIELD_REF_TRADE_ID]
-        target = self.builder.add()
-        if target == NULL:
-            return -1
-        target[0] = r[0]
+        keep_record(self.builder)
         return 0
 
     cdef int finish_mark(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil:
         """The record as a MarkPrice; what corrects or busts a trade is none."""
         cdef int64_t offset
         cdef size_t id_length
-        cdef Record* target
         cdef int kept
         if r.exec_type != EXEC_NEW:
             return ROW_SKIPPED
@@ -600,15 +616,14 @@ cdef class FeedWriter:
             if kept <= 0:
                 return kept if kept < 0 else ROW_SKIPPED
         id_length = 17 + write_number(number, rules.id_text + 17)
-        offset = self.builder.add_text(rules.id_text, id_length)
-        target = self.builder.add()
-        if offset < 0 or target == NULL or r.symbol == NO_NAME:
+        offset = self.put_text(rules.id_text, id_length)
+        if offset < 0 or r.symbol == NO_NAME:
             return -1
         r.type = EVENT_MARK
         r.side = SIDE_NONE
         r.id_offset = <uint32_t>offset
         r.id_length = <uint8_t>id_length
-        target[0] = r[0]
+        keep_record(self.builder)
         return 0
 
     def filter_rows(self, RowFilter row_filter not None):
@@ -672,10 +687,6 @@ cdef class FeedWriter:
         self.source = number
         return 0
 
-    cdef bint has_room(self, uint32_t records_max) noexcept nogil:
-        return (self.builder.count < records_max and self.builder.raw.size < FRAME_BYTES_ENOUGH
-                and self.builder.heap.size < FRAME_BYTES_ENOUGH)
-
     def add_rejected(self, int reason, str error not None):
         """Add the refusal of a bad record; ``error`` is cut to 255 bytes."""
         cdef bytes text = error.encode("utf-8", "replace")[:ERROR_BYTES_MAX].decode("utf-8", "ignore").encode()
@@ -689,8 +700,11 @@ cdef class FeedWriter:
             raise MemoryError
         return id
 
-    def take(self):
-        """Finish the frame: the bytes of an unsequenced frame, or None where nothing was added."""
+    def take(self, bint sealed=True):
+        """Finish the frame: the bytes of an unsequenced frame, or None where nothing was added.
+
+        ``sealed``: with its CRC, which whoever stamps the frame makes anew.
+        """
         cdef FrameBuilder builder = self.builder
         cdef NameTable names
         cdef const uint8_t* text
@@ -707,7 +721,7 @@ cdef class FeedWriter:
                 if builder.define(<uint8_t>kind, id, text, length) < 0:
                     raise MemoryError
             self.defined[kind] = names.count
-        frame = builder.take(0, 0, 0)
+        frame = builder.take(0, 0, 0) if sealed else builder.take_unsealed()
         builder.clear_sources()
         for id in range(self.sources.size // sizeof(FeedSource)):
             (<FeedSource*>self.sources.data + id).number = 0

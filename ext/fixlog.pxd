@@ -57,6 +57,7 @@ cdef class FixReader(RecordReader):
     cdef Row row
     cdef Values values
     cdef uint8_t why[256]
+    cdef uint8_t before             # the byte in front of the window; 0: none
     cdef size_t counted_to          # line ends before this are counted
     cdef readonly uint64_t line     # physical line of the message at hand, from 1
     cdef bint told                  # the damage of the source has its dead letter

@@ -16,7 +16,7 @@ from ext.decimals cimport DECIMAL_OK, Decimal64
 from ext.feedvalues cimport fix_time, read_decimal, trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXEC_TYPE, FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_REF_TRADE_ID, FIELD_SIDE, FIELD_VOLUME, FIELDS,
-    ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, is_utf8,
+    ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room, is_utf8,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
@@ -142,7 +142,7 @@ cdef class FixReader:
             self.window.position = at
             self.count_lines(at)
             self.message.start = at
-            if at and is_digit(data[at - 1]):
+            if is_digit(data[at - 1] if at else self.before):
                 self.window.position = at + BEGIN_BYTES
                 continue
             at += BEGIN_BYTES
@@ -493,7 +493,7 @@ cdef class FixReader:
 
     cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status
-        while self.writer.has_room(records_max):
+        while has_room(self.writer.builder, records_max):
             status = self.next_record()
             if status >= FIX_MORE:
                 return READ_MORE if status == FIX_MORE else READ_END
@@ -506,6 +506,8 @@ cdef class FixReader:
     cdef int advance(self) except -1:
         """Read on; offsets move with the window."""
         cdef size_t taken = self.window.position
+        if taken:
+            self.before = self.window.bytes.data[taken - 1]
         self.window.refill()
         self.counted_to -= taken - self.window.position
         return 0

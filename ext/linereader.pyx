@@ -12,13 +12,13 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from ext.bytewindow cimport ByteWindow
 from ext.feedvalues cimport write_number
 from ext.feedwriter cimport (
-    FIELD_SIDE, FIELD_TRADE_ID, FeedWriter, Row, RowRules,
+    FIELD_SIDE, FIELD_TRADE_ID, FeedWriter, Row, RowRules, has_room,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
     RecordReader,
 )
-from ext.records cimport REASON_UNDECODABLE, bytes_free, bytes_reserve
+from ext.records cimport REASON_UNDECODABLE, bytes_free, bytes_reserve, put_origin
 
 cdef enum:
     NEWLINE = 10
@@ -166,7 +166,7 @@ cdef class LineReader(RecordReader):
     cdef int add_raw(self) noexcept nogil:
         """The origin of the record added last: records of one line share its bytes. -1: no memory."""
         if self.raw_frame == self.writer.frames:
-            return self.writer.builder.add_origin_at(self.line, self.raw_at, self.length)
+            return put_origin(self.writer.builder, self.line, self.raw_at, self.length)
         self.raw_frame = self.writer.frames
         self.raw_at = self.writer.builder.raw.size
         return self.writer.builder.add_origin(
@@ -191,7 +191,7 @@ cdef class LineReader(RecordReader):
     cdef int read_on(self, uint32_t records_max, bint limited, int64_t limit_ns) noexcept nogil:
         cdef int status
         cdef int64_t time_ns = 0
-        while self.writer.has_room(records_max):
+        while has_room(self.writer.builder, records_max):
             if limited:
                 status = self.look(&time_ns)
                 if status == HEAD_MORE:

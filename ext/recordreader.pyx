@@ -8,7 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from ext.feedwriter cimport FeedWriter
+from ext.feedwriter cimport FeedWriter, has_room
 
 cdef int64_t TIME_MIN = -0x7FFFFFFFFFFFFFFF       # earlier than any time of a record
 
@@ -127,7 +127,7 @@ cdef class Merge:
         cdef bint limited
         cdef int status
         cdef void* reader
-        while self.count and self.writer.has_room(records_max):
+        while self.count and has_room(self.writer.builder, records_max):
             if self.looking:
                 status = self.look_on()
                 if status != READ_DONE:

@@ -1,6 +1,7 @@
 """Records and frames: the same bytes on the wire, in the journal and in memory (docs/wire-format.md)."""
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 cdef extern from *:
     """
@@ -194,10 +195,45 @@ cdef class FrameBuilder:
     # Assemble header, records, definitions, heap, origins into self.frame, sealed; 0, or -1 without memory.
     cdef size_t origin_bytes(self) noexcept nogil
     cdef size_t frame_bytes(self) noexcept nogil
+    cdef void write_parts(self, uint8_t* out) noexcept nogil            # without seal
     cdef void write_frame(self, uint8_t* out, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
     # The built frame, and the builder as new.
     cdef bytearray take(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at)
+    # The same without a CRC, for whoever stamps it next: that seals it.
+    cdef bytearray take_unsealed(self)
     cdef void clear(self) noexcept nogil                                 # ready for the next frame
+
+
+cdef inline Record* next_record(FrameBuilder builder) noexcept nogil:
+    """Where the next record will be, zeroed; `keep_record` adds it to the frame. NULL without memory."""
+    cdef Record* record
+    if (builder.records.size + RECORD_BYTES > builder.records.capacity
+            and bytes_reserve(&builder.records, RECORD_BYTES) < 0):
+        return NULL
+    record = <Record*>(builder.records.data + builder.records.size)
+    memset(record, 0, RECORD_BYTES)
+    return record
+
+
+cdef inline void keep_record(FrameBuilder builder) noexcept nogil:
+    builder.records.size += RECORD_BYTES
+    builder.count += 1
+
+
+cdef inline int put_origin(FrameBuilder builder, uint64_t position, size_t raw_offset,
+                           size_t raw_length) noexcept nogil:
+    """FrameBuilder.add_origin_at, for loops over records."""
+    cdef Origin* origin
+    if (builder.origins.size + sizeof(Origin) > builder.origins.capacity
+            and bytes_reserve(&builder.origins, sizeof(Origin)) < 0):
+        return -1
+    origin = <Origin*>(builder.origins.data + builder.origins.size)
+    origin.position = position & ((<uint64_t>1 << ORIGIN_SOURCE_SHIFT) - 1) | builder.origin_from
+    origin.raw_offset = <uint32_t>raw_offset
+    origin.raw_length = <uint32_t>raw_length
+    builder.origins.size += sizeof(Origin)
+    return 0
+
 
 cdef class Frame:
     """A checked, read-only view of one frame's bytes."""

@@ -401,11 +401,7 @@ cdef class FrameBuilder:
         return bytes_append(&self.raw, raw, raw_length)
 
     cdef int add_origin_at(self, uint64_t position, size_t raw_offset, size_t raw_length) noexcept nogil:
-        cdef Origin o
-        o.position = position & ((<uint64_t>1 << ORIGIN_SOURCE_SHIFT) - 1) | self.origin_from
-        o.raw_offset = <uint32_t>raw_offset
-        o.raw_length = <uint32_t>raw_length
-        return bytes_append(&self.origins, &o, sizeof(o))
+        return put_origin(self, position, raw_offset, raw_length)
 
     cdef size_t origin_bytes(self) noexcept nogil:
         if self.origins.size == 0:
@@ -416,6 +412,10 @@ cdef class FrameBuilder:
         return HEADER_BYTES + self.records.size + self.definitions.size + self.heap.size + self.origin_bytes()
 
     cdef void write_frame(self, uint8_t* out, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+        self.write_parts(out)
+        frame_seal(out, self.frame_bytes(), first_seq, epoch, stamped_at)
+
+    cdef void write_parts(self, uint8_t* out) noexcept nogil:
         cdef FrameHeader header
         cdef OriginHeader origin_header
         cdef uint8_t* at = out + sizeof(header)
@@ -440,13 +440,20 @@ cdef class FrameBuilder:
                 at[0] = 0
                 at += 1
             put(put(at, &self.origins), &self.raw)
-        frame_seal(out, self.frame_bytes(), first_seq, epoch, stamped_at)
 
     cdef bytearray take(self, uint64_t first_seq, uint64_t epoch, int64_t stamped_at):
         cdef bytearray frame = PyByteArray_FromStringAndSize(NULL, self.frame_bytes())
         cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(frame)
         with nogil:
             self.write_frame(data, first_seq, epoch, stamped_at)
+            self.clear()
+        return frame
+
+    cdef bytearray take_unsealed(self):
+        cdef bytearray frame = PyByteArray_FromStringAndSize(NULL, self.frame_bytes())
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(frame)
+        with nogil:
+            self.write_parts(data)
             self.clear()
         return frame
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -195,20 +196,31 @@ class ColumnSource(Source):
                 columns.append(column)
                 kept.append(keep)
         self._batch, self._prepared, self._kept = batch, columns, kept
+        self._sound: dict[str, bool] = {}
 
     def _load(self) -> None:
         self.reader.load(self._kept, self._batch.num_rows, self._prepared)
 
     def row_text(self, index: int) -> bytes:
         """A row's mapped columns as a JSON object: what stands for its bytes."""
-        values = {}
-        for name in dict.fromkeys(self._names.values()):
-            column = self._batch.column(self._batch.schema.get_field_index(name))
-            try:
-                values[name] = column[index].as_py()
-            except (self._file.arrow.lib.ArrowException, ValueError, OverflowError, IndexError):
-                values[name] = None
+        errors = (self._file.arrow.lib.ArrowException, ValueError, OverflowError, IndexError)
+        values = dict.fromkeys(self._names.values())
+        for name in values:
+            if self._is_sound(name):
+                with suppress(*errors):
+                    values[name] = self._batch.column(self._batch.schema.get_field_index(name))[index].as_py()
         return msgspec.json.encode(values, enc_hook=str)
+
+    def _is_sound(self, name: str) -> bool:
+        """Whether a column of the batch can be shown: Arrow would read an untrusted one beyond its buffers."""
+        if name not in self._sound:
+            self._sound[name] = True
+            if not self._file.trusted:
+                try:
+                    self._batch.column(self._batch.schema.get_field_index(name)).validate(full=True)
+                except self._file.arrow.lib.ArrowException:
+                    self._sound[name] = False
+        return self._sound[name]
 
     # --- the source ---
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from ext.errors import UsageError
 
 
+def on_one_line(message: str) -> str:
+    """A message that names what it found, be that a line end or a control character."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
 class FeedError(UsageError):
     """A feed that cannot be read: no such file, an unknown format, a header without what is needed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(on_one_line(message))
 
 
 class JournalFeed(FeedError):
@@ -22,3 +30,6 @@ class JournalFeed(FeedError):
 
 class InputDamaged(EOFError):
     """A compressed input that breaks off; what came before has been given out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(on_one_line(message))

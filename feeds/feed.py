@@ -47,11 +47,12 @@ class Feed:
         """The sources' names, as dead letters show them."""
         return [source.name for source in self._sources]
 
-    def next_frame(self, max_records: int = 512) -> bytearray | None:
+    def next_frame(self, max_records: int = 512, sealed: bool = True) -> bytearray | None:
         """Read on: an unsequenced frame of 1 to ``max_records`` (at most 8192) records, or None at the end.
 
         Names are numbered by the feed from 1 per kind, and defined in the frame that first uses them or earlier.
-        Each record has its origin: its position in its file, and its raw bytes without line end.
+        Each record has its origin: its position in its file, and its raw bytes without line end. ``sealed``: with its
+        CRC, which a publisher makes anew when it stamps the frame.
         """
         if not 1 <= max_records <= FRAME_RECORDS_MAX:
             raise ValueError(f"max_records is 1 to {FRAME_RECORDS_MAX}, not {max_records}")
@@ -64,7 +65,7 @@ class Feed:
             more = self._merge.fill(max_records)
         if self._left is not None:
             self._left -= len(self._writer)
-        return self._writer.take()
+        return self._writer.take(sealed)
 
     def close(self) -> None:
         """Release the files; safe to call twice."""

@@ -118,14 +118,22 @@ def open_bytes(path: str) -> io.FileIO:
         raise FeedError(f"{path!r} is no file name: it holds a NUL byte") from None
 
 
+def is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False  # opening it says what is wrong
+
+
 def open_inputs(path: str) -> Iterator[Input]:
     """Open a file, decompressed by its first bytes; a .zip gives one input per file in it, in its order.
 
     Raises FeedError for what cannot be opened.
     """
-    with open_bytes(path) as file:
-        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        magic = file.read(4) if regular else b""
+    magic = b""
+    if is_regular(path):  # a pipe is opened once: who writes into it would see it closed
+        with open_bytes(path) as file:
+            magic = file.read(4)
     if magic.startswith(PACKED_MAGICS):
         from feeds.packed import open_packed
 

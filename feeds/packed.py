@@ -197,7 +197,7 @@ def open_packed(path: str, magic: bytes) -> Iterator[Input]:
 def open_zip(path: str) -> Iterator[Input]:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            names = [info.filename for info in archive.infolist() if info.filename and not info.filename.endswith("/")]
     except UNPACK_ERRORS as error:
         raise FeedError(f"{path} is no readable zip: {one_line(error)}") from None
     if not names:

@@ -65,7 +65,7 @@ def publish(
 def send(feed: Feed, publisher: Publisher, frame_records: int) -> None:
     """Publish every frame and wait for the last ack."""
     with Progress("publish") as progress:
-        while (frame := feed.next_frame(frame_records)) is not None:
+        while (frame := feed.next_frame(frame_records, sealed=False)) is not None:
             publisher.publish_frame(frame)
             progress.update(feed.bytes_read, feed.bytes_total or 0, feed.records_read)
         publisher.flush()

@@ -272,3 +272,15 @@ def test_recorded_binance_trades() -> None:
         for line in plain
     ]
     assert {(row.symbol, row.venue) for row in rows} == {("BTCUSDT", "binance")}
+
+
+def test_an_index_beyond_its_dictionary_is_a_dead_letter_that_reads_nothing_beyond(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    symbols = pa.DictionaryArray.from_arrays(pa.array([0, 1_000_000_000], pa.int32()), pa.array(["A"]), safe=False)
+    columns = {"trade_id": ["1", "2"], "price": [1, 2], "volume": [1, 1], "side": ["buy", "buy"], "executed_at": [5, 6]}
+    table = pa.table({**columns, "symbol": symbols})
+    with ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    rows = read_rows(path)
+    assert [row.reason for row in rows] == ["", "undecodable"]
+    assert b'"symbol":null' in rows[1].raw

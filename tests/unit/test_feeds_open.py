@@ -325,3 +325,16 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path, data: bytes, said: 
     with pytest.raises(FeedError, match=said) as caught:
         open_feed(path)
     assert "riskwire reads CSV" in str(caught.value)
+
+
+def test_members_of_a_zip_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "nothing to find it by")
+        archive.writestr(zipfile.ZipInfo("a folder/"), "")
+        archive.writestr(zipfile.ZipInfo("two\nlines.csv"), lines_of(3))
+    assert [row.id for row in read_rows(path)] == ["T0", "T1", "T2"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("two\nlines.csv"), "")
+    with pytest.raises(FeedError, match=r"two\\nlines.csv is empty"):
+        read_rows(path)

@@ -50,7 +50,7 @@ def chosen(journal: tuple[Path, list[tuple[int, int]], Numbered], wanted: EventS
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_a_part_is_what_choosing_from_everything_gives(journal, data: st.DataObject) -> None:
     _, frames, events = journal

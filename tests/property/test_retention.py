@@ -180,7 +180,7 @@ class Engine:
         return [pair for data in self.journal for pair in decoder.decode_all(Frame(data))]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=15)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from((5, 60, 400)))
 def test_an_engine_whose_journal_was_cut_goes_on_as_one_whose_was_not(seed: int, trades_max: int) -> None:
     import tempfile

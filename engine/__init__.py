@@ -19,6 +19,7 @@ _EXPORTS = {
         "RequestRefused",
         "RiskwireError",
         "UsageError",
+        "WorkerUnfit",
     ),
     "engine.events": (
         "DeadLetter",
@@ -75,6 +76,7 @@ __all__ = [
     "TradeExecuted",
     "UsageError",
     "Worker",
+    "WorkerUnfit",
     "__version__",
     "default_base",
     "load_config",
@@ -87,7 +89,15 @@ if TYPE_CHECKING:
     from engine.client import EngineClient
     from engine.config import EngineConfig, LimitSet, QueueConfig, load_config, load_limits, parse_limits
     from engine.endpoints import default_base
-    from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, RequestRefused, RiskwireError, UsageError
+    from engine.errors import (
+        EngineBehind,
+        EngineUnreachable,
+        InvalidEvent,
+        RequestRefused,
+        RiskwireError,
+        UsageError,
+        WorkerUnfit,
+    )
     from engine.events import (
         DeadLetter,
         Event,

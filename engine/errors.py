@@ -26,6 +26,7 @@ __all__ = [
     "SinkError",
     "UsageError",
     "VerifyError",
+    "WorkerUnfit",
 ]
 
 
@@ -67,6 +68,13 @@ class RequestRefused(RiskwireError):
 
 class SinkError(RiskwireError):
     """The dead-letter file cannot be opened or written."""
+
+
+class WorkerUnfit(UsageError):
+    """Raised by a handler that can do no job at all (its file cannot be written, say), whichever job it has.
+
+    Its worker gives back what it has, which counts no attempt, and ends; the message says what to do.
+    """
 
 
 class VerifyError(RiskwireError):

@@ -26,7 +26,8 @@ class JobFilter:
     """
 
     def __init__(self, events: Sequence[str], match: Mapping[str, str], name: Callable[[int, int], str]) -> None:
-        self._types = np.array([_TYPES[event] for event in events], np.uint8)
+        self._types: Mask = np.zeros(256, np.bool_)  # by type: a look-up in a table is 20 times as fast as np.isin
+        self._types[[_TYPES[event] for event in events]] = True
         self._globs = [
             (field, kind, match[field].encode(), np.zeros(64, np.uint8))
             for kind, field in enumerate(NAME_KIND_NAMES)
@@ -36,7 +37,7 @@ class JobFilter:
 
     def takes(self, records: Records) -> Mask:
         """Return for each record whether it is a job."""
-        taken: Mask = np.isin(records["type"], self._types)
+        taken: Mask = self._types[records["type"]]
         for number, (field, kind, glob, verdicts) in enumerate(self._globs):
             ids = records[field]
             top = int(ids.max(initial=0))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import SinkError
+from engine.errors import SinkError, WorkerUnfit
 from engine.events import Event
 
 BUSY_TIMEOUT_S = 30.0
@@ -34,8 +34,14 @@ CREATE TABLE IF NOT EXISTS riskwire_processed (
 ) STRICT
 """
 QUEUE_SHIFT = 48
+# SQLite's primary codes for a file or disk that is at fault, and not the job: read-only, I/O, corrupt, full, not there.
+FILE_AT_FAULT = {8, 10, 11, 13, 14, 26}
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+
+
+class ProcessedFileError(SinkError, WorkerUnfit):
+    """The file of the processed table cannot be opened, written or brought to the disk."""
 
 
 class Processed:
@@ -57,6 +63,10 @@ class Processed:
         What is written outside `once` is on the disk before the job is acked too, but may happen twice.
         """
         return self._mine().db
+
+    def check(self) -> None:
+        """Open the file once, making it where it is missing; raises ProcessedFileError where that cannot be done."""
+        _Connection(self.path).close()
 
     def _mine(self) -> _Connection:
         mine: _Connection | None = getattr(self._local, "mine", None)
@@ -96,6 +106,12 @@ class Processed:
             db.execute("COMMIT")
             if (number := getattr(self._local, "number", None)) is not None:
                 self._numbers[number[0]] = number[1]
+        except sqlite3.Error as problem:
+            if problem.sqlite_errorcode & 0xFF in FILE_AT_FAULT:
+                raise ProcessedFileError(
+                    f"{self.path}: cannot be written: {problem}; mend that, start again"
+                ) from problem
+            raise
         finally:
             self._local.number = None
             self.rollback()
@@ -121,7 +137,8 @@ class Processed:
     def settle(self) -> None:
         """Wait until what this thread has written outside `once` is on the disk; the kit does so after each handler.
 
-        Raises SinkError where it cannot be, or where the handler has left a transaction open, which is rolled back.
+        Raises ProcessedFileError where it cannot be, SinkError where the handler has left a transaction open, which is
+        rolled back.
         """
         mine: _Connection | None = getattr(self._local, "mine", None)
         if mine is None:
@@ -164,10 +181,12 @@ class _Connection:
             self.synced_changes = self.db.total_changes
             self.turn = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (sqlite3.Error, OSError) as problem:
-            raise SinkError(f"{path}: cannot be used for the processed table: {problem}") from None
+            raise ProcessedFileError(
+                f"{path}: cannot be used for the processed table: {problem}; name a file that can be written"
+            ) from None
 
     def sync(self) -> None:
-        """Wait until everything committed is on the disk. Raises SinkError where it cannot be, from then on always."""
+        """Wait until everything committed is on the disk. Raises ProcessedFileError where it cannot be."""
         changes = self.db.total_changes
         try:
             if self._wal < 0:  # there as long as a connection is open
@@ -177,7 +196,7 @@ class _Connection:
         except OSError as problem:
             self._failed = problem.strerror or str(problem)
         if self._failed:
-            raise SinkError(
+            raise ProcessedFileError(
                 f"{self._path}: what was written may not be on the disk ({self._failed}); mend that and start again"
             )
         self.synced_changes = changes

@@ -22,7 +22,7 @@ from typing import Any
 import zmq
 
 from engine.endpoints import check_base, default_base, endpoint
-from engine.errors import UsageError
+from engine.errors import UsageError, WorkerUnfit
 from engine.handlers import Handler, is_async, load_handler
 from engine.jobcontext import BatchContext, JobContext
 from engine.joblink import Hand, JobLink
@@ -50,7 +50,8 @@ class Worker:
     base: the engine's address (default: `RISKWIRE_CONNECT`, else the user's runtime directory).
     concurrency: how many handlers run at once: threads, or for `async def` tasks on one uvloop loop.
     batch: give the handler up to so many events at a time, as many as are there; 0: one event, not in a sequence.
-    processed: the SQLite file of `context.once` (default `riskwire-<queue>.db` in the current directory).
+    processed: the SQLite file of `context.once`, opened at once (default: `riskwire-<queue>.db` in the current
+    directory, opened when a handler uses it).
     wait_s: how long to look for the engine at the start before EngineUnreachable; later it is waited for.
     """
 
@@ -76,6 +77,8 @@ class Worker:
         self.done = 0
         self.failed = 0
         self.processed = Processed(processed or f"riskwire-{queue.replace('/', '_')}.db")
+        if processed is not None:
+            self.processed.check()
         self._handler = handler
         self._concurrency = concurrency
         self._batch = batch
@@ -200,6 +203,10 @@ class Worker:
             else:
                 self.failed += 1
                 self._link.fail(hand, places.start, "lease", "the handler was cut: it took as long as the lease")
+            return True
+        if isinstance(problem, WorkerUnfit):
+            self._link.release(hand, places)
+            self._link_failed(problem)
             return True
         if len(places) > 1:
             return False

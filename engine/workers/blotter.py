@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checks import plain_text
-from engine.errors import RiskwireError, UsageError
+from engine.errors import UsageError, WorkerUnfit
 from engine.events import Event, TradeExecuted
 from engine.jobcontext import BatchContext
 from engine.jobframes import JobDecoder
@@ -114,7 +114,7 @@ def record(
     """Write trades that are not there yet, and mark what busts and corrections change. Part of a transaction.
 
     refusals: why the sequence refused some of them, by seq: those are kept with that status and change nothing.
-    Raises RiskwireError where a seq is another trade's: the file belongs to another journal.
+    Raises WorkerUnfit where a seq is another trade's: the file belongs to another journal.
     """
     rows = [_row(seq, trade, refusals.get(seq, LIVE)) for seq, trade in trades]
     before = db.total_changes
@@ -167,7 +167,7 @@ def _check_same(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None
     for row in rows:
         found = db.execute("SELECT trade_id, account, symbol, exec_type FROM trades WHERE seq = ?", row[:1]).fetchone()
         if found != (row[1], row[7], row[2], row[11]):
-            raise RiskwireError(
+            raise WorkerUnfit(
                 f"seq {row[0]} is trade {found[0]} here and trade {row[1]} in the engine's journal: this blotter is"
                 " another journal's; name another file, or make it again with `riskwire blotter rebuild`"
             )
@@ -239,7 +239,7 @@ def open_blotter(path: str | Path) -> sqlite3.Connection:
 def take_lock(path: str | Path, alone: bool = False) -> int:
     """Say that a blotter is being written, by several workers or by one who makes it again; closing the fd ends that.
 
-    Raises UsageError where it cannot be now.
+    Raises WorkerUnfit where it cannot be now.
     """
     lock = os.open(f"{path}-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -247,7 +247,7 @@ def take_lock(path: str | Path, alone: bool = False) -> int:
     except BlockingIOError:
         os.close(lock)
         who = "its workers write it; stop them first" if alone else "it is being made again; start when that is done"
-        raise UsageError(f"{path}: {who}") from None
+        raise WorkerUnfit(f"{path}: {who}") from None
     return lock
 
 

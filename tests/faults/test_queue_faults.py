@@ -204,7 +204,7 @@ def test_an_engine_killed_in_the_middle_hands_out_what_was_not_acked_and_effects
             processes[0].kill()
             processes[0].communicate()
             processes[0] = serve()
-        wait_for(lambda: len(effects_done()) == 1500)
+        wait_for(lambda: len(effects_done()) == 1500, 110)  # each waits for the disk
         with DeadLetterStore(tmp_path / "journal" / "dead-letters.db", read_only=True) as store:
             wait_for(lambda: store.count() == 15)
             assert sorted(letter.seq for letter in store.iterate()) == list(range(100, 1501, 100))

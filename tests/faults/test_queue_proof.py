@@ -176,6 +176,7 @@ def run_to_the_end(proof: Proof, jobs: int, kill_every: int, timeout_s: float) -
 
 def check(proof: Proof, jobs: int, kills_min: int) -> None:
     assert proof.kills >= kills_min
+    print(f"{proof.kills} workers killed, the engine twice")
     poison = set(range(100, jobs + 1, 100))
     for name, db in proof.dbs.items():
         rows = db.execute("SELECT seq, account FROM effects ORDER BY no").fetchall()

@@ -1,6 +1,7 @@
 """Forks workers from one process that has everything imported, so that a test can kill hundreds of them.
 
-`python worker_nursery.py BASE`; each line of standard input, `QUEUE HANDLER BATCH`, starts one; its pid is answered.
+`python worker_nursery.py BASE [PROCESSED.db]`; each line of standard input, `QUEUE HANDLER BATCH`, starts
+one; its pid is answered.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "integration"))
 
 def work(base: str, queue: str, handler: str, batch: int) -> None:
     """Run one worker until it is told to leave."""
-    worker = Worker(queue, load_handler(handler), base, batch=batch, processed=f"{queue}.db", wait_s=60)
+    processed = sys.argv[2] if len(sys.argv) > 2 else f"{queue}.db"
+    worker = Worker(queue, load_handler(handler), base, batch=batch, processed=processed, wait_s=60)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
 

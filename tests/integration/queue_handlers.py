@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+from engine.errors import WorkerUnfit
+
 EFFECTS = os.environ.get("EFFECTS", "effects.jsonl")
 _file = os.open(EFFECTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if EFFECTS.endswith(".jsonl") else -1
 
@@ -168,6 +170,28 @@ def leaves_open(event: Any, context: Any) -> None:
     db.execute("INSERT INTO effects VALUES (?)", (context.seq,))
 
 
+def unfit(event: Any, context: Any) -> None:
+    if context.seq >= 5:
+        raise WorkerUnfit("the printer is on fire; put it out")
+    _write(event, context)
+
+
+async def unfit_async(event: Any, context: Any) -> None:
+    unfit(event, context)
+
+
+def unfit_batch(events: Any, context: Any) -> None:
+    raise WorkerUnfit("the printer is on fire; put it out")
+
+
+def full_disk(event: Any, context: Any) -> None:
+    with context.once() as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        db.execute("CREATE TABLE IF NOT EXISTS effects (body BLOB)")
+        db.execute("INSERT INTO effects VALUES (zeroblob(100000))")
+
+
 class Closing:
     """A handler that is told when its worker leaves."""
 
@@ -200,3 +224,22 @@ def prove_batch(events: Any, context: Any) -> None:
             db.executemany("INSERT INTO effects (seq, account, pid) VALUES (?, ?, ?)", rows)
         if any(int(event.trade_id[1:]) % 100 == 0 for event in events):
             raise ValueError("poison")
+
+
+def chaos(events: Any, context: Any) -> None:
+    """A batch whose effect happens once while one in ten jobs does its worst the first time. FIXED: none is poison."""
+    seqs = list(context.seqs)
+    first = [seq for seq, attempt in zip(seqs, context.attempts, strict=True) if attempt == 1]
+    with context.once() as db:
+        if db is not None:
+            rows = [(context.queue, seq, event.account) for seq, event in context.fresh]
+            db.executemany("INSERT INTO effects (queue, seq, account) VALUES (?, ?, ?)", rows)
+        if any(seq % 97 == 0 for seq in seqs) and not os.path.exists("FIXED"):
+            raise ValueError("poison")
+        if any(seq % 211 == 0 for seq in first):
+            os._exit(9)
+    if any(seq % 151 == 0 for seq in first):
+        while True:
+            time.sleep(0.01)
+    if any(seq % 41 == 0 for seq in first):
+        raise sqlite3.OperationalError("after the effect")

@@ -286,6 +286,43 @@ def test_whatever_a_handler_raises_prints_or_changes_only_its_own_job_fails(rig:
     assert worker.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("unfit",),
+        ("unfit", "--concurrency", "3"),
+        ("unfit_async", "--concurrency", "3"),
+        ("unfit_batch", "--batch", "7"),
+        ("full_disk", "--processed", "p.db"),
+    ],
+)
+def test_a_worker_that_can_do_no_job_at_all_leaves_and_no_job_is_the_worse_for_it(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    handler, *options = words
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(max_attempts=1)]) as rig:
+        worker = rig.start_worker(f"queue_handlers:{handler}", *options)
+        rig.publish(30)
+        assert worker.wait(30) == 2
+        assert worker.stderr is not None
+        (line,) = worker.stderr.read().splitlines()
+        assert ("put it out" in line) != ("p.db: cannot be written: database or disk is full" in line)
+        assert rig.status().failed == 0
+        rig.start_worker("queue_handlers:note")
+        rig.wait_idle()
+        assert {row["seq"] for row in effects(rig)} == set(range(1, 31))
+        assert rig.letters() == []
+
+
+def test_a_processed_file_that_cannot_be_used_is_told_before_there_is_a_job(rig: Rig) -> None:
+    for name in ("none/p.db", "."):
+        worker = rig.start_worker("queue_handlers:note", "--processed", name)
+        assert worker.wait(30) == 2
+        assert worker.stderr is not None
+        (line,) = worker.stderr.read().splitlines()
+        assert "name a file that can be written" in line
+
+
 def test_a_transaction_that_a_handler_leaves_open_is_its_failure_and_holds_nobody_up(rig: Rig) -> None:
     worker = rig.start_worker("queue_handlers:leaves_open", "--processed", "p.db")
     rig.publish(10)

@@ -1,4 +1,6 @@
-"""`python -m bench [GROUP …]`: figures beside their peers' of the same run; `compare OLD NEW`, `table FILE`, `gate`.
+"""`python -m bench [GROUP …]`: figures beside their peers' of the same run.
+
+`python -m bench TOOL`: `compare OLD NEW`, `table FILE`, `plot FILE`, `hdr FILE`, `gate`.
 
 Results are compared before times are: a peer that computed something else fails the run (exit code 1). Missed targets
 are shown, and fail the run only with --strict.

@@ -21,6 +21,7 @@ KEYS = tuple(workload.Keys(*each) for each in ((100, 10), (100, 100), (1_000, 10
 KEYS_QUICK, KEYS_SMOKE = KEYS[::2] + KEYS[3:], KEYS[:1]
 FEW_KEYS, MANY_KEYS = 100_000, 1_000_000
 ROUNDS_MAX = 3  # of the other numbers of keys
+PROC = Path("/proc/self/status")
 MARKS = 8  # at which memory is looked at
 APPLY_NS, MANY_KEYS_RATIO, REFERENCE_RATIO, GROWTH_RATIO, POSITION_BYTES = 100, 1.5, 1.3, 1.5, 256
 Result = dict[str, Any]
@@ -168,6 +169,9 @@ def growth(options: argparse.Namespace, report: Report) -> None:
 
 def memory(options: argparse.Namespace, report: Report) -> None:
     """Measure what a position needs: memory of many positions less that of few, with as many trades."""
+    if not PROC.exists():
+        report.missing("a position with 3 limits", "its memory is read from /proc, which Linux has")
+        return
     keys, few = sized(options, 1_000_000, 200_000, 20_000), 1_000
     command = [sys.executable, "-m", "bench.core_memory", "position"]
     grown = [run_json([*command, str(n), str(keys)])["grown_bytes"] for n in (keys, few)]
@@ -177,6 +181,9 @@ def memory(options: argparse.Namespace, report: Report) -> None:
 
 def memory_by_trades(options: argparse.Namespace, report: Report, folder: Path) -> None:
     """Measure how memory grows with the trades of a session, beside plain dicts."""
+    if not PROC.exists():
+        report.missing("a further trade", "its memory is read from /proc, which Linux has")
+        return
     trades, keys = sized(options, 4_000_000, 400_000, 20_000), workload.Keys(symbols=100)
     case = Case(folder, keys, keys.count, trades - keys.count)
     command = [sys.executable, "-m", "bench.core_memory"]

@@ -105,7 +105,9 @@ def workers(system: str, address: str, cwd: str) -> Iterator[list[subprocess.Pop
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time a process has used."""
+    """Return the processor time a process has used (Linux; 0 elsewhere)."""
+    if not Path("/proc/self/stat").exists():
+        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

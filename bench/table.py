@@ -13,6 +13,10 @@ from typing import Any
 from bench import plots, published
 from bench.report import Figure, markdown
 
+QUIET_LOAD_MAX = 0.5
+BUSY = (
+    "**Others were using the cores when this began**: read ratios and counts; times are longer than on a quiet machine."
+)
 BEGIN, END = "<!-- figures: python -m bench table -->", "<!-- end of figures -->"
 
 
@@ -26,6 +30,8 @@ def page(run: dict[str, Any], drawn: Sequence[plots.Plot] = ()) -> str:
         f"Linux {run['kernel']}, Python {run['python']}, libzmq {run['libzmq']}, `{run['flags']}`; "
         f"load average {run['load_average'][0]:.1f} before, {run.get('load_average_after', [0])[0]:.1f} after."
     ]
+    if run["load_average"][0] > QUIET_LOAD_MAX:
+        lines += ["", BUSY]
     figures = [Figure(**each) for each in run["figures"]]
     for group in dict.fromkeys(figure.group for figure in figures):
         lines += ["", f"### {group}", "", markdown([figure for figure in figures if figure.group == group])]

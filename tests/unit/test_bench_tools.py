@@ -143,6 +143,12 @@ def test_without_matplotlib_a_page_is_written_and_the_plots_are_said_to_be_missi
         suite.main(["plot", str(tmp_path / "run.json"), "--to", str(tmp_path)])
 
 
+def test_a_page_says_when_others_were_using_the_machine():
+    quiet = plotted_run()
+    assert table.BUSY not in table.page(quiet)
+    assert table.BUSY in table.page({**quiet, "load_average": [3.0, 2.0, 1.0]})
+
+
 def test_points_of_one_x_are_one_point_in_rising_order():
     assert plots.gathered([(5, [1]), (1, [2]), (5, [3, 4])]) == [(1, [2]), (5, [1, 3, 4])]
 

@@ -26,7 +26,7 @@ def page(run: dict[str, Any], drawn: Sequence[plots.Plot] = ()) -> str:
     rounds = statistics.mode([len(each["values"]) for each in run["figures"]] or [0])
     lines = [
         f"Measured {when:%Y-%m-%d %H:%M} UTC at commit `{run['commit']}`, {rounds} rounds, "
-        f"`python -m bench {' '.join(run['arguments'])}`: {run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB, "
+        f"`{command_of(run['arguments'])}`: {run['cpu']}, {run['cores']} cores, {run['memory_gib']} GiB, "
         f"Linux {run['kernel']}, Python {run['python']}, libzmq {run['libzmq']}, `{run['flags']}`; "
         f"load average {run['load_average'][0]:.1f} before, {run.get('load_average_after', [0])[0]:.1f} after."
     ]
@@ -42,6 +42,16 @@ def page(run: dict[str, Any], drawn: Sequence[plots.Plot] = ()) -> str:
     if run["wrong"]:
         lines += ["", "Results that were wrong in this run:", "", *(f"- {each}" for each in run["wrong"])]
     return "\n".join(lines)
+
+
+def command_of(arguments: list[str]) -> str:
+    """Return the command of a run, without where it wrote.
+
+    >>> command_of(["core", "--json", "/tmp/new.json", "--rounds", "9"])
+    'python -m bench core --rounds 9'
+    """
+    kept = [word for before, word in zip(["", *arguments], arguments, strict=False) if "--json" not in (before, word)]
+    return " ".join(["python -m bench", *kept])
 
 
 def replace(text: str, figures: str) -> str:

@@ -149,6 +149,11 @@ def test_a_page_says_when_others_were_using_the_machine():
     assert table.BUSY in table.page({**quiet, "load_average": [3.0, 2.0, 1.0]})
 
 
+def test_a_page_names_the_command_but_not_where_it_wrote():
+    assert table.command_of(["core", "--json", "/tmp/new.json", "--rounds", "9"]) == "python -m bench core --rounds 9"
+    assert table.command_of([]) == "python -m bench"
+
+
 def test_points_of_one_x_are_one_point_in_rising_order():
     assert plots.gathered([(5, [1]), (1, [2]), (5, [3, 4])]) == [(1, [2]), (5, [1, 3, 4])]
 

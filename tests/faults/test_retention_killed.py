@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
 import shutil
@@ -65,6 +67,23 @@ def cut(folder: Path, at: int) -> None:
     assert engine.retention().remove() > 3
 
 
+class Fault:
+    """Lets the n-th call of what changes files fail, once."""
+
+    def __init__(self, at: int) -> None:
+        self.left, self.struck = at, ""
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left == -1:
+                self.struck = function.__name__
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return function(*arguments, **named)
+
+        return step
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Session, Engine]:
     """The folder of a killed engine, what it was sent, and an engine in memory that got the same."""
@@ -114,3 +133,45 @@ def test_a_kill_at_each_step_changes_nothing(prepared: tuple[Path, Session, Engi
     assert at > 20
     assert bases > 5
     assert len(kept) == 2, "either nothing was removed, or all of it"
+
+
+def test_a_disk_that_fails_at_each_step_ends_nothing(
+    prepared: tuple[Path, Session, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = prepared
+    more = Session(random.Random(12)).batch(200)
+    shutil.copytree(folder, tmp_path / "whole")
+    wanted = Engine(tmp_path / "whole", TRADES_MAX)
+    answer, after = wanted.publish(more), wanted.core.state_hash()
+    wanted.journal.close()
+    at, struck, done = 0, set(), False
+    while not done:
+        copy = tmp_path / f"journal-{at}"
+        shutil.copytree(folder, copy)
+        engine, fault = Engine(copy, TRADES_MAX), Fault(at)
+        retention = engine.retention()
+        with monkeypatch.context() as patched:
+            for name in STEPS:
+                patched.setattr(os, name, fault.wrap(getattr(os, name)))
+            for step in (
+                lambda e=engine: e.snapshot(full=True),
+                lambda e=engine: e.snapshot(full=True),
+                retention.remove,
+            ):
+                with contextlib.suppress(OSError):
+                    step()
+        done = not fault.struck
+        struck.add(fault.struck)
+        assert engine.publish(more) == answer  # the engine goes on, and tries again
+        for _ in range(2):
+            engine.snapshot(full=True)
+        retention.remove()
+        assert engine.journal.segment_count <= 2, "but what holds the last trades that are remembered"
+        assert engine.core.state_hash() == after
+        engine.restart(clean=bool(at % 2))
+        assert engine.core.state_hash() == after
+        assert len(list(copy.glob("*.rwj"))) == engine.journal.segment_count
+        engine.journal.close()
+        shutil.rmtree(copy)
+        at += 1
+    assert struck == {"", *STEPS}

@@ -130,6 +130,8 @@ def test_configuration_file_is_used(engine: Engine) -> None:
         ["--base", "tcp://10.1.2.3:7400"],
         ["--base", "ipc://" + "x" * 200],
         ["--base", "nonsense"],
+        ["--retain-size", "10"],
+        ["--retain-age", "0d"],
     ],
     ids=" ".join,
 )

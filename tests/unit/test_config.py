@@ -19,8 +19,10 @@ from engine.config import (
     load_instruments,
     load_limits,
     load_opening,
+    parse_age,
     parse_duration,
     parse_limits,
+    parse_size,
 )
 
 POSITION = {"id": "btc", "kind": "max_position", "per": ["account", "symbol"], "threshold": "100"}
@@ -239,6 +241,19 @@ def test_durations_are_whole_numbers_of_a_unit() -> None:
             parse_duration(text)
 
 
+def test_sizes_and_ages_are_whole_numbers_of_a_unit() -> None:
+    sizes = {"1B": 1, "2KB": 2000, "10GB": 10**10, "1TB": 10**12, "3KiB": 3072, "1GiB": 1 << 30}
+    assert {text: parse_size(text) for text in sizes} == sizes
+    for text in ("", "10", "GB", "-1GB", "1 GB", "1gb", "0MB", "1.5GB", "٣GB"):
+        with pytest.raises(ValueError, match="expected a size"):
+            parse_size(text)
+    day = 86_400_000_000_000
+    assert [parse_age(text) for text in ("1d", "36525d", "12h", "5ms")] == [day, 36525 * day, day // 2, 5_000_000]
+    for text in ("", "d", "0d", "-1d", "1.5d", "36526d", "7 d", "1w"):
+        with pytest.raises(ValueError, match="expected an age"):
+            parse_age(text)
+
+
 def write(tmp_path: Path, name: str, text: str) -> Path:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
@@ -348,6 +363,9 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         limits = "limits.toml"
         instruments = "instruments.csv"
         dead_letters = "/var/dead-letters.db"
+        retain_size = "10GB"
+        retain_age = "7d"
+        segment_size = "16MiB"
         [[queue]]
         name = "compliance"
         max_attempts = 3
@@ -358,6 +376,8 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         """,
     )
     config = load_config(path)
+    assert (config.retain_bytes, config.retain_age_ns) == (10**10, 7 * 86_400_000_000_000)
+    assert config.segment_bytes == 16 << 20
     assert config.journal == str(tmp_path / "var/journal")
     assert config.dead_letters == "/var/dead-letters.db"
     assert config.sync == "group"
@@ -378,6 +398,10 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         ("[engine]\ndedup_max_trades = 0\n", ["dedup_max_trades", "whole number"]),
         ("[engine]\ndedup_max_trades = 1.5\n", ["dedup_max_trades", "whole number"]),
         ('[engine]\nheartbeat_every = "x"\n', ["heartbeat_every", "duration"]),
+        ('[engine]\nretain_size = "10 GB"\n', ["retain_size", '"10GB"']),
+        ("[engine]\nretain_size = 10\n", ["retain_size", "text"]),
+        ('[engine]\nretain_age = "soon"\n', ["retain_age", '"7d"']),
+        ('[engine]\nsegment_size = "1KB"\n', ["segment_size", "65,536"]),
         ("[[queue]]\nmax_attempts = 1\n", ["queue[1]", "name", "missing"]),
         ('[[queue]]\nname = "a"\n[[queue]]\nname = "a"\n', ["queue[2]", "already used"]),
         ('[[queue]]\nname = "a"\nlease = 5\n', ["queue[1]", "lease"]),

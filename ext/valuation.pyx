@@ -199,8 +199,11 @@ cdef inline bint rate_stays_ok(LimitBook limits, Key* key, const Slot* slot, int
     """Count a trade in a window that is far from its limit; False: nothing was done."""
     cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
     cdef Window* window = &(<Window*>limits.windows.data)[key.state]
-    return (key.level == LEVEL_OK and not key.frozen and <u128>window.trades + 1 < limit.count_warn
-            and window_push(window, at, exponent, limit.window_ns))
+    if (key.level != LEVEL_OK or key.frozen or <u128>window.trades + 1 >= limit.count_warn
+            or not window_push(window, at, exponent, limit.window_ns)):
+        return False
+    key.stamp = limits.stamp            # as if it had been put on the list: a state says nothing of a window's capacity
+    return True
 
 
 cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change,

@@ -17,6 +17,7 @@ from engine.events import (
     TradeExecuted,
 )
 from engine.risk import RiskEngine
+from ext.risk import RiskCore
 
 D = Decimal
 AT = 1_700_000_000_000_000_000
@@ -224,3 +225,15 @@ def test_a_sum_in_a_limit_never_refuses_a_trade() -> None:
     assert engine.core.refused() == []
     trade(2, 1, account="B")
     assert engine.position("B", "X") is not None
+
+
+def test_a_restored_core_comes_to_the_same_hash_whatever_room_its_windows_have() -> None:
+    limit = {"id": "r", "kind": "trade_rate", "per": ["account"], "threshold": "1000", "window": "100ns"}
+    engine, restored = RiskEngine(limits={"limit": [limit]}), RiskCore()
+    for number, at in enumerate([*range(33), *range(115, 160)]):  # a window that has grown, and half emptied again
+        engine.apply(TradeExecuted(f"T{number}", "S", Decimal(1), Decimal(1), "buy", at))
+        if number == 33:
+            restored.restore(engine.core.snapshot())
+        elif number > 33:
+            restored.apply(engine._journal.frame(engine.core.applied_seq))
+            assert restored.state_hash() == engine.core.state_hash(), number

@@ -28,6 +28,7 @@ cdef struct Instrument:
     int8_t multiplier_exponent
     int8_t price_exponent           # default -9
     int8_t quantity_exponent        # default -8
+    uint8_t unused                  # 0: a state's bytes and their hash have it
 
 cdef class Instruments:
     """Rules from InstrumentDefined events: exact symbols before globs, the first glob defined wins."""

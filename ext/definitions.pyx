@@ -285,6 +285,7 @@ cdef class Instruments:
             int price_exponent=-9, int quantity_exponent=-8):
         """Define a rule: ``symbol`` exact, or a glob where it holds ``*``, ``?`` or ``[``."""
         cdef Instrument instrument
+        set_default(&instrument)
         instrument.multiplier = multiplier
         instrument.multiplier_exponent = multiplier_exponent
         instrument.price_exponent = price_exponent
@@ -307,3 +308,4 @@ cdef void set_default(Instrument* out) noexcept nogil:
     out.currency = 0
     out.price_exponent = -9
     out.quantity_exponent = -8
+    out.unused = 0

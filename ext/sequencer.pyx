@@ -817,6 +817,7 @@ cdef class Sequencer:
         cdef const uint8_t* text
         cdef uint32_t id, first = record.symbol, end = record.symbol + 1
         cdef Units* units = <Units*>self.units.data
+        memset(&instrument, 0, sizeof(instrument))
         instrument.multiplier = record.price
         instrument.multiplier_exponent = <int8_t>record.volume
         instrument.price_exponent = record.price_exponent

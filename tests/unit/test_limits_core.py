@@ -237,3 +237,14 @@ def test_a_restored_core_comes_to_the_same_hash_whatever_room_its_windows_have()
         elif number > 33:
             restored.apply(engine._journal.frame(engine.core.applied_seq))
             assert restored.state_hash() == engine.core.state_hash(), number
+
+
+def test_a_hash_has_no_bytes_that_nothing_was_written_to() -> None:
+    hashes = set()
+    for depth in range(20):  # the same core made at other depths of the stack, over what was there before
+
+        def made(left: int, noise: tuple[int, ...] = ()) -> RiskCore:
+            return RiskCore() if left == 0 else made(left - 1, (*noise, left * 0x5A5A5A))
+
+        hashes.add(made(depth).state_hash())
+    assert len(hashes) == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-c", "import sys; from engine.cli.main import main; sys.exit(main())"]
+# As from a terminal: a shell gives what it runs in the background a SIGINT that is ignored.
+FROM_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+COMMAND = [sys.executable, "-c", FROM_TERMINAL + "import sys; from engine.cli.main import main; sys.exit(main())"]
 TIMEOUT_S = 60
 
 HEADER = "trade_id,symbol,price,volume,side,executed_at,account\n"

@@ -151,7 +151,9 @@ def test_stale_is_said_when_the_engine_dies(engine: Engine) -> None:
         assert engine.process is not None
         engine.process.kill()
         assert follower.stderr.readline().startswith("STALE")
-    finally:
         follower.send_signal(signal.SIGINT)
         follower.communicate(timeout=30)
-    assert follower.returncode == 130
+        assert follower.returncode == 130
+    finally:
+        follower.kill()
+        follower.communicate()

@@ -40,6 +40,7 @@ class Engine:
     def __init__(self, limits: bytes, expected: int, folder: str | None = None) -> None:
         self.journal = Journal(folder)
         self.sequencer = Sequencer(self.journal, dedup_expected=expected)
+        self.sequencer.dedup.prepare()
         self.source = Source("bench", 1)
         self.core = RiskCore()
         self.duplicates = self.refused = 0

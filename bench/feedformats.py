@@ -137,7 +137,7 @@ def databento(path: Path, rows: int) -> tuple[float, Sums]:
             columns.append(np.array([(each.price, each.size, each.ts_event, each.instrument_id) for each in found]))
     table = np.concatenate(columns)
     seconds = time.perf_counter() - started
-    return seconds, Sums(len(table), int(table[:, 1].sum()) * 100, int(table[:, 0].sum()) // 10_000_000)
+    return seconds, Sums(len(table), int(table[:, 1].sum()) * 100, int((table[:, 0] // 10_000_000).sum()))
 
 
 # --- FIX ----------------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ cdef class BrokerLoop:
         if self.sink_client is not None:
             self.sink = handle_of(self.sink_client.socket)
         with nogil:
+            self.sequencer.dedup.prepare()
             status = self.loop()
         if self.failure is not None:
             raise self.failure

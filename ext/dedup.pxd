@@ -59,6 +59,7 @@ cdef class Dedup:
 
     # `record` has the broker's name ids; id is the trade_id or event_id.
     cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil
+    cpdef void prepare(self) noexcept nogil
     cdef void prefetch(self, uint64_t fingerprint) noexcept nogil
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef bint is_too_old(self, const Record* record) noexcept nogil

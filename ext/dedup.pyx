@@ -20,7 +20,8 @@ from ext.records cimport (
 )
 
 cdef extern from "journal_os.h" nogil:
-    uint64_t* rw_map_table(size_t size)
+    uint8_t* rw_map(int fd, size_t size, int writable)
+    void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
 
 cdef extern from *:
@@ -137,7 +138,7 @@ cdef class Dedup:
             bits += 1
         self.mask = (<uint64_t>1 << bits) - 1
         self.shift = 64 - bits
-        self.slots = rw_map_table((self.mask + 1) * sizeof(uint64_t))
+        self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
 
@@ -147,6 +148,11 @@ cdef class Dedup:
         if self.old != NULL:
             munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
         bytes_free(&self.late)
+
+    cpdef void prepare(self) noexcept nogil:
+        """Have the table's memory at hand, in the thread that will use it and before the first trade. What it grows into
+        later comes page by page: no trade waits for much."""
+        rw_use_huge_pages(self.slots, (self.mask + 1) * sizeof(uint64_t))
 
     @property
     def slot_bytes(self):
@@ -331,7 +337,7 @@ cdef class Dedup:
     cdef int grow(self) noexcept nogil:
         """Begin to move into a table of twice the size; a few slots go along with each insert, so nothing stalls."""
         cdef uint64_t size = (self.mask + 1) * 2
-        cdef uint64_t* slots = rw_map_table(size * sizeof(uint64_t))
+        cdef uint64_t* slots = <uint64_t*>rw_map(-1, size * sizeof(uint64_t), True)
         if slots == NULL:
             return -1
         self.old = self.slots

@@ -178,7 +178,7 @@ cdef class Sequencer:
     cdef bint has_rate(self, const uint8_t* currency, size_t length) noexcept nogil
     cdef int define_instrument(self, const Record* record, const uint8_t* currency) noexcept nogil
     cdef int take_records(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil
-    cdef int open_frame(self, size_t room) noexcept nogil
+    cdef int open_frame(self, uint32_t count, size_t room) noexcept nogil
     cdef size_t frame_size(self) noexcept nogil
     # Make the open frame, if there is one, part of the journal; 0, or -1 without memory.
     cdef int close_frame(self) noexcept nogil

@@ -21,7 +21,8 @@ from ext.journal cimport Journal, frame_bytes
 from ext.records cimport (
     EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK, EVENT_REJECTED, EVENT_SESSION, EVENT_TRADE,
     EXEC_BUST, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION, FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW,
-    FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_MAGIC, FRAME_SEQUENCED, FRAME_UNSEQUENCED, FRAME_VERSION,
+    FLAG_TIME_PRECISION, FLAG_VOLUME_WIDE, FRAME_MAGIC, FRAME_RECORDS_MAX, FRAME_SEQUENCED, FRAME_UNSEQUENCED,
+    FRAME_VERSION,
     HEADER_BYTES, NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_CONFLICTING_DUPLICATE,
     REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, REASON_TOO_MANY_NAMES,
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
@@ -862,7 +863,7 @@ cdef class Sequencer:
             return -1
         if skip >= count:
             return 0
-        status = self.open_frame(self.room_for(view, source, skip))
+        status = self.open_frame(count - skip, self.room_for(view, source, skip))
         if status < 0:
             return status
         before = self.built
@@ -892,11 +893,12 @@ cdef class Sequencer:
             at = end
         return 0
 
-    cdef int open_frame(self, size_t room) noexcept nogil:
-        """Make room for a frame, in the one that is open or in a new one; as process() returns."""
+    cdef int open_frame(self, uint32_t count, size_t room) noexcept nogil:
+        """Make room for so many records and bytes, in the frame that is open or in a new one; as process() returns."""
         cdef uint8_t* place
-        if self.built and self.frame_size() + room > self.room and self.close_frame() < 0:
-            return -1
+        if self.built and (self.built + count > FRAME_RECORDS_MAX or self.frame_size() + room > self.room):
+            if self.close_frame() < 0:
+                return -1
         if self.built == 0:
             place = self.journal.reserve(room)
             if place == NULL:

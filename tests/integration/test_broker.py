@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
@@ -491,26 +492,37 @@ def test_with_nodrop_a_full_subscriber_holds_the_broker_up_and_loses_nothing(con
         raw.close()
 
 
+@contextmanager
+def held(broker: Broker) -> Iterator[None]:
+    """Hold the broker's loop up between two rounds, so that what is sent meanwhile waits together."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        release.wait(WAIT_S)
+
+    holder = threading.Thread(target=broker.run_in_thread, args=(hold, WAIT_S))
+    holder.start()
+    assert begun.wait(WAIT_S)
+    try:
+        yield
+    finally:
+        release.set()
+        holder.join()
+
+
 def test_small_frames_that_wait_together_share_a_frame_of_the_sequence(rig, raw, context):
-    held, release = threading.Event(), threading.Event()
     other = RawPublisher(context, rig.base, incarnation=78)
     raw.hello(1)
     other.hello(1)
-
-    def hold() -> None:
-        held.set()
-        release.wait(WAIT_S)
-
-    holder = threading.Thread(target=rig.broker.run_in_thread, args=(hold, WAIT_S))
-    holder.start()
-    assert held.wait(WAIT_S)
     encoders = EventEncoder(), EventEncoder()
-    for number in range(1, 31):  # each trade twice, by two publishers with names of their own; every tenth in conflict
-        raw.send(frame_of(trade(number), first=number, encoder=encoders[0]))
-        again = trade(number, volume=Decimal(99)) if number % 10 == 0 else trade(number)
-        other.send(frame_of(again, first=number, incarnation=78, encoder=encoders[1]))
-    release.set()
-    holder.join()
+    with held(rig.broker):
+        for number in range(
+            1, 31
+        ):  # each trade twice, by two publishers with names of their own; every tenth in conflict
+            raw.send(frame_of(trade(number), first=number, encoder=encoders[0]))
+            again = trade(number, volume=Decimal(99)) if number % 10 == 0 else trade(number)
+            other.send(frame_of(again, first=number, incarnation=78, encoder=encoders[1]))
     wait_for(lambda: rig.broker.stats().frames_in == 60 and rig.broker.stats().last_seq == 30, "all of them")
     frames = [Frame(data) for data in rig.journal]
     assert [
@@ -522,6 +534,23 @@ def test_small_frames_that_wait_together_share_a_frame_of_the_sequence(rig, raw,
     assert len(frames) < 10, "hardly any frame was joined"
     stats = rig.broker.stats()
     assert (stats.accepted, stats.duplicates, stats.refused) == (30, 27, 3)
+    other.close()
+
+
+def test_frames_that_are_joined_have_no_more_records_than_a_frame_may_have(rig, raw, context):
+    other = RawPublisher(context, rig.base, incarnation=78)
+    raw.hello(1)
+    other.hello(1)
+    long = [trade(number, trade_id=f"{number:060d}") for number in range(1, 8193)]
+    raw.send(frame_of(*long[:-100], first=1))
+    ack_of(raw, 8092)
+    with held(rig.broker):
+        # All but a hundred are known already, so that the frame stays open; their texts would leave room for many more.
+        other.send(frame_of(*long, first=1, incarnation=78))
+        raw.send(frame_of(*map(trade, range(1, 8143)), first=8093, encoder=EventEncoder()))
+    wait_for(lambda: rig.broker.stats().last_seq == 16334, "all of them")
+    frames = [Frame(data) for data in rig.journal]  # each can be read
+    assert sum(map(len, frames)) == 16334
     other.close()
 
 

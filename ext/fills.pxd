@@ -51,7 +51,8 @@ cdef inline Packed* next_entry(Book book, int64_t fee, const uint8_t* id, uint8_
     cdef uint32_t units = (fee_bytes + id_length + 3) >> <uint32_t>2
     cdef uint8_t* text
     cdef Packed* e
-    if (index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count or book.arena_used + units > ARENA_UNITS:
+    if (index + 1 == 0 or (index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count
+            or book.arena_used + units > ARENA_UNITS):
         if book.make_room(units) < 0:
             return NULL
     e = &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]

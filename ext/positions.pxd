@@ -195,7 +195,8 @@ cdef class Book:
     # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
-    # Make sure of the next entry and its texts; 0, or -1 without memory. At the end of a chunk or block (ext/fills.pxd).
+    # Make sure of the next entry and its texts; 0, or -1 without memory. At the end of a chunk, block or all indices
+    # (ext/fills.pxd).
     cdef int make_room(self, uint32_t units) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.

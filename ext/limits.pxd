@@ -184,7 +184,6 @@ cdef class LimitBook:
     cdef Table key_table
     cdef uint32_t stamp
     cdef bint has_notional                  # some max_notional
-    cdef bint has_state                     # some kind that fetch_holders looks at
 
     cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
     cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil

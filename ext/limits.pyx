@@ -210,8 +210,6 @@ cdef class LimitBook:
             limit.glob_lengths[<int>NAME_KINDS[dimension]] = len(text)
         if limit.kind == MAX_NOTIONAL:
             self.has_notional = True
-        if limit.kind in (MAX_NOTIONAL, TRADE_RATE, VOLUME_RATE, REPEATED_TRADE):
-            self.has_state = True
 
     def read_levels(self, uint32_t index, wanted):
         cdef Limit* limit = &(<Limit*>self.limits.data)[index]

@@ -66,6 +66,7 @@ cdef class RiskCore:
                          const TradeFacts* trade) noexcept nogil
     cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil
     cdef int ask_clock(self, Symbol* s, const Record* r) noexcept nogil
+    cdef int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil
     cdef int finish(self) noexcept nogil
     cdef int apply_revision(self, const Record* r) noexcept nogil
     cdef int revise(self, const Record* r, uint32_t position, uint32_t found, const Entry* revised) noexcept nogil

@@ -155,7 +155,7 @@ cdef class RiskCore:
             if cell:
                 fetch_keys(self.limits, &cells[cell])
         at -= STEP
-        if at < count and self.limits.has_state:
+        if at < count:
             cell = ahead.cells[at % RING]
             if cell:
                 fetch_holders(self.limits, &cells[cell])
@@ -195,7 +195,7 @@ cdef class RiskCore:
         refusal.reason = reason
         return bytes_append(&self.refusals, &refusal, sizeof(refusal))
 
-    cdef int ensure_used(self, uint32_t symbol) noexcept nogil:
+    cdef inline int ensure_used(self, uint32_t symbol) noexcept nogil:
         """What a symbol's numbers mean is fixed by the first event that names it."""
         if (<Symbol*>self.book.store.symbols.data)[symbol].used:
             return 0
@@ -225,7 +225,7 @@ cdef class RiskCore:
         cdef TradeFacts facts
         cdef Holding after
         cdef uint32_t cell
-        if not s.used and self.limits.use_symbol(r.symbol) < 0:
+        if self.ensure_used(r.symbol) < 0:
             return CORE_NO_MEMORY
         facts.price = r.price
         facts.quantity = r.volume if r.side == SIDE_BUY else -r.volume
@@ -248,9 +248,7 @@ cdef class RiskCore:
         (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
         if s.source == MARK_TRADE and self.ask_clock(s, r) < 0:
             return CORE_NO_MEMORY
-        if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
-            return CORE_NO_MEMORY
-        return self.finish()
+        return self.finish_trade(r, cell)
 
     cdef inline int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil:
         """What a fill makes of its position; 1 where it would overflow. Nothing is changed."""
@@ -319,6 +317,11 @@ cdef class RiskCore:
             return 0
         s.clock = r.executed_at
         return revalue_symbol(self.limits, r.symbol)
+
+    cdef inline int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil:
+        if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
+            return CORE_NO_MEMORY
+        return self.finish()
 
     cdef inline int finish(self) noexcept nogil:
         if self.limits.touched.count and self.judge.judge_touched(self.limits) < 0:
@@ -408,9 +411,9 @@ cdef class RiskCore:
             return CORE_NO_MEMORY
         if revised == NULL:
             return self.finish()
-        if is_killed(self.judge, r.account) and self.judge.add_after_kill(facts.cell) < 0:
+        if self.judge.judge_trade(self.limits, &facts) < 0:
             return CORE_NO_MEMORY
-        return CORE_NO_MEMORY if self.judge.judge_trade(self.limits, &facts) < 0 else self.finish()
+        return self.finish_trade(r, facts.cell)
 
     cdef int remark(self, uint32_t symbol, int64_t executed_at) noexcept nogil:
         """Find the mark again after a trade has changed; where it moves, every holder is valued."""

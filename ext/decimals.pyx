@@ -6,16 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from ext.records cimport (
     REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, i128, u128,
 )
-
-cdef extern from *:
-    """
-    static const uint64_t rw_powers_of_ten[20] = {
-        1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL,
-        10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
-        1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL,
-        10000000000000000000ULL };
-    """
-    const uint64_t rw_powers_of_ten[20]
+from ext.wide cimport POWERS_OF_TEN
 
 cdef enum:
     EXPONENT_CLAMP = 100000         # written exponents beyond this cannot change the outcome
@@ -104,7 +95,7 @@ cdef int parse_decimal(const uint8_t* text, size_t length, Decimal64* out) noexc
     return DECIMAL_OK
 
 
-cdef int rescale(int64_t mantissa, int exponent, bint wide, int unit, int64_t* out) noexcept nogil:
+cdef int rescale_seldom(int64_t mantissa, int exponent, bint wide, int unit, int64_t* out) noexcept nogil:
     cdef int shift = exponent - unit
     cdef uint64_t magnitude, power
     if mantissa == 0:
@@ -113,14 +104,14 @@ cdef int rescale(int64_t mantissa, int exponent, bint wide, int unit, int64_t* o
     if shift < 0:
         # An encoder removes trailing zeros, but a foreign publisher need not have.
         magnitude = <uint64_t>mantissa if mantissa > 0 else 0 - <uint64_t>mantissa
-        if wide or shift < -19 or magnitude % rw_powers_of_ten[-shift]:
+        if wide or shift < -19 or magnitude % POWERS_OF_TEN[-shift]:
             return REASON_PRECISION
-        magnitude //= rw_powers_of_ten[-shift]
+        magnitude //= POWERS_OF_TEN[-shift]
         out[0] = <int64_t>magnitude if mantissa > 0 else -<int64_t>magnitude
         return REASON_NONE
     if wide or shift > 18:
         return REASON_OVERFLOW
-    power = rw_powers_of_ten[shift]
+    power = POWERS_OF_TEN[shift]
     magnitude = <uint64_t>mantissa if mantissa > 0 else 0 - <uint64_t>mantissa
     if magnitude > INT64_MAX_U // power:
         return REASON_OVERFLOW

@@ -10,8 +10,6 @@ from ext.sequencer cimport Sequencer, Source
 
 cdef enum:
     FEW = 64                        # records that are taken sooner than another thread is let in
-    DOOR_FULL = -101                # beside the core's errors
-    DOOR_NO_MEMORY = -102
 
 
 cdef class Direct:
@@ -50,18 +48,15 @@ cdef class Direct:
     cpdef object take(self):
         """Apply what was added to the encoder, as one frame; the sequencer has the counts. Raises as apply."""
         cdef FrameView view
-        cdef int status
+        cdef int door, status
         self.encoder.define_new()
         self.make_frame(&view)
         if view.header.record_count < FEW:
-            status = self.pass_on(&view)
+            status = self.pass_on(&view, &door)
         else:
             with nogil:
-                status = self.pass_on(&view)
-        if status == DOOR_FULL:
-            raise OSError(self.journal.error_number, "the journal cannot grow", self.journal.directory)
-        if status == DOOR_NO_MEMORY:
-            raise MemoryError
+                status = self.pass_on(&view, &door)
+        self.sequencer.raise_for(door)
         if status < 0:
             self.core.raise_for(status, self.sequencer.next_seq)
 
@@ -75,13 +70,13 @@ cdef class Direct:
         frame_open(self.frame.data, size, False, view)      # made here: nothing to check
         return 0
 
-    cdef int pass_on(self, const FrameView* view) noexcept nogil:
-        """0, DOOR_FULL, DOOR_NO_MEMORY, or a CoreError."""
-        cdef int status = self.sequencer.process(view, &self.source.state, 0)
+    cdef int pass_on(self, const FrameView* view, int* door) noexcept nogil:
+        """0, or a CoreError; door: the status of Sequencer.process()."""
         cdef const uint8_t* data
         cdef FrameView sequenced
-        if status < 0:
-            return DOOR_FULL if status == -2 else DOOR_NO_MEMORY
+        door[0] = self.sequencer.process(view, &self.source.state, 0)
+        if door[0] < 0:
+            return 0
         self.source.state.taken = view.header.first_seq + view.header.record_count - 1
         if self.sequencer.accepted == 0:
             return 0

@@ -287,7 +287,7 @@ cdef Decimal64 number_of(object value, str what) except *:
     d.mantissa = 0
     d.exponent = 0
     d.wide = 0
-    if type(value) is not Decimal and isinstance(value, (float, bool)):
+    if isinstance(value, float) or isinstance(value, bool):
         raise invalid(what, value, "a Decimal, an int or decimal text, never a float")
     text = value if type(value) is str else str(value)
     p = PyUnicode_AsUTF8AndSize(text, &size)

@@ -1,7 +1,7 @@
 """Records and frames: the same bytes on the wire, in the journal and in memory (docs/wire-format.md)."""
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -163,8 +163,19 @@ cdef struct Bytes:                  # a growing buffer
     size_t size
     size_t capacity
 
-cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil            # 0, or -1 without memory
-cdef int bytes_append(Bytes* b, const void* data, size_t size) noexcept nogil
+cdef int bytes_grow(Bytes* b, size_t more) noexcept nogil               # 0, or -1 without memory
+
+cdef inline int bytes_reserve(Bytes* b, size_t more) noexcept nogil:
+    return 0 if more <= b.capacity - b.size else bytes_grow(b, more)
+
+cdef inline int bytes_append(Bytes* b, const void* data, size_t size) noexcept nogil:
+    if bytes_reserve(b, size) < 0:
+        return -1
+    if size:
+        memcpy(b.data + b.size, data, size)
+    b.size += size
+    return 0
+
 cdef void bytes_free(Bytes* b) noexcept nogil
 
 cdef class FrameBuilder:

@@ -283,11 +283,9 @@ cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw,
 
 # --- growing buffers ---------------------------------------------------------------------------------------------
 
-cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil:
+cdef int bytes_grow(Bytes* b, size_t more) noexcept nogil:
     cdef size_t capacity = b.capacity
     cdef void* grown
-    if b.size + more <= capacity:
-        return 0
     if capacity < 256:
         capacity = 256
     while capacity < b.size + more:
@@ -297,15 +295,6 @@ cdef int bytes_reserve(Bytes* b, size_t more) noexcept nogil:
         return -1
     b.data = <uint8_t*>grown
     b.capacity = capacity
-    return 0
-
-
-cdef int bytes_append(Bytes* b, const void* data, size_t size) noexcept nogil:
-    if bytes_reserve(b, size) < 0:
-        return -1
-    if size:
-        memcpy(b.data + b.size, data, size)
-    b.size += size
     return 0
 
 

@@ -184,14 +184,6 @@ cdef object position_rows(Book book, NameTable accounts, NameTable symbols, acco
 
 
 cdef inline int put(Bytes* out, const char* text, size_t length) except -1:
-    if out.capacity - out.size < length:
-        return put_growing(out, text, length)
-    memcpy(out.data + out.size, text, length)
-    out.size += length
-    return 0
-
-
-cdef int put_growing(Bytes* out, const char* text, size_t length) except -1:
     if bytes_append(out, text, length) < 0:
         raise MemoryError
     return 0

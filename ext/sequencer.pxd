@@ -150,6 +150,7 @@ cdef class Sequencer:
     # Take records [skip, …) of a checked unsequenced frame: journal what is accepted as one frame.
     # 0; -1: out of memory (the broker must end); -2: the journal cannot grow (journal.error_number), nothing happened.
     cdef int process(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil
+    cdef int raise_for(self, int status) except -1
     # Learn the names a frame defines. 0, or -1: no memory.
     cdef int learn(self, const FrameView* view, SourceState* source) noexcept nogil
 
@@ -159,9 +160,9 @@ cdef class Sequencer:
     cdef uint32_t name_count(self, int kind) noexcept nogil
     cdef size_t room_for(self, const FrameView* view, const SourceState* source, uint32_t skip) noexcept nogil
     cdef void prepare(self, const FrameView* view, uint32_t i, SourceState* source, Work* work) noexcept nogil
-    cdef bint map_known(self, const SourceState* source, Record* r) noexcept nogil
     cdef void map_names(self, SourceState* source, Work* work) noexcept nogil
     cdef int map_name(self, SourceState* source, Work* work, int kind, uint32_t* id, bint required) noexcept nogil
+    cdef int map_trade(self, SourceState* source, Work* work) noexcept nogil
     cdef const uint8_t* symbol_text(self, const SourceState* source, const Work* work, size_t* length) noexcept nogil
     cdef Units units_of(self, const SourceState* source, const Work* work) noexcept nogil
     cdef void scale(self, const SourceState* source, Work* work) noexcept nogil

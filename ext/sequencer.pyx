@@ -28,7 +28,7 @@ from ext.records cimport (
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
     Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal,
 )
-from ext.wide cimport copy_text, scale_up
+from ext.wide cimport copy_text
 
 from ext.errors import JournalError
 from ext.records import FrameDecodeError
@@ -479,24 +479,20 @@ cdef class Sequencer:
         id[0] = found
         return DETAIL_NONE
 
-    cdef inline bint map_known(self, const SourceState* source, Record* r) noexcept nogil:
-        """Map the names of a trade where the broker knows them all, as nearly always; False: nothing was done."""
-        cdef uint32_t symbol, account, venue, strategy
-        if (r.symbol == 0 or r.account == 0
-                or r.symbol >= source.capacity[<int>NAME_SYMBOL] or r.account >= source.capacity[<int>NAME_ACCOUNT]
-                or r.venue >= source.capacity[<int>NAME_VENUE] or r.strategy >= source.capacity[<int>NAME_STRATEGY]):
-            return False
-        symbol = source.globals[<int>NAME_SYMBOL][r.symbol]
-        account = source.globals[<int>NAME_ACCOUNT][r.account]
-        venue = source.globals[<int>NAME_VENUE][r.venue] if r.venue else 0
-        strategy = source.globals[<int>NAME_STRATEGY][r.strategy] if r.strategy else 0
-        if symbol == NO_NAME or account == NO_NAME or venue == NO_NAME or strategy == NO_NAME:
-            return False
-        r.symbol = symbol
-        r.account = account
-        r.venue = venue
-        r.strategy = strategy
-        return True
+    cdef int map_trade(self, SourceState* source, Work* work) noexcept nogil:
+        """Map the names of a trade: a Detail. Nearly always the broker has them all."""
+        cdef uint32_t* ids = &work.record.symbol            # of each NameKind, in order
+        cdef uint32_t found
+        cdef int kind, detail
+        for kind in range(NAME_KINDS):
+            found = source.globals[kind][ids[kind]] if 0 < ids[kind] < source.capacity[kind] else <uint32_t>NO_NAME
+            if found != <uint32_t>NO_NAME:
+                ids[kind] = found
+            elif ids[kind] or kind <= NAME_ACCOUNT:
+                detail = self.map_name(source, work, kind, &ids[kind], kind <= NAME_ACCOUNT)
+                if detail != DETAIL_NONE:
+                    return detail
+        return DETAIL_NONE
 
     cdef void map_names(self, SourceState* source, Work* work) noexcept nogil:
         cdef Record* r = &work.record
@@ -504,13 +500,7 @@ cdef class Sequencer:
         cdef bint has_symbol = type == EVENT_TRADE or type == EVENT_MARK or type == EVENT_ADJUST or type == EVENT_INSTRUMENT
         cdef int detail = DETAIL_NONE
         if type == EVENT_TRADE:
-            detail = self.map_name(source, work, NAME_SYMBOL, &r.symbol, True)
-            if detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_ACCOUNT, &r.account, True)
-            if detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_VENUE, &r.venue, False)
-            if detail == DETAIL_NONE:
-                detail = self.map_name(source, work, NAME_STRATEGY, &r.strategy, False)
+            detail = self.map_trade(source, work)
         else:
             r.venue = 0
             r.strategy = 0
@@ -556,19 +546,10 @@ cdef class Sequencer:
         cdef Record* r = &work.record
         cdef Units units = self.units_of(source, work)
         cdef int price = REASON_NONE, volume = REASON_NONE
-        cdef int64_t scaled
-        if (r.type == EVENT_TRADE and not r.flags & (FLAG_PRICE_WIDE | FLAG_VOLUME_WIDE)
-                and scale_up(r.price, r.price_exponent - units.price, &scaled)
-                and scale_up(r.volume, r.volume_exponent - units.quantity, &r.volume)):
-            r.price = scaled
-            r.price_exponent = units.price
-            r.volume_exponent = units.quantity
-            return
-        if r.price_exponent != units.price or r.flags & FLAG_PRICE_WIDE or r.price == INT64_MIN:
-            price = rescale(r.price, r.price_exponent, (r.flags & FLAG_PRICE_WIDE) != 0, units.price, &r.price)
+        price = rescale(r.price, r.price_exponent, (r.flags & FLAG_PRICE_WIDE) != 0, units.price, &r.price)
         if r.type == EVENT_MARK:
             r.volume = 0
-        elif r.volume_exponent != units.quantity or r.flags & FLAG_VOLUME_WIDE or r.volume == INT64_MIN:
+        else:
             volume = rescale(r.volume, r.volume_exponent, (r.flags & FLAG_VOLUME_WIDE) != 0, units.quantity, &r.volume)
         r.price_exponent = units.price
         r.volume_exponent = units.quantity
@@ -605,10 +586,9 @@ cdef class Sequencer:
             work.reason = REASON_INVALID
             work.detail = <uint8_t>detail
             return
-        if r.type != EVENT_TRADE or not self.map_known(source, r):
-            self.map_names(source, work)
-            if work.reason != REASON_NONE:
-                return
+        self.map_names(source, work)
+        if work.reason != REASON_NONE:
+            return
         flags = r.flags
         if r.fee == INT64_MIN:          # fields are int64 without -2**63, so that each has its negative
             flags |= FLAG_FEE_OVERFLOW
@@ -733,22 +713,18 @@ cdef class Sequencer:
         cdef const uint8_t* ref = view.heap + r.ref_offset
         cdef uint8_t* to
         cdef int status
-        if self.heap.capacity - self.heap.size < <size_t>r.id_length + r.ref_length:
-            if bytes_reserve(&self.heap, <size_t>r.id_length + r.ref_length) < 0:
-                return -1
+        if bytes_reserve(&self.heap, <size_t>r.id_length + r.ref_length) < 0:
+            return -1
         to = self.heap.data + self.heap.size
         r.id_offset = <uint32_t>self.heap.size
         copy_text(to, id, r.id_length)
         self.heap.size += r.id_length
-        if r.type == EVENT_TRADE and r.ref_length == 0:
-            r.ref_offset = 0
-            return 0
         r.ref_offset = <uint32_t>self.heap.size if r.ref_length else 0
         if r.type == EVENT_LIMITS:
             with gil:
                 status = self._put_limits(i, r)
             return status
-        memcpy(to + r.id_length, ref, r.ref_length)
+        copy_text(to + r.id_length, ref, r.ref_length)
         self.heap.size += r.ref_length
         return 0
 
@@ -965,12 +941,17 @@ cdef class Sequencer:
             raise ValueError(f"a frame of kind {view.header.kind}; expected an unsequenced one (0)")
         with nogil:
             status = self.process(&view, &source.state, skip)
+        self.raise_for(status)
+        source.state.taken = view.header.first_seq + view.header.record_count - 1
+        return self.accepted, self.duplicates, self.refused_list()
+
+    cdef int raise_for(self, int status) except -1:
+        """Raise what a status of process() stands for."""
         if status == -2:
             raise OSError(self.journal.error_number, "the journal cannot grow", self.journal.directory)
         if status < 0:
             raise MemoryError
-        source.state.taken = view.header.first_seq + view.header.record_count - 1
-        return self.accepted, self.duplicates, self.refused_list()
+        return 0
 
     def refused_list(self):
         """The refused records of the last frame: (record index, reason number, text of the detail)."""

@@ -42,13 +42,17 @@ static inline int rw_add3_i128(rw_i128 a, rw_i128 b, rw_i128 c, rw_i128 *out) {
     return __builtin_add_overflow(t, b, out);
 }
 
+static const uint64_t rw_powers_of_ten[20] = {
+    1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL,
+    10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
+    1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL,
+    10000000000000000000ULL };
+
 /* value x 10**shift where that is a whole int64 other than INT64_MIN, and shift is 0 to 18; 0 where it is not. */
 static inline int rw_scale_up(int64_t value, int shift, int64_t *out) {
-    static const int64_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000,
-                                     100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
-                                     10000000000000000, 100000000000000000, 1000000000000000000};
     int64_t scaled;
-    if ((unsigned)shift > 18 || __builtin_mul_overflow(value, powers[shift], &scaled) || scaled == INT64_MIN) return 0;
+    if ((unsigned)shift > 18 || __builtin_mul_overflow(value, (int64_t)rw_powers_of_ten[shift], &scaled)) return 0;
+    if (scaled == INT64_MIN) return 0;
     *out = scaled;
     return 1;
 }
@@ -214,9 +218,7 @@ static inline void rw_wide_mul_pow10(rw_wide *a, int exponent) {
         rw_wide_mul_u64(a, 10000000000000000000ULL);
         exponent -= 19;
     }
-    uint64_t p = 1;
-    while (exponent-- > 0) p *= 10;
-    if (p != 1) rw_wide_mul_u64(a, p);
+    if (exponent > 0) rw_wide_mul_u64(a, rw_powers_of_ten[exponent]);
 }
 
 static inline int rw_wide_limbs(const rw_wide *a) {

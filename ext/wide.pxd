@@ -20,6 +20,8 @@ cdef extern from "wide.h" nogil:
     bint add_i64 "rw_add_i64"(int64_t a, int64_t b, int64_t* out)
     bint sub_i64 "rw_sub_i64"(int64_t a, int64_t b, int64_t* out)
     bint add3_i128 "rw_add3_i128"(i128 a, i128 b, i128 c, i128* out)
+    const uint64_t[20] POWERS_OF_TEN "rw_powers_of_ten"
+    # value x 10**shift; False where it does not fit, or shift is not 0 to 18.
     bint scale_up "rw_scale_up"(int64_t value, int shift, int64_t* out)
     u128 abs_i128 "rw_abs_i128"(i128 a)
     uint64_t abs_i64 "rw_abs_i64"(int64_t a)

@@ -4,12 +4,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ext.records cimport i128, u128
-from ext.wide cimport (Wide, add_i64, high_u128, low_u128, wide_accumulate3, wide_add, wide_mul_pow10, wide_set_u128,
-                       wide_sub)
+from ext.wide cimport (POWERS_OF_TEN, Wide, add_i64, high_u128, low_u128, wide_accumulate3, wide_add, wide_mul_pow10,
+                       wide_set_u128, wide_sub)
 
-cdef uint64_t[19] POWERS
-for _i in range(19):
-    POWERS[_i] = 10**_i
 
 cdef WindowEntry* slot(const Window* w, uint32_t i) noexcept nogil:
     return &w.entries[(w.head + i) & (w.capacity - 1)]
@@ -38,7 +35,7 @@ cdef void add_amount(Wide* total, const WindowEntry* e, int scale, bint subtract
     cdef int shift = <int>e.exponent - scale
     cdef Wide value
     if 0 <= shift < 19:
-        product = <u128><uint64_t>e.amount * <u128>POWERS[shift]
+        product = <u128><uint64_t>e.amount * <u128>POWERS_OF_TEN[shift]
         wide_accumulate3(total, low_u128(product), high_u128(product), 0, subtract)
         return
     wide_set_u128(&value, <uint64_t>e.amount)

@@ -266,33 +266,26 @@ class Table:
             if self.has(key):
                 self.fail(key, f"given twice, as {key} and as {key_ns}; keep one")
             return self.integer(key_ns, None, 1, DURATION_NS_MAX)
-        if not self.has(key):
-            return None
-        try:
-            return parse_duration(self.text(key))
-        except ValueError as problem:
-            self.fail(key, str(problem))
+        return self._parsed(key, parse_duration)
 
     def age(self, key: str) -> int | None:
         """Return an age in ns ("7d", "12h")."""
-        if not self.has(key):
-            return None
-        try:
-            return parse_age(self.text(key))
-        except ValueError as problem:
-            self.fail(key, str(problem))
+        return self._parsed(key, parse_age)
 
     def size(self, key: str, low: int, high: int) -> int | None:
         """Return a size in bytes ("10GB") from low to high."""
+        size = self._parsed(key, parse_size)
+        if size is not None and not low <= size <= high:
+            self.fail(key, f"expected {low:,} to {high:,} bytes, found {show(self.obj[key])}")
+        return size
+
+    def _parsed(self, key: str, parse: Callable[[str], int]) -> int | None:
         if not self.has(key):
             return None
         try:
-            size = parse_size(self.text(key))
+            return parse(self.text(key))
         except ValueError as problem:
             self.fail(key, str(problem))
-        if not low <= size <= high:
-            self.fail(key, f"expected {low:,} to {high:,} bytes, found {show(self.obj[key])}")
-        return size
 
     def tables(self, key: str) -> list[object]:
         """Return an array of tables, unchecked inside; absent: empty."""

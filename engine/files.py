@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sync_folder", "write_file"]
+__all__ = ["sync", "write_file"]
 
 
 def write_file(path: Path, head: Iterable[Any], parts: Iterable[Any], seal: Callable[[], bytes] | None = None) -> None:
@@ -31,7 +31,7 @@ def write_file(path: Path, head: Iterable[Any], parts: Iterable[Any], seal: Call
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _write_all(fd: int, data: Any) -> None:
@@ -40,9 +40,9 @@ def _write_all(fd: int, data: Any) -> None:
         view = view[os.write(fd, view) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power loss. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make what is in a file, or the names in a folder, survive a power loss. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

@@ -7,7 +7,6 @@ or what stands for them. Decided in docs/decisions/0031-retention.md.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Final
 
 import msgspec
 
-from engine.files import sync_folder, write_file
+from engine.files import sync, write_file
 from engine.journalindex import index_path
-from engine.snapshots import FULL_KEPT, SnapshotStore, mapped
+from engine.snapshots import FULL_KEPT, SnapshotStore, mapped, seq_of
 from ext.base import BASE_NAME, Base
 from ext.journal import Journal
 from ext.sequencer import Sequencer
-from ext.snapshot import SnapshotError, check
+from ext.snapshot import HEADER_BYTES, SnapshotError, check
 
 __all__ = ["Retention", "RetentionStatus"]
 
@@ -105,7 +104,7 @@ class Retention:
             (self._folder / f"{segment.number:08d}.rwj").unlink(missing_ok=True)
             index_path(self._folder, segment.number).unlink(missing_ok=True)
             self._latest.pop(segment.number, None)
-        sync_folder(self._folder)
+        sync(self._folder)
         log.info(
             "segments removed",
             extra={"segments": len(gone), "first_seq": base.first_seq, "bytes": sum(each.bytes for each in gone)},
@@ -180,14 +179,10 @@ class Retention:
 
     def _seq_of(self, path: Path, whole: bool) -> int:
         with mapped(path) as content:
-            return check(content, self._journal) if whole else int.from_bytes(content[24:32], "little")
+            return check(content, self._journal) if whole else seq_of(content[:HEADER_BYTES])
 
     def _sync_what_follows(self, number: int) -> None:
         """Have what the snapshots go on from on the disk: behind them the journal may still be in memory only."""
         for kept, _, _, _ in self._journal.segments():
             if kept > number:
-                fd = os.open(self._folder / f"{kept:08d}.rwj", os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                sync(self._folder / f"{kept:08d}.rwj")

@@ -346,7 +346,7 @@ def event_of(fields: Mapping[str, Any]) -> Event:
 
 
 def _struct_of(event: Event | Mapping[str, Any]) -> Event:
-    """Return an event as a struct. Ask whether it is one already first: whether it is a Mapping takes longer to tell."""
+    """Return an event as a struct. Who can tell a struct asks that first: to tell a Mapping takes longer."""
     return event_of(event) if isinstance(event, Mapping) else event
 
 

@@ -43,7 +43,7 @@ POLL_S: Final = 0.02
 KEPT_FREE_BYTES: Final = 128 << 20  # two segments: a snapshot never takes the journal's last room
 FULL_KEPT: Final = 2  # with trades: one may be damaged, and the journal's beginning is gone
 _NAME = re.compile(r"snapshot-(\d{8})(-full)?\.rws")
-_SEQ_END: Final = 32  # of a snapshot's header: bytes 24 to 31 are its seq
+_SEQ: Final = slice(24, 32)  # of a snapshot's header
 
 
 class Retention(Protocol):
@@ -98,10 +98,16 @@ class SnapshotStore:
         number = int(newest[0].name[9:17]) + 1 if newest else 1
         path = self.folder / f"snapshot-{number:08d}{'-full' if full else ''}.rws"
         write_file(path, [bytes(HEADER_BYTES)], parts, seal)
-        for old in self.paths()[self.kept :]:
-            if old not in self.full_paths()[:FULL_KEPT]:
+        paths, full_kept = self.paths(), self.full_paths()[:FULL_KEPT]
+        for old in paths[self.kept :]:
+            if old not in full_kept:
                 old.unlink(missing_ok=True)
         return path
+
+
+def seq_of(header: bytes) -> int:
+    """Return the seq that a snapshot, of which this is the header or more, was taken at."""
+    return int.from_bytes(header[_SEQ], "little")
 
 
 def is_full(path: Path) -> bool:
@@ -177,7 +183,7 @@ def _info_of(journal: Journal, seq: int) -> SnapshotInfo | None:
         return None
     for path in SnapshotStore(journal.directory).paths():
         with contextlib.suppress(OSError), open(path, "rb") as file:
-            if file.read(_SEQ_END)[-8:] == seq.to_bytes(8, "little"):
+            if seq_of(file.read(HEADER_BYTES)) == seq:
                 found = os.fstat(file.fileno())
                 return SnapshotInfo(str(path), seq, found.st_mtime_ns, found.st_size, 0.0, 0.0)
     return None

@@ -3,10 +3,9 @@
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from ext.bytewindow cimport ByteWindow
 from ext.definitions cimport NameTable
 from ext.feedwriter cimport Row, RowRules, Values
-from ext.recordreader cimport RecordReader
+from ext.recordreader cimport WindowReader
 from ext.records cimport Bytes
 
 cdef enum:
@@ -56,8 +55,7 @@ cdef struct CacheSlot:
     int64_t end_ns
 
 @cython.final
-cdef class DbnReader(RecordReader):
-    cdef ByteWindow window
+cdef class DbnReader(WindowReader):
     cdef RowRules sided             # of records that do not say their side
     cdef bint as_marks
     cdef uint8_t version

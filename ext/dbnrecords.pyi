@@ -1,8 +1,8 @@
 from ext.bytewindow import ByteWindow
 from ext.feedwriter import FeedWriter, RowRules
-from ext.recordreader import RecordReader
+from ext.recordreader import WindowReader
 
-class DbnReader(RecordReader):
+class DbnReader(WindowReader):
     def __init__(self, window: ByteWindow, writer: FeedWriter, version: int, constants: dict[int, bytes]) -> None: ...
     def map_symbol(self, id: int, intervals: list[tuple[int, int, bytes]]) -> None: ...
     def expect_marks(self, as_marks: bool) -> None: ...

@@ -19,7 +19,7 @@ from ext.feedwriter cimport (
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
-    RecordReader,
+    WindowReader,
 )
 from ext.records cimport (
     NAME_SYMBOL, REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free,
@@ -360,16 +360,6 @@ cdef class DbnReader:
             if status < 0 or self.add_record() < 0:
                 return READ_NO_MEMORY
         return READ_DONE
-
-    cdef int advance(self) except -1:
-        self.window.refill()
-        return 0
-
-    cdef size_t unread(self) noexcept nogil:
-        return self.window.bytes.size - self.window.position
-
-    cdef bint waits(self) noexcept nogil:
-        return self.window.drained and not self.window.at_end
 
     cdef int end(self) except -1:
         """The last dead letter of a stream that broke off, with the record that was cut."""

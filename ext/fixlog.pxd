@@ -3,9 +3,8 @@
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from ext.bytewindow cimport ByteWindow
 from ext.feedwriter cimport Row, RowRules, Values
-from ext.recordreader cimport RecordReader
+from ext.recordreader cimport WindowReader
 from ext.records cimport Bytes
 
 cdef enum:
@@ -41,8 +40,7 @@ cdef struct Message:
     uint64_t stated                 # BodyLength
 
 @cython.final
-cdef class FixReader(RecordReader):
-    cdef ByteWindow window
+cdef class FixReader(WindowReader):
     cdef RowRules sided             # of messages that do not say their side
     cdef bint lenient
     cdef bint pending               # the message at hand is a record that is not taken yet

@@ -1,8 +1,8 @@
 from ext.bytewindow import Readable
 from ext.feedwriter import FeedWriter, RowRules
-from ext.recordreader import RecordReader
+from ext.recordreader import WindowReader
 
-class FixReader(RecordReader):
+class FixReader(WindowReader):
     line: int
     def __init__(
         self,

@@ -19,7 +19,7 @@ from ext.feedwriter cimport (
     ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room, is_utf8,
 )
 from ext.recordreader cimport (
-    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
+    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, WindowReader,
 )
 from ext.records cimport (
     REASON_INVALID, REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, i128,
@@ -511,12 +511,6 @@ cdef class FixReader:
         self.window.refill()
         self.counted_to -= taken - self.window.position
         return 0
-
-    cdef size_t unread(self) noexcept nogil:
-        return self.window.bytes.size - self.window.position
-
-    cdef bint waits(self) noexcept nogil:
-        return self.window.drained and not self.window.at_end
 
     cdef int end(self) except -1:
         if self.window.damage is None or self.told:

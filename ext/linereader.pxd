@@ -2,9 +2,8 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from ext.bytewindow cimport ByteWindow
 from ext.feedwriter cimport Row, RowRules
-from ext.recordreader cimport RecordReader
+from ext.recordreader cimport WindowReader
 from ext.records cimport Bytes
 
 cdef enum:
@@ -19,9 +18,8 @@ cdef enum LineStatus:
     LINE_END = 4
     LINE_NO_MEMORY = -1
 
-cdef class LineReader(RecordReader):
+cdef class LineReader(WindowReader):
     """A format says `judge`, and `add` where a row is not a trade as it stands."""
-    cdef ByteWindow window
     cdef object slow                # what judges and adds a line in Python; see the .pyi
     cdef RowRules sided             # of records that do not say their side
     cdef uint8_t id_text[96]        # `<16 hex>#` and room for the number

@@ -1,9 +1,12 @@
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from ext.bytewindow import Readable
 from ext.feedwriter import FeedWriter, RowRules
-from ext.recordreader import RecordReader
+from ext.recordreader import WindowReader
+
+MAX_LINE_BYTES: Final[int]
+LONG_LINE_KEPT_BYTES: Final[int]
 
 class SlowLines(Protocol):
     """Judges and adds the lines that are not plain, given without their ends."""
@@ -16,7 +19,7 @@ class SlowLines(Protocol):
     def add(self, raw: bytes, cut: bool, /) -> Iterator[None] | None:
         """Add the line's record or its refusal; of several: what adds one more at each step."""
 
-class LineReader(RecordReader):
+class LineReader(WindowReader):
     line: int
     cut: bool
     def __init__(self, source: Readable, writer: FeedWriter, slow: SlowLines) -> None: ...

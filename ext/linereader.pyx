@@ -16,16 +16,19 @@ from ext.feedwriter cimport (
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
-    RecordReader,
+    WindowReader,
 )
 from ext.records cimport REASON_UNDECODABLE, bytes_free, bytes_reserve, put_origin
+
+MAX_LINE_BYTES = LINE_BYTES_MAX
+LONG_LINE_KEPT_BYTES = LONG_LINE_RAW_BYTES
 
 cdef enum:
     NEWLINE = 10
     RETURN = 13
 
 
-cdef class LineReader(RecordReader):
+cdef class LineReader(WindowReader):
     # Lines of one source into the frames of `writer`; see the .pyi for the Python face.
 
     def __init__(self, source not None, FeedWriter writer not None, slow not None):
@@ -211,9 +214,6 @@ cdef class LineReader(RecordReader):
             if self.add_row() < 0:
                 return READ_NO_MEMORY
         return READ_DONE
-
-    cdef size_t unread(self) noexcept nogil:
-        return self.window.bytes.size - self.window.position
 
     cdef bint waits(self) noexcept nogil:
         return self.status == LINE_MORE and self.window.drained and not self.window.at_end

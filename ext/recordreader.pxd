@@ -3,6 +3,7 @@
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from ext.bytewindow cimport ByteWindow
 from ext.feedwriter cimport FeedWriter, RowRules
 from ext.records cimport Bytes
 
@@ -38,6 +39,10 @@ cdef class RecordReader:
     cdef int end(self) except -1
     # Bytes that were read and are of records not taken yet.
     cdef size_t unread(self) noexcept nogil
+
+cdef class WindowReader(RecordReader):
+    """One that reads forward through a window over the file's bytes."""
+    cdef ByteWindow window
 
 cdef struct Head:                   # of a reader that has more
     int64_t time_ns

@@ -42,6 +42,18 @@ cdef class RecordReader:
         return self.unread()
 
 
+cdef class WindowReader(RecordReader):
+    cdef int advance(self) except -1:
+        self.window.refill()
+        return 0
+
+    cdef size_t unread(self) noexcept nogil:
+        return self.window.bytes.size - self.window.position
+
+    cdef bint waits(self) noexcept nogil:
+        return self.window.drained and not self.window.at_end
+
+
 cdef inline bint is_before(const Head* a, const Head* b) noexcept nogil:
     """Whether a head is due before another: at once without a time, else the earlier one, ties in the order given."""
     if a.timed != b.timed:

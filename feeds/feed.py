@@ -6,9 +6,8 @@ from types import TracebackType
 
 from ext.feedwriter import FeedWriter
 from ext.recordreader import Merge
+from ext.records import MAX_FRAME_RECORDS
 from feeds.source import Source
-
-FRAME_RECORDS_MAX = 8192
 
 
 class Feed:
@@ -54,8 +53,8 @@ class Feed:
         Each record has its origin: its position in its file, and its raw bytes without line end. ``sealed``: with its
         CRC, which a publisher makes anew when it stamps the frame.
         """
-        if not 1 <= max_records <= FRAME_RECORDS_MAX:
-            raise ValueError(f"max_records is 1 to {FRAME_RECORDS_MAX}, not {max_records}")
+        if not 1 <= max_records <= MAX_FRAME_RECORDS:
+            raise ValueError(f"max_records is 1 to {MAX_FRAME_RECORDS}, not {max_records}")
         if self._left is not None:
             max_records = min(max_records, self._left)
             if max_records == 0:

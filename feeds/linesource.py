@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ext.feedwriter import FeedWriter
-from ext.linereader import LineReader
+from ext.linereader import LONG_LINE_KEPT_BYTES, MAX_LINE_BYTES, LineReader
 from ext.records import REASONS
 from feeds.inputs import Input
 from feeds.reading import Reading, id_prefix
 from feeds.source import Source
 
-LINE_BYTES_MAX = 16_777_216
-LONG_LINE_RAW_BYTES = 65_536
 UNDECODABLE, INVALID = REASONS.index("undecodable"), REASONS.index("invalid")
 
 
@@ -71,8 +69,8 @@ class LineSource(Source):
             if cut:
                 raise Refused(
                     UNDECODABLE,
-                    f"found a line above {LINE_BYTES_MAX} bytes, expected a shorter one"
-                    f" (its first {LONG_LINE_RAW_BYTES} are kept)",
+                    f"found a line above {MAX_LINE_BYTES} bytes, expected a shorter one"
+                    f" (its first {LONG_LINE_KEPT_BYTES} are kept)",
                 )
             return self.add_line(raw)
         except Refused as refused:

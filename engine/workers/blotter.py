@@ -17,6 +17,7 @@ from typing import Any
 from engine.checks import plain_text
 from engine.errors import UsageError, WorkerUnfit
 from engine.events import Event, TradeExecuted
+from engine.files import sync
 from engine.jobcontext import BatchContext
 from engine.jobframes import JobDecoder
 from engine.journal import read_frames, read_journal
@@ -283,9 +284,7 @@ def _fill(fresh: Path, journal: str | Path, match: dict[str, str]) -> int:
         db.execute("COMMIT")
     finally:
         db.close()
-    fd = os.open(fresh, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    sync(fresh)
     return count
 
 

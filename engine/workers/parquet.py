@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.files import sync
 from engine.workers.blotter import COLUMNS, open_blotter
 
 __all__ = ["ParquetWriter", "load_pyarrow", "write_days"]
@@ -88,9 +89,7 @@ def _write_day(db: sqlite3.Connection, day: str, folder: Path) -> None:
                 writer.write_table(_table(page, schema))
     finally:
         db.execute("ROLLBACK")
-    fd = os.open(part, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    sync(part)
     os.replace(part, folder / f"{day}.parquet")
     db.execute("UPDATE days SET written = ? WHERE day = ?", (changes, day))
 

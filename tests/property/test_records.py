@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.codec import EventDecoder
+from engine.codec import EventDecoder, Row
 from engine.events import (
     Event,
     InstrumentDefined,
@@ -21,7 +21,7 @@ from engine.events import (
     TradeExecuted,
 )
 from ext.encoder import EncodeError, EventEncoder
-from ext.records import Frame, FrameBuilder, FrameDecodeError, crc32c_of, stamp_frame
+from ext.records import RECORD_DTYPE, Frame, FrameBuilder, FrameDecodeError, crc32c_of, stamp_frame
 
 
 def texts(minimum: int) -> st.SearchStrategy[str]:
@@ -195,3 +195,7 @@ def test_the_crc_is_the_same_however_it_is_cut(seed: int, cut: int, size: int) -
 def test_the_crc_is_crc_32c() -> None:
     assert crc32c_of(b"123456789") == 0xE3069283  # RFC 3720's check value
     assert crc32c_of(b"6789", crc32c_of(b"12345")) == 0xE3069283
+
+
+def test_a_decoded_row_has_the_fields_of_a_record_in_their_order() -> None:
+    assert Row._fields == RECORD_DTYPE.names

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
 from ext.arrays cimport Array
 from ext.limits cimport Key, Limit, LimitBook, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PRICE_COLLAR, Rule, Slot
-from ext.records cimport Bytes, i128, u128
+from ext.records cimport Bytes, Record, i128, u128
 from ext.wide cimport Wide, abs_i128, abs_i64
 
 cdef struct Pending:                # an alert of the event at hand, before they are put in order
@@ -45,8 +45,8 @@ cdef class Judge:
     cdef bint firm_killed
     cdef uint64_t seq
     cdef int64_t executed_at
-    cdef const uint8_t* trade_id
-    cdef size_t trade_id_length
+    cdef const Record* event        # at hand
+    cdef const uint8_t* heap        # its texts
 
     # All return 0, or -1 without memory.
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil
@@ -81,11 +81,11 @@ cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* 
     return False
 
 
-cdef inline void begin_event(Judge judge, uint64_t seq, int64_t executed_at, const uint8_t* trade_id, size_t length) noexcept nogil:
+cdef inline void begin_event(Judge judge, uint64_t seq, const uint8_t* heap, const Record* event) noexcept nogil:
     judge.seq = seq
-    judge.executed_at = executed_at
-    judge.trade_id = trade_id
-    judge.trade_id_length = length
+    judge.executed_at = event.executed_at
+    judge.event = event
+    judge.heap = heap
     judge.pending.count = 0
     judge.texts.size = 0
 

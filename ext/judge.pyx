@@ -13,7 +13,7 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, KILL_FIRM, KILL_NO
                          VOLUME_RATE, Last, held_of, level_of, level_of_count, note_level, notional_of, part_of_gross,
                          sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
-from ext.records cimport (NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
+from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
 from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, fits_i64, format_ratio, format_u128, low_u128, wide_abs,
                        wide_add, wide_addmul2, wide_cmp, wide_cmp_scaled, wide_fits192, wide_is_zero, wide_mul,
@@ -411,8 +411,8 @@ cdef class Judge:
             else:
                 texts[ORDER_TEXTS[i]] = <const uint8_t*>b"*"
                 lengths[ORDER_TEXTS[i]] = 1
-        texts[<int>ALERT_TRADE_ID] = self.trade_id
-        lengths[<int>ALERT_TRADE_ID] = self.trade_id_length
+        texts[<int>ALERT_TRADE_ID] = self.heap + self.event.id_offset
+        lengths[<int>ALERT_TRADE_ID] = self.event.id_length if self.event.type == EVENT_TRADE else 0
         texts[<int>ALERT_VALUE] = self.texts.data + alert.text
         lengths[<int>ALERT_VALUE] = alert.value_length
         texts[<int>ALERT_UTILIZATION] = texts[<int>ALERT_VALUE] + alert.value_length

@@ -5,10 +5,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
 from ext.definitions cimport Instruments, NameTable
-from ext.judge cimport Judge, TradeFacts
+from ext.judge cimport Judge
 from ext.limits cimport LimitBook
-from ext.positions cimport Book, Entry, Holding, Symbol
-from ext.records cimport Bytes, FrameView, Record, i128
+from ext.positions cimport Book, Entry, Holding
+from ext.records cimport Bytes, FrameView, Record
 
 cdef struct Refusal:                # an event refused in the sequence: keeps its seq, moves nothing
     uint64_t seq
@@ -44,28 +44,20 @@ cdef class RiskCore:
     cdef NameTable strategies
     cdef uint64_t seq                       # of the event at hand
     cdef const uint8_t* heap
-    cdef uint32_t likely_cell               # of the event at hand, found ahead; 0: none
 
     # Apply the records of a sequenced frame whose seq is above applied_seq (the frame must not start above applied_seq + 1).
     # 0, or a CoreError.
     cdef int apply_frame(self, const FrameView* view) noexcept nogil
     cdef int take_names(self, const FrameView* view) noexcept nogil
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil
-    cdef int apply_record(self, const Record* r) noexcept nogil
-    cdef void look_ahead(self, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil
+    cdef int apply_other(self, const Record* r) noexcept nogil
     cdef bint is_sound(self, const Record* r) noexcept nogil
 
     cdef int refuse(self, uint8_t reason) noexcept nogil
     cdef int ensure_used(self, uint32_t symbol) noexcept nogil
-    cdef uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil
+    cdef int open_cell(self, const Record* r, uint32_t venue, uint32_t strategy, int64_t quantity, uint32_t* cell) noexcept nogil
     cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil
-    cdef int apply_trade(self, const Record* r) noexcept nogil
-    cdef int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil
     cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
-    cdef int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after,
-                         const TradeFacts* trade) noexcept nogil
-    cdef int value_position(self, uint32_t position, i128 cost) noexcept nogil
-    cdef int ask_clock(self, Symbol* s, const Record* r) noexcept nogil
     cdef int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil
     cdef int finish(self) noexcept nogil
     cdef int apply_revision(self, const Record* r) noexcept nogil

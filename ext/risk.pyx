@@ -8,19 +8,19 @@ from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.fills cimport fold_fill, next_entry
-from ext.judge cimport Kill, begin_event, is_killed
+from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
 from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
                          VOLUME_RATE, begin, fetch_holders, fetch_keys, fetch_slots)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
-                            MARK_TRADE, Packed, Position, cell_add, cell_hash)
+                            MARK_TRADE, Packed, Position, Store, Symbol, cell_add,
+                            cell_hash)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
-                          REASON_UNKNOWN_TRADE, SIDE_BUY,
-                          SIDE_SELL, bytes_append, bytes_free, frame_open)
+                          REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append, bytes_free, frame_open, i128)
 from ext.report cimport position_rows, positions_as, sorted_positions
-from ext.valuation cimport fill_cell, revalue_position, revalue_symbol, touch_all
-from ext.wide cimport prefetch
+from ext.valuation cimport fill_cell, fill_slots, revalue_position, revalue_symbol, touch_all
+from ext.wide cimport add_i64, prefetch, set_i128
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
@@ -28,6 +28,162 @@ from ext.records import FrameDecodeError
 
 cdef enum:
     LEAD = 4 * STEP                 # records between the first look at a record and its application
+
+
+cdef inline Holding holding_of(const Position* p) noexcept nogil:
+    cdef Holding held
+    held.cost = p.cost
+    held.realized = p.realized
+    held.quantity = p.quantity
+    return held
+
+
+# --- one new trade, from its first look to its last: all of it in one piece of machine code ----------------------
+
+cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
+    """One step each for five records, STEP apart: place in the table; cell; position and slots; keys; holders.
+    A place before the first record wraps to one beyond the last."""
+    cdef const Table* table = &book.store.cell_table
+    cdef const Cell* cells = <const Cell*>book.store.cells.data
+    cdef const char* position
+    cdef const Record* r
+    cdef uint32_t cell
+    cdef uint64_t place, hash
+    if at < count:
+        r = &records[at]
+        hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
+        ahead.hashes[at % RING] = hash
+        ahead.cells[at % RING] = 0
+        if table.slots != NULL:
+            prefetch(&table.slots[hash & table.mask])
+    if table.slots == NULL:
+        return
+    at -= STEP
+    if at < count:
+        hash = ahead.hashes[at % RING]
+        place = hash & table.mask
+        while table.slots[place] and (table.slots[place] ^ hash) >> 32:
+            place = (place + 1) & table.mask
+        cell = <uint32_t>table.slots[place]
+        ahead.cells[at % RING] = cell
+        prefetch(&cells[cell])
+    at -= STEP
+    if at < count:
+        cell = ahead.cells[at % RING]
+        if cell:
+            position = <const char*>book.store.positions.data + cells[cell].position * sizeof(Position)
+            prefetch(position)
+            prefetch(position + 64)
+            prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
+            fetch_slots(limits, &cells[cell])
+    at -= STEP
+    if at < count:
+        cell = ahead.cells[at % RING]
+        if cell:
+            fetch_keys(limits, &cells[cell])
+    at -= STEP
+    if at < count:
+        cell = ahead.cells[at % RING]
+        if cell:
+            fetch_holders(limits, &cells[cell])
+
+
+cdef inline int apply_record(RiskCore self, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
+    begin(limits)
+    begin_event(judge, self.seq, self.heap, r)
+    if r.type == EVENT_TRADE and r.exec_type == EXEC_NEW:
+        return apply_trade(self, self.book, limits, judge, r, likely)
+    return self.apply_other(r)
+
+
+cdef inline bint is_cell_of(const Store* store, uint32_t cell, const Record* r) noexcept nogil:
+    """Whether a trade is of this cell; then its names are sound, and its symbol is used."""
+    cdef const Cell* c = &(<const Cell*>store.cells.data)[cell]
+    cdef const Position* p
+    if cell == 0 or c.venue != r.venue or c.strategy != r.strategy:
+        return False
+    p = &(<const Position*>store.positions.data)[c.position]
+    return p.account == r.account and p.symbol == r.symbol
+
+
+cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
+    cdef uint32_t cell = likely
+    cdef int64_t quantity = r.volume if r.side == SIDE_BUY else -r.volume
+    cdef Cell* c
+    cdef Position* p
+    cdef Symbol* s
+    cdef TradeFacts trade
+    cdef Holding after
+    cdef i128 cost
+    cdef int status
+    if not is_cell_of(&book.store, cell, r):
+        status = self.open_cell(r, r.venue, r.strategy, quantity, &cell)
+        if cell == 0:
+            return status
+    c = &(<Cell*>book.store.cells.data)[cell]
+    p = &(<Position*>book.store.positions.data)[c.position]
+    s = &(<Symbol*>book.store.symbols.data)[r.symbol]
+    after = holding_of(p)
+    if fold_fill(&after, r.price, quantity):
+        return self.refuse(REASON_OVERFLOW)
+    cost = p.cost
+    trade.price = r.price
+    trade.quantity = quantity
+    trade.counts = True
+    trade.cell = cell
+    trade.mark = s.mark
+    trade.marked = s.source != MARK_NONE
+    if s.source != MARK_EVENT:
+        s.mark = r.price
+        s.source = MARK_TRADE
+    if put_fill(self, book, limits, r, cell, c, p, s, quantity, ENTRY_TRADE, r.id_length, &after) < 0:
+        return CORE_NO_MEMORY
+    p.trades += 1
+    if c.slot_count and fill_slots(limits, c, s, r.price, quantity, r.fee, after.cost - cost, judge, &trade) < 0:
+        return CORE_NO_MEMORY
+    if s.source == MARK_TRADE and ask_clock(limits, s, r) < 0:
+        return CORE_NO_MEMORY
+    return self.finish_trade(r, cell)
+
+
+cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint32_t cell, Cell* c, Position* p,
+                         const Symbol* s, int64_t quantity, uint8_t state, uint8_t id_length, const Holding* after) noexcept nogil:
+    """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell."""
+    cdef Packed* e = next_entry(book, r.fee, self.heap + r.id_offset, id_length, state)
+    if e == NULL:
+        return -1
+    e.seq = self.seq
+    e.price = r.price
+    e.quantity = quantity
+    e.previous = p.last_entry
+    e.cell = cell
+    p.last_entry = book.entry_count - 1
+    # Only where limits sum over it, or other cells of it have a notional, is there more to value.
+    if p.first_node or (limits.has_notional and (p.first_cell != cell or c.next_in_position)):
+        if revalue_position(limits, c.position, p.cost, p.cost) < 0:
+            return -1
+    else:
+        p.mark = s.mark
+        p.valued = s.source != MARK_NONE
+        p.valuation = s.valuation
+    set_i128(&p.cost, after.cost)
+    set_i128(&p.realized, after.realized)
+    p.quantity = after.quantity
+    cell_add(c, r.price, quantity, r.fee, False)
+    return CORE_CORRUPT if IS_DEBUG and not cash_holds(&book.store, c.position) else 0
+
+
+cdef inline int ask_clock(LimitBook limits, Symbol* s, const Record* r) noexcept nogil:
+    """Where trades make the mark, other holders follow it every `revalue_every`."""
+    cdef int64_t due
+    if not s.clocked:
+        s.clocked = 1
+        s.clock = r.executed_at
+        return 0
+    if add_i64(s.clock, limits.revalue_every_ns, &due) or r.executed_at < due:
+        return 0
+    s.clock = r.executed_at
+    return revalue_symbol(limits, r.symbol)
 
 
 cdef class RiskCore:
@@ -102,87 +258,33 @@ cdef class RiskCore:
         self.heap = view.heap
         self.seq = view.header.first_seq + first - 1
         for i in range(LEAD):
-            self.look_ahead(records, left, i, &ahead)
+            look_ahead(self.book, self.limits, records, left, i, &ahead)
         for i in range(left):
-            self.look_ahead(records, left, i + LEAD, &ahead)
+            look_ahead(self.book, self.limits, records, left, i + LEAD, &ahead)
             self.seq += 1
-            self.likely_cell = ahead.cells[i % RING]
-            status = self.apply_record(&records[i])
+            status = apply_record(self, self.limits, self.judge, &records[i], ahead.cells[i % RING])
             if status < 0:
                 return status
             self.applied_seq = self.seq
         return 0
 
-    cdef void look_ahead(self, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
-        """One step each for five records, STEP apart: place in the table; cell; position and slots; keys; holders.
-        A place before the first record wraps to one beyond the last."""
-        cdef const Table* table = &self.book.store.cell_table
-        cdef const Cell* cells = <const Cell*>self.book.store.cells.data
-        cdef const char* position
-        cdef const Record* r
-        cdef uint32_t cell
-        cdef uint64_t place, hash
-        if at < count:
-            r = &records[at]
-            hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
-            ahead.hashes[at % RING] = hash
-            ahead.cells[at % RING] = 0
-            if table.slots != NULL:
-                prefetch(&table.slots[hash & table.mask])
-        if table.slots == NULL:
-            return
-        at -= STEP
-        if at < count:
-            hash = ahead.hashes[at % RING]
-            place = hash & table.mask
-            while table.slots[place] and (table.slots[place] ^ hash) >> 32:
-                place = (place + 1) & table.mask
-            cell = <uint32_t>table.slots[place]
-            ahead.cells[at % RING] = cell
-            prefetch(&cells[cell])
-        at -= STEP
-        if at < count:
-            cell = ahead.cells[at % RING]
-            if cell:
-                position = <const char*>self.book.store.positions.data + cells[cell].position * sizeof(Position)
-                prefetch(position)
-                prefetch(position + 64)
-                prefetch(&(<const Symbol*>self.book.store.symbols.data)[records[at].symbol])
-                fetch_slots(self.limits, &cells[cell])
-        at -= STEP
-        if at < count:
-            cell = ahead.cells[at % RING]
-            if cell:
-                fetch_keys(self.limits, &cells[cell])
-        at -= STEP
-        if at < count:
-            cell = ahead.cells[at % RING]
-            if cell:
-                fetch_holders(self.limits, &cells[cell])
-
-    cdef bint is_sound(self, const Record* r) noexcept nogil:
-        return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count
-                and r.strategy < self.strategies.count)
-
-    cdef int apply_record(self, const Record* r) noexcept nogil:
-        cdef uint8_t type = r.type
+    cdef int apply_other(self, const Record* r) noexcept nogil:
+        """Any event but a new trade."""
         if not self.is_sound(r):
             return CORE_CORRUPT
-        begin(self.limits)
-        begin_event(self.judge, self.seq, r.executed_at, self.heap + r.id_offset, r.id_length if type == EVENT_TRADE else 0)
-        if type == EVENT_TRADE:
-            return self.apply_trade(r) if r.exec_type == EXEC_NEW else self.apply_revision(r)
-        if type == EVENT_MARK:
+        if r.type == EVENT_TRADE:
+            return self.apply_revision(r)
+        if r.type == EVENT_MARK:
             return self.apply_mark(r)
-        if type == EVENT_ADJUST:
+        if r.type == EVENT_ADJUST:
             return self.apply_adjust(r)
-        if type == EVENT_SESSION:
+        if r.type == EVENT_SESSION:
             return self.apply_session(r)
-        if type == EVENT_INSTRUMENT:
+        if r.type == EVENT_INSTRUMENT:
             return self.apply_instrument(r)
-        if type == EVENT_LIMITS:
+        if r.type == EVENT_LIMITS:
             return self.apply_limits(r)
-        if type == EVENT_KILL:
+        if r.type == EVENT_KILL:
             return self.apply_kill(r)
         return CORE_CORRUPT
 
@@ -195,22 +297,38 @@ cdef class RiskCore:
         refusal.reason = reason
         return bytes_append(&self.refusals, &refusal, sizeof(refusal))
 
+    cdef bint is_sound(self, const Record* r) noexcept nogil:
+        return (r.symbol < self.symbols.count and r.account < self.accounts.count and r.venue < self.venues.count
+                and r.strategy < self.strategies.count)
+
     cdef inline int ensure_used(self, uint32_t symbol) noexcept nogil:
         """What a symbol's numbers mean is fixed by the first event that names it."""
         if (<Symbol*>self.book.store.symbols.data)[symbol].used:
             return 0
         return self.limits.use_symbol(symbol)
 
-    cdef inline uint32_t find_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
-        """The cell of a record, 0 if there is none yet; nearly always the one found ahead."""
-        cdef const Cell* c
-        cdef const Position* p
-        if self.likely_cell:
-            c = &(<const Cell*>self.book.store.cells.data)[self.likely_cell]
-            p = &(<const Position*>self.book.store.positions.data)[c.position]
-            if c.venue == venue and c.strategy == strategy and p.account == r.account and p.symbol == r.symbol:
-                return self.likely_cell
-        return self.book.find_cell(r.account, r.symbol, venue, strategy)
+    cdef int open_cell(self, const Record* r, uint32_t venue, uint32_t strategy, int64_t quantity, uint32_t* cell) noexcept nogil:
+        """Find the cell of a fill that was not found ahead, or make it; where that leaves none, what is returned ends
+        the event (0: it was refused)."""
+        cdef Holding after
+        cdef uint32_t found, position
+        cell[0] = 0
+        if not self.is_sound(r):
+            return CORE_CORRUPT
+        if self.ensure_used(r.symbol) < 0:
+            return CORE_NO_MEMORY
+        found = self.book.find_cell(r.account, r.symbol, venue, strategy)
+        if found == 0:
+            position = self.book.find_position(r.account, r.symbol)
+            if position:
+                after = holding_of(&(<const Position*>self.book.store.positions.data)[position])
+                if fold_fill(&after, r.price, quantity):
+                    return self.refuse(REASON_OVERFLOW)
+            found = self.add_cell(r, venue, strategy)
+            if found == 0:
+                return CORE_NO_MEMORY
+        cell[0] = found
+        return 0
 
     cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
         cdef uint32_t cell = self.book.add_cell(r.account, r.symbol, venue, strategy)
@@ -218,105 +336,11 @@ cdef class RiskCore:
             return 0
         return cell
 
-    # --- new trades and adjustments ------------------------------------------------------------------------------
-
-    cdef int apply_trade(self, const Record* r) noexcept nogil:
-        cdef Symbol* s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
-        cdef TradeFacts facts
-        cdef Holding after
-        cdef uint32_t cell
-        if self.ensure_used(r.symbol) < 0:
-            return CORE_NO_MEMORY
-        facts.price = r.price
-        facts.quantity = r.volume if r.side == SIDE_BUY else -r.volume
-        facts.counts = True
-        cell = self.find_cell(r, r.venue, r.strategy)
-        if self.fold(r, cell, facts.quantity, &after):
-            return self.refuse(REASON_OVERFLOW)
-        if cell == 0:
-            cell = self.add_cell(r, r.venue, r.strategy)
-            if cell == 0:
-                return CORE_NO_MEMORY
-        facts.cell = cell
-        facts.mark = s.mark
-        facts.marked = s.source != MARK_NONE
-        if s.source != MARK_EVENT:
-            s.mark = r.price
-            s.source = MARK_TRADE
-        if self.apply_fill(r, cell, facts.quantity, ENTRY_TRADE, &after, &facts) < 0:
-            return CORE_NO_MEMORY
-        (<Position*>self.book.store.positions.data)[(<Cell*>self.book.store.cells.data)[cell].position].trades += 1
-        if s.source == MARK_TRADE and self.ask_clock(s, r) < 0:
-            return CORE_NO_MEMORY
-        return self.finish_trade(r, cell)
-
-    cdef inline int fold(self, const Record* r, uint32_t cell, int64_t quantity, Holding* after) noexcept nogil:
-        """What a fill makes of its position; 1 where it would overflow. Nothing is changed."""
-        cdef uint32_t position
-        cdef const Position* p
-        if cell:
-            position = (<const Cell*>self.book.store.cells.data)[cell].position
-        else:
-            position = self.book.find_position(r.account, r.symbol)
-        p = &(<const Position*>self.book.store.positions.data)[position]
-        after.cost = p.cost if position else 0
-        after.realized = p.realized if position else 0
-        after.quantity = p.quantity if position else 0
-        return fold_fill(after, r.price, quantity)
-
     cdef inline void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
         p.cost = h.cost
         p.realized = h.realized
         p.quantity = h.quantity
-
-    cdef inline int apply_fill(self, const Record* r, uint32_t cell, int64_t quantity, uint8_t state, const Holding* after,
-                               const TradeFacts* trade) noexcept nogil:
-        """Put a fill that fits into its position, cell and limits; trade: what limits judge, NULL for an adjustment."""
-        cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
-        cdef Position* p = &(<Position*>self.book.store.positions.data)[c.position]
-        cdef i128 cost = p.cost
-        cdef Packed* e = next_entry(self.book, r.fee, self.heap + r.id_offset, r.id_length if trade != NULL else 0, state)
-        if e == NULL:
-            return -1
-        e.seq = self.seq
-        e.price = r.price
-        e.quantity = quantity
-        e.previous = p.last_entry
-        e.cell = cell
-        p.last_entry = self.book.entry_count - 1
-        if self.value_position(c.position, cost) < 0:
-            return -1
-        self.set_holding(c.position, after)
-        cell_add(c, r.price, quantity, r.fee, False)
-        if IS_DEBUG and not cash_holds(&self.book.store, c.position):
-            return CORE_CORRUPT
-        if c.slot_count == 0:
-            return 0
-        return fill_cell(self.limits, cell, r.price, <i128>quantity, <i128>r.fee, after.cost - cost, self.judge, trade)
-
-    cdef inline int value_position(self, uint32_t position, i128 cost) noexcept nogil:
-        """Value it at the mark of the moment; only where limits sum over it is there more to do."""
-        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
-        cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[p.symbol]
-        if p.first_node or (self.limits.has_notional
-                            and (<const Cell*>self.book.store.cells.data)[p.first_cell].next_in_position):
-            return revalue_position(self.limits, position, cost, cost)
-        p.mark = s.mark
-        p.valued = s.source != MARK_NONE
-        p.valuation = s.valuation
-        return 0
-
-    cdef inline int ask_clock(self, Symbol* s, const Record* r) noexcept nogil:
-        """Where trades make the mark, other holders follow it every `revalue_every`."""
-        if not s.clocked:
-            s.clocked = 1
-            s.clock = r.executed_at
-            return 0
-        if <i128>r.executed_at - <i128>s.clock < <i128>self.limits.revalue_every_ns:
-            return 0
-        s.clock = r.executed_at
-        return revalue_symbol(self.limits, r.symbol)
 
     cdef inline int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil:
         if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
@@ -333,14 +357,22 @@ cdef class RiskCore:
     cdef int apply_adjust(self, const Record* r) noexcept nogil:
         cdef Holding after
         cdef uint32_t cell
-        if self.ensure_used(r.symbol) < 0:
-            return CORE_NO_MEMORY
-        cell = self.find_cell(r, 0, 0)
-        if self.fold(r, cell, r.volume, &after):
-            return self.refuse(REASON_OVERFLOW)
+        cdef Cell* c
+        cdef Position* p
+        cdef Symbol* s
+        cdef i128 cost
+        cdef int status = self.open_cell(r, 0, 0, r.volume, &cell)
         if cell == 0:
-            cell = self.add_cell(r, 0, 0)
-        if cell == 0 or self.apply_fill(r, cell, r.volume, ENTRY_ADJUST, &after, NULL) < 0:
+            return status
+        c = &(<Cell*>self.book.store.cells.data)[cell]
+        p = &(<Position*>self.book.store.positions.data)[c.position]
+        s = &(<Symbol*>self.book.store.symbols.data)[r.symbol]
+        after = holding_of(p)
+        if fold_fill(&after, r.price, r.volume):
+            return self.refuse(REASON_OVERFLOW)
+        cost = p.cost
+        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, ENTRY_ADJUST, 0, &after) < 0
+                or fill_slots(self.limits, c, s, r.price, r.volume, r.fee, after.cost - cost, self.judge, NULL) < 0):
             return CORE_NO_MEMORY
         return self.finish()
 
@@ -382,7 +414,7 @@ cdef class RiskCore:
             return self.refuse(REASON_OVERFLOW) if status == 1 else CORE_NO_MEMORY
         facts.mark = s.mark
         facts.marked = s.source != MARK_NONE
-        if fill_cell(self.limits, old.cell, old.price, -<i128>old.quantity, -<i128>old.fee, 0, self.judge, NULL) < 0:
+        if fill_cell(self.limits, old.cell, old.price, -old.quantity, -old.fee, self.judge) < 0:
             return CORE_NO_MEMORY
         cell_add(&(<Cell*>self.book.store.cells.data)[old.cell], old.price, old.quantity, old.fee, True)
         if revised == NULL:
@@ -390,13 +422,12 @@ cdef class RiskCore:
             (<Position*>self.book.store.positions.data)[position].trades -= 1
         else:
             new = revised[0]
-            new.cell = self.find_cell(r, r.venue, r.strategy)
+            new.cell = self.book.find_cell(r.account, r.symbol, r.venue, r.strategy)
             if new.cell == 0:
                 new.cell = self.add_cell(r, r.venue, r.strategy)
             if new.cell == 0 or self.book.replace_entry(position, found, &new) == 0:
                 return CORE_NO_MEMORY
-            if fill_cell(self.limits, new.cell, new.price, <i128>new.quantity, <i128>new.fee, 0, self.judge,
-                         NULL) < 0:
+            if fill_cell(self.limits, new.cell, new.price, new.quantity, new.fee, self.judge) < 0:
                 return CORE_NO_MEMORY
             cell_add(&(<Cell*>self.book.store.cells.data)[new.cell], new.price, new.quantity, new.fee, False)
             facts.price = new.price

@@ -2,14 +2,12 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_OK, Limit,
-                         MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors,
-                         TRADE_RATE, add_absolute, held_of, level_of_count, note_level, touch)
-from ext.judge cimport TradeFacts, is_small
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, Limit, MAX_NOTIONAL,
+                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
+                         level_of_count, note_level, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol
 from ext.records cimport u128
-from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, low_u128, wide_addmul, wide_addmul2
-from ext.windows cimport Window, window_push
+from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2
 
 
 cdef struct Valuation:
@@ -173,68 +171,15 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
     return revalue_notionals(limits, symbol)
 
 
-cdef inline bint stays_ok(LimitBook limits, Key* key, int64_t mark) noexcept nogil:
-    """Judge a quantity or its notional where it stands: whether it was ok and is, as nearly always."""
-    cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
-    cdef u128 magnitude = abs_i128(key.quantity)
-    cdef uint64_t quantity
-    cdef Held* held
-    if key.kind == MAX_POSITION:
-        return magnitude < rule.warn            # warn_at is at most 1: no breach either
-    quantity = low_u128(magnitude)
-    if magnitude >> 64 or <u128>quantity * <u128>abs_i64(mark) >= rule.warn:
-        return False
-    key.mark = mark
-    key.valuation = (<const Symbol*>limits.book.store.symbols.data)[rule.symbol].valuation
-    key.frozen = 0
-    if quantity > rule.ok_max:
-        rule.ok_max = quantity
-    held = held_of(limits, key)
-    held.quantity = quantity
-    held.level = LEVEL_OK
-    return True
-
-
-cdef inline bint rate_stays_ok(LimitBook limits, Key* key, const Slot* slot, int64_t at, int exponent) noexcept nogil:
-    """Count a trade in a window that is far from its limit; False: nothing was done."""
-    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
-    cdef Window* window = &(<Window*>limits.windows.data)[key.state]
-    if (key.level != LEVEL_OK or key.frozen or <u128>window.trades + 1 >= limit.count_warn
-            or not window_push(window, at, exponent, limit.window_ns)):
-        return False
-    key.stamp = limits.stamp            # as if it had been put on the list: a state says nothing of a window's capacity
-    return True
-
-
-cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, i128 quantity, i128 fee, i128 cost_change,
-                   Judge judge, const TradeFacts* trade) noexcept nogil:
+cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, int64_t quantity, int64_t fee, Judge judge) noexcept nogil:
     cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
-    cdef const Slot* end = slot + c.slot_count
-    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[
-        (<const Position*>limits.book.store.positions.data)[c.position].symbol]
-    cdef int64_t mark = s.mark if s.source else 0
-    cdef Key* key
-    while slot < end:
-        if slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL:
-            key = &(<Key*>limits.keys.data)[slot.key]
-            key.quantity += quantity
-            if not (key.level == LEVEL_OK and stays_ok(limits, key, mark)) and touch(limits, slot.key) < 0:
-                return -1
-        elif slot.node:
-            if fill_node(limits, slot, price, quantity, fee, cost_change) < 0:
-                return -1
-        elif trade != NULL and not is_small(limits, slot, trade):
-            key = &(<Key*>limits.keys.data)[slot.key]
-            if not (slot.kind == TRADE_RATE and trade.counts
-                    and rate_stays_ok(limits, key, slot, judge.executed_at, s.instrument.quantity_exponent)):
-                if judge.judge_slot(limits, slot, trade) < 0:
-                    return -1
-        slot += 1
-    return 0
+    cdef uint32_t symbol = (<const Position*>limits.book.store.positions.data)[c.position].symbol
+    return fill_slots(limits, c, &(<const Symbol*>limits.book.store.symbols.data)[symbol], price, quantity, fee, 0, judge,
+                      NULL)
 
 
-cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, i128 quantity, i128 fee, i128 cost_change) noexcept nogil:
+cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t quantity, int64_t fee,
+                   i128 cost_change) noexcept nogil:
     cdef Node* node = &(<Node*>limits.nodes.data)[slot.node]
     cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
@@ -253,7 +198,7 @@ cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, i128 quant
         add_pnl(sum, price, quantity, fee, 0 if marked else cost_change, f)
     else:
         # What is bought at the mark is worth what was paid for it.
-        wide_addmul(sum, -fee, &f.fee)
+        wide_addmul(sum, -<i128>fee, &f.fee)
     node.quantity += quantity
     return touch(limits, slot.key)
 
@@ -268,10 +213,10 @@ cdef void add_absolute_change(Wide* sum, i128 before, i128 after, int64_t mark, 
     add_absolute(sum, after, mark, False, money)
 
 
-cdef void add_pnl(Wide* sum, int64_t price, i128 quantity, i128 fee, i128 cost_change, const SymbolFactors* f) noexcept nogil:
-    wide_addmul2(sum, -quantity, price, &f.money)
+cdef void add_pnl(Wide* sum, int64_t price, int64_t quantity, int64_t fee, i128 cost_change, const SymbolFactors* f) noexcept nogil:
+    wide_addmul2(sum, -<i128>quantity, price, &f.money)
     wide_addmul(sum, cost_change, &f.money)
-    wide_addmul(sum, -fee, &f.fee)
+    wide_addmul(sum, -<i128>fee, &f.fee)
 
 
 cdef int touch_all(LimitBook limits) noexcept nogil:

@@ -23,6 +23,7 @@ cdef extern from "wide.h" nogil:
     const uint64_t[20] POWERS_OF_TEN "rw_powers_of_ten"
     # value x 10**shift; False where it does not fit, or shift is not 0 to 18.
     bint scale_up "rw_scale_up"(int64_t value, int shift, int64_t* out)
+    void set_i128 "rw_set_i128"(i128* to, i128 value)
     u128 abs_i128 "rw_abs_i128"(i128 a)
     uint64_t abs_i64 "rw_abs_i64"(int64_t a)
     bint fits_i64 "rw_fits_i64"(i128 a)

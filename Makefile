@@ -23,14 +23,19 @@ CORE := $(wildcard ext/*.pyx ext/*.pxd ext/*.h) setup.py
 # A plain path, not an import hook: the hook costs each start 20 ms.
 INSTALL := RISKWIRE_ONLY=- $(PIP) install --no-build-isolation --config-settings editable_mode=compat --editable
 
-.PHONY: run test check lint layering format bench bench-quick bench-peers performance smoke gate sanitize nightly ready clean distclean
+# Many tests wait for processes more than they compute: two at a time, those of a file by one process, in their order.
+# ARGS="-n 0": all by one process, as `python -m pytest` does.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test check lint format bench bench-quick bench-peers performance smoke gate sanitize nightly ready everything \
+    clean distclean
 .DELETE_ON_ERROR:
 
 run: ready
 	@$(BIN)/riskwire demo $(ARGS)
 
 test: ready
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 check: lint smoke gate test
 
@@ -83,6 +88,10 @@ nightly: ready
 ready: $(VENV)/.created
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(VENV)/.built $(VENV)/.compiled
 
+# For who needs it all, as CI does: one call of pip in place of three, and the core is built meanwhile.
+everything: $(VENV)/.created
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.all $(VENV)/.built $(VENV)/.compiled
+
 $(VENV)/.created:
 	@sh .ci/prerequisites "$(PYTHON)"
 	@echo "riskwire: creating $(VENV)"
@@ -105,6 +114,11 @@ $(VENV)/.compiled: $(wildcard engine/*.py engine/*/*.py feeds/*.py) $(VENV)/.cre
 	@$(BIN)/python -m compileall -q engine feeds
 	@touch $@
 
+$(VENV)/.all: pyproject.toml $(VENV)/.created
+	@echo "riskwire: installing what it, its tests, checks and benchmarks need"
+	@$(INSTALL) '.[test,dev,bench]'
+	@touch $(VENV)/.installed $(VENV)/.dev $(VENV)/.bench $@
+
 $(VENV)/.dev: pyproject.toml $(VENV)/.created
 	@$(INSTALL) '.[test,dev]'
 	@touch $@
@@ -115,7 +129,7 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.created
 
 clean:
 	rm -rf build dist *.egg-info ext/*.c ext/*.so ext/*.html .hypothesis .pytest_cache .mypy_cache .ruff_cache .benchmarks
-	rm -f $(VENV)/.built $(VENV)/.compiled $(VENV)/.installed $(VENV)/.dev $(VENV)/.bench
+	rm -f $(VENV)/.built $(VENV)/.compiled $(VENV)/.installed $(VENV)/.dev $(VENV)/.bench $(VENV)/.all
 	find engine ext feeds tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -88,6 +88,7 @@ def test_it_counts_what_is_parked_and_not_what_is_dead_in_this_life_and_the_next
             wait_for(lambda: len(done) > 2000 and rig.status().dead == 2)
         left = jobs() - 2 - len(done)
         assert bool(counted(rig, left).parked) == bool(order_by)
+        wait_for(lambda: rig.revive([8, 16], "dead").seqs == [8, 16])  # safe in the sink, and that is what is kept
         rig.restart_queue()
         assert counted(rig, left).dead == 2
         rig.revive([8])

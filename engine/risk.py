@@ -113,7 +113,7 @@ class RiskEngine:
         engine.errors.InvalidEvent: came before with another price or volume ...
         """
         try:
-            seq = self._direct.apply(event if isinstance(event, msgspec.Struct) else _struct_of(event))
+            seq = self._direct.apply(event if type(event) is TradeExecuted else _struct_of(event))
         except EncodeError as problem:
             raise InvalidEvent(problem.reason, str(problem)) from None
         if seq < 0:
@@ -346,7 +346,7 @@ def event_of(fields: Mapping[str, Any]) -> Event:
 
 
 def _struct_of(event: Event | Mapping[str, Any]) -> Event:
-    """Return an event as a struct. Who can tell a struct asks that first: to tell a Mapping takes longer."""
+    """Return an event as a struct. Who can tell a class asks that first: to tell a Mapping takes longer."""
     return event_of(event) if isinstance(event, Mapping) else event
 
 

@@ -20,6 +20,39 @@ cdef inline bint is_digit(uint8_t c) noexcept nogil:
 
 cdef int parse_decimal(const uint8_t* text, size_t length, Decimal64* out) noexcept nogil:
     """Parse ``[+-]digits[.digits][e±digits]``: at least one digit before a point, and one behind it."""
+    return DECIMAL_OK if parse_short(text, length, out) else parse_any(text, length, out)
+
+
+cdef inline bint parse_short(const uint8_t* text, size_t length, Decimal64* out) noexcept nogil:
+    """Parse what nearly all are, up to 18 digits with a point at most; False: it is something else."""
+    cdef int64_t mantissa = 0
+    cdef size_t i, point = length, last = length - 1
+    cdef uint8_t d
+    if length == 0 or length > 19 or text[0] == 46 or text[last] == 46:
+        return False
+    for i in range(length):
+        d = text[i] - 48
+        if d < 10:
+            mantissa = mantissa * 10 + d
+        elif text[i] == 46 and point == length:
+            point = i
+        else:
+            return False
+    if point == length and length > 18:
+        return False
+    out.exponent = 0 if point == length else -<int>(last - point)
+    if mantissa == 0:
+        out.exponent = 0
+    else:
+        while mantissa % 10 == 0:
+            mantissa //= 10
+            out.exponent += 1
+    out.mantissa = mantissa
+    out.wide = 0
+    return True
+
+
+cdef int parse_any(const uint8_t* text, size_t length, Decimal64* out) noexcept nogil:
     cdef const uint8_t* p = text
     cdef const uint8_t* end = text + length
     cdef bint negative = False, negative_exponent = False, wide = False

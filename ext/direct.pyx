@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 
 from ext.encoder cimport EventEncoder
 from ext.journal cimport Journal, frame_bytes
-from ext.records cimport Bytes, FrameView, bytes_free, bytes_reserve, frame_open
+from ext.records cimport FrameHeader, FrameView, frame_open
 from ext.risk cimport RiskCore
 from ext.sequencer cimport Sequencer, Source
 
@@ -20,7 +20,6 @@ cdef class Direct:
     cdef readonly Source source
     cdef readonly RiskCore core
     cdef Journal journal
-    cdef Bytes frame
 
     def __cinit__(self, EventEncoder encoder not None, Sequencer sequencer not None, Source source not None,
                   RiskCore core not None):
@@ -29,9 +28,6 @@ cdef class Direct:
         self.source = source
         self.core = core
         self.journal = sequencer.journal
-
-    def __dealloc__(self):
-        bytes_free(&self.frame)
 
     def apply(self, event not None):
         """Apply one event: its seq, or 0 for a duplicate, or -1: refused (``sequencer.refused_list()`` or the core says why).
@@ -47,28 +43,21 @@ cdef class Direct:
 
     cpdef object take(self):
         """Apply what was added to the encoder, as one frame; the sequencer has the counts. Raises as apply."""
+        cdef FrameHeader header
         cdef FrameView view
         cdef int door, status
         self.encoder.define_new()
-        self.make_frame(&view)
-        if view.header.record_count < FEW:
+        # Seen where it was built: nothing that is copied, sealed and checked again could differ.
+        self.encoder.builder.view(&header, self.source.state.taken + 1, self.source.state.incarnation, &view)
+        if header.record_count < FEW:
             status = self.pass_on(&view, &door)
         else:
             with nogil:
                 status = self.pass_on(&view, &door)
+        self.encoder.builder.clear()
         self.sequencer.raise_for(door)
         if status < 0:
             self.core.raise_for(status, self.sequencer.next_seq)
-
-    cdef int make_frame(self, FrameView* view) except -1:
-        cdef size_t size = self.encoder.builder.frame_bytes()
-        self.frame.size = 0
-        if bytes_reserve(&self.frame, size) < 0:
-            raise MemoryError
-        self.encoder.builder.write_frame(self.frame.data, self.source.state.taken + 1, self.source.state.incarnation, 0)
-        self.encoder.builder.clear()
-        frame_open(self.frame.data, size, False, view)      # made here: nothing to check
-        return 0
 
     cdef int pass_on(self, const FrameView* view, int* door) noexcept nogil:
         """0, or a CoreError; door: the status of Sequencer.process()."""

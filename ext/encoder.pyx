@@ -4,6 +4,7 @@ The encoder reads attributes by name, so it knows no class of ``engine``; what i
 ``engine/events.py`` and anything shaped like them.
 """
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from ext.decimals cimport Decimal64, parse_decimal, rescale
@@ -20,18 +21,36 @@ from decimal import Decimal
 import msgspec
 
 
+cdef extern from *:
+    """
+    #include <structmember.h>
+    /* Where its class keeps the attribute that a descriptor is of: the offset of a slot, or 0. */
+    static Py_ssize_t rw_slot_offset(PyObject* descriptor) {
+        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return 0;
+        struct PyMemberDef* member = ((PyMemberDescrObject*)descriptor)->d_member;
+        return member->type == T_OBJECT_EX ? member->offset : 0;
+    }
+    """
+    Py_ssize_t rw_slot_offset(object descriptor) noexcept
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
+    const char* PyUnicode_DATA(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
 
 cdef enum:
     FEE_EXPONENT = -9
+    CLASSES_MAX = 64                # that something is kept of
 
 cdef dict EVENT_CODES = {
     "TradeExecuted": EVENT_TRADE, "MarkPrice": EVENT_MARK, "PositionAdjusted": EVENT_ADJUST,
     "SessionStarted": EVENT_SESSION, "InstrumentDefined": EVENT_INSTRUMENT, "LimitsChanged": EVENT_LIMITS,
     "KillSwitch": EVENT_KILL,
 }
-cdef dict CODES_BY_TYPE = {}            # of the classes seen
+cdef dict CLASSES = {}                  # EventClass of the classes seen
+cdef tuple TRADE_FIELDS = ("trade_id", "symbol", "price", "volume", "side", "executed_at", "account", "venue", "strategy",
+                           "fee", "exec_type", "ref_trade_id")
 cdef dict SIDE_CODES = {"buy": SIDE_BUY, "sell": SIDE_SELL}
 cdef dict EXEC_CODES = {"new": EXEC_NEW, "correct": EXEC_CORRECT, "bust": EXEC_BUST}
 
@@ -44,13 +63,43 @@ class EncodeError(ValueError):
         self.reason = reason
 
 
-cdef object code_of(object event):
+cdef class EventClass:
+    pass
+
+
+cdef EventClass class_of(object event):
+    cdef EventClass known = CLASSES.get(type(event))
+    cdef int i
+    if known is not None:
+        return known
     code = EVENT_CODES.get(type(event).__name__)
     if code is None:
         raise invalid("event", event, "one of " + ", ".join(EVENT_CODES))
-    if len(CODES_BY_TYPE) < 64:
-        CODES_BY_TYPE[type(event)] = code
-    return code
+    known = EventClass()
+    known.code = code
+    for i in range(TRADE_FIELD_COUNT):
+        known.slots[i] = slot_of(type(event), TRADE_FIELDS[i])
+    if len(CLASSES) < CLASSES_MAX:
+        CLASSES[type(event)] = known
+    return known
+
+
+cdef Py_ssize_t slot_of(object cls, str name) except -1:
+    if cls.__getattribute__ is not object.__getattribute__:
+        return 0
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            return rw_slot_offset(base.__dict__[name])
+    return 0
+
+
+cdef inline object field_of(object event, EventClass known, TradeField field):
+    cdef PyObject* value
+    if known.slots[<int>field]:
+        value = (<PyObject**>(<char*><PyObject*>event + known.slots[<int>field]))[0]
+        if value != NULL:
+            return <object>value
+    return getattr(event, TRADE_FIELDS[<int>field])
 
 
 cdef object invalid(str what, object value, str expected):
@@ -89,19 +138,19 @@ cdef class EventEncoder:
         """Bytes of the frame so far."""
         return self.builder.size_bytes
 
-    def add(self, event not None):
+    cpdef object add(self, object event):
         """Append one event's record."""
-        cdef object code = CODES_BY_TYPE.get(type(event))
-        cdef Record* r
+        cdef EventClass known = class_of(event)
         cdef size_t heap = self.builder.heap.size
-        if code is None:
-            code = code_of(event)
-        r = self.builder.add()
+        cdef Record* r = self.builder.add()
         if r == NULL:
             raise MemoryError
         try:
-            r.type = code
-            self.fill(r, event)
+            r.type = known.code
+            if r.type == EVENT_TRADE:
+                self.fill_trade(r, event, known)
+            else:
+                self.fill(r, event)
         except BaseException:
             self.builder.records.size -= RECORD_BYTES
             self.builder.count -= 1
@@ -109,9 +158,7 @@ cdef class EventEncoder:
             raise
 
     cdef int fill(self, Record* r, object event) except -1:
-        if r.type == EVENT_TRADE:
-            self.fill_trade(r, event)
-        elif r.type == EVENT_MARK:
+        if r.type == EVENT_MARK:
             r.symbol = self.name(NAME_SYMBOL, event.symbol, "symbol", True)
             self.put_price(r, event.price)
             self.put_head(r, event)
@@ -138,27 +185,27 @@ cdef class EventEncoder:
             self.put_ref(r, event.who, "who", False)
         return 0
 
-    cdef int fill_trade(self, Record* r, object event) except -1:
-        cdef object side = SIDE_CODES.get(event.side)
-        cdef object exec_type = EXEC_CODES.get(event.exec_type)
+    cdef int fill_trade(self, Record* r, object event, EventClass known) except -1:
+        cdef object side = SIDE_CODES.get(field_of(event, known, SIDE))
+        cdef object exec_type = EXEC_CODES.get(field_of(event, known, EXEC_TYPE))
         if side is None:
-            raise invalid("side", event.side, "buy or sell")
+            raise invalid("side", field_of(event, known, SIDE), "buy or sell")
         if exec_type is None:
-            raise invalid("exec_type", event.exec_type, "new, correct or bust")
+            raise invalid("exec_type", field_of(event, known, EXEC_TYPE), "new, correct or bust")
         r.side = side
         r.exec_type = exec_type
-        r.symbol = self.name(NAME_SYMBOL, event.symbol, "symbol", True)
-        r.account = self.name(NAME_ACCOUNT, event.account, "account", True)
-        r.venue = self.name(NAME_VENUE, event.venue, "venue", False)
-        r.strategy = self.name(NAME_STRATEGY, event.strategy, "strategy", False)
-        self.put_price(r, event.price)
-        self.put_volume(r, event.volume, "volume")
+        r.symbol = self.name(NAME_SYMBOL, field_of(event, known, SYMBOL), "symbol", True)
+        r.account = self.name(NAME_ACCOUNT, field_of(event, known, ACCOUNT), "account", True)
+        r.venue = self.name(NAME_VENUE, field_of(event, known, VENUE), "venue", False)
+        r.strategy = self.name(NAME_STRATEGY, field_of(event, known, STRATEGY), "strategy", False)
+        self.put_price(r, field_of(event, known, PRICE))
+        self.put_volume(r, field_of(event, known, VOLUME), "volume")
         if r.volume <= 0:
-            raise invalid("volume", event.volume, "a quantity above 0")
-        self.put_fee(r, event.fee)
-        r.executed_at = time_of(event.executed_at, "executed_at")
-        self.put_id(r, event.trade_id, "trade_id")
-        self.put_ref(r, event.ref_trade_id, "ref_trade_id", r.exec_type != EXEC_NEW)
+            raise invalid("volume", field_of(event, known, VOLUME), "a quantity above 0")
+        self.put_fee(r, field_of(event, known, FEE))
+        r.executed_at = time_of(field_of(event, known, EXECUTED_AT), "executed_at")
+        self.put_id(r, field_of(event, known, TRADE_ID), "trade_id")
+        self.put_ref(r, field_of(event, known, REF_TRADE_ID), "ref_trade_id", r.exec_type != EXEC_NEW)
         return 0
 
     cdef int fill_instrument(self, Record* r, object event) except -1:
@@ -287,7 +334,7 @@ cdef Decimal64 number_of(object value, str what) except *:
     d.mantissa = 0
     d.exponent = 0
     d.wide = 0
-    if isinstance(value, float) or isinstance(value, bool):
+    if type(value) is not Decimal and isinstance(value, (float, bool)):
         raise invalid(what, value, "a Decimal, an int or decimal text, never a float")
     text = value if type(value) is str else str(value)
     p = PyUnicode_AsUTF8AndSize(text, &size)
@@ -308,10 +355,19 @@ cdef const char* text_of(object text, str what, bint required, Py_ssize_t* size)
     cdef const char* p
     if type(text) is not str:
         raise invalid(what, text, "text")
-    try:
-        p = PyUnicode_AsUTF8AndSize(text, size)
-    except UnicodeEncodeError:
-        raise invalid(what, text, "text that UTF-8 can hold") from None
+    if PyUnicode_IS_COMPACT_ASCII(text):        # nearly always
+        size[0] = PyUnicode_GET_LENGTH(text)
+        p = PyUnicode_DATA(text)
+    else:
+        p = utf8_of(text, what, size)
     if size[0] > TEXT_BYTES_MAX or (required and size[0] == 0):
         raise invalid(what, text, f"{1 if required else 0} to {TEXT_BYTES_MAX} bytes of UTF-8")
     return p
+
+
+cdef const char* utf8_of(object text, str what, Py_ssize_t* size) except NULL:
+    """Apart, for what can catch an exception saves the one that is being handled, each time."""
+    try:
+        return PyUnicode_AsUTF8AndSize(text, size)
+    except UnicodeEncodeError:
+        raise invalid(what, text, "text that UTF-8 can hold") from None

@@ -206,6 +206,9 @@ cdef class FrameBuilder:
     # Assemble header, records, definitions, heap, origins into self.frame, sealed; 0, or -1 without memory.
     cdef size_t origin_bytes(self) noexcept nogil
     cdef size_t frame_bytes(self) noexcept nogil
+    cdef void fill_header(self, FrameHeader* header) noexcept nogil     # without what numbers and seals it
+    # What a frame would be, where it is, until more is added: without origins, and nothing checks its CRC.
+    cdef void view(self, FrameHeader* header, uint64_t first_seq, uint64_t epoch, FrameView* view) noexcept nogil
     cdef void write_parts(self, uint8_t* out) noexcept nogil            # without seal
     cdef void write_frame(self, uint8_t* out, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
     # The built frame, and the builder as new.

@@ -404,12 +404,8 @@ cdef class FrameBuilder:
         self.write_parts(out)
         frame_seal(out, self.frame_bytes(), first_seq, epoch, stamped_at)
 
-    cdef void write_parts(self, uint8_t* out) noexcept nogil:
-        cdef FrameHeader header
-        cdef OriginHeader origin_header
-        cdef uint8_t* at = out + sizeof(header)
-        cdef uint8_t* origin_at
-        memset(&header, 0, sizeof(header))
+    cdef void fill_header(self, FrameHeader* header) noexcept nogil:
+        memset(header, 0, sizeof(FrameHeader))
         header.magic = FRAME_MAGIC
         header.version = FRAME_VERSION
         header.kind = self.kind
@@ -417,6 +413,24 @@ cdef class FrameBuilder:
         header.definition_bytes = <uint32_t>self.definitions.size
         header.heap_bytes = <uint32_t>self.heap.size
         header.origin_bytes = <uint32_t>self.origin_bytes()
+
+    cdef void view(self, FrameHeader* header, uint64_t first_seq, uint64_t epoch, FrameView* view) noexcept nogil:
+        self.fill_header(header)
+        header.first_seq = first_seq
+        header.epoch = epoch
+        view.header = header
+        view.records = <const Record*>self.records.data
+        view.definitions = self.definitions.data
+        view.heap = self.heap.data
+        view.origins = NULL
+        view.size = self.frame_bytes()
+
+    cdef void write_parts(self, uint8_t* out) noexcept nogil:
+        cdef FrameHeader header
+        cdef OriginHeader origin_header
+        cdef uint8_t* at = out + sizeof(header)
+        cdef uint8_t* origin_at
+        self.fill_header(&header)
         memcpy(out, &header, sizeof(header))
         at = put(put(put(at, &self.records), &self.definitions), &self.heap)
         if self.origins.size:

@@ -93,9 +93,10 @@ class EventDecoder:
         """Return a name; one that was never defined reads as ``?<id>``."""
         return self._names[kind].get(name_id, f"?{name_id}")
 
-    def known_name(self, kind: int, name_id: int) -> str:
-        """Return a name; raises KeyError for one that was never defined."""
-        return self._names[kind][name_id]
+    @property
+    def texts(self) -> tuple[dict[int, str], ...]:
+        """Return the names themselves, per kind by id: what is learnt later will be there too."""
+        return self._names
 
     def decode_all(self, frame: Frame) -> list[tuple[int, Event]]:
         """Learn a frame's names and return (seq, event) of each of its records."""

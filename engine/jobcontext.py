@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from engine.events import Event
+from engine.jobframes import LazyEvents
 from engine.jobwire import REASON_SHIFT
 from engine.processed import Processed
 from ext.records import REASONS
@@ -28,7 +29,7 @@ class BatchContext:
         seqs: Sequence[int],
         attempts: Sequence[int],
         deadline_ns: int,
-        events: Sequence[Event],
+        events: LazyEvents,
         processed: Processed,
         flags: Sequence[int] = (),
     ) -> None:
@@ -74,8 +75,9 @@ class BatchContext:
         ...         for seq, event in context.fresh:  # what an earlier attempt has done is not among them
         ...             db.execute("INSERT INTO trades VALUES (?, ?)", (seq, event.trade_id))
         """
-        with self._processed.once_each(self.queue, self.seqs, self._events) as (db, fresh):
-            self.fresh = [(self.seqs[i], self._events[i]) for i in fresh]
+        jobs = list(zip(self.seqs, self._events, strict=True))  # decoded before others have to wait
+        with self._processed.once(self.queue, self.seqs, self._events.hashes) as (db, fresh):
+            self.fresh = jobs if len(fresh) == len(jobs) else [jobs[i] for i in fresh]
             yield db if fresh else None
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.codec import EventDecoder, decimal_of
+from engine.codec import EventDecoder
 from engine.events import Event, TradeExecuted
 from engine.jobwire import FRAME_HEADER, FRAME_MAGIC, FRAME_VERSION
-from ext.records import EXEC_TYPES, KIND_SEQUENCED, NAME_KIND_NAMES, RECORD_DTYPE, SIDES, Frame, stamp_frame
+from ext.jobevents import JobReader
+from ext.records import KIND_SEQUENCED, NAME_KIND_NAMES, RECORD_DTYPE, Frame, stamp_frame
 
 Records = npt.NDArray[Any]
 NAME_FIELDS = ("symbol", "account", "venue", "strategy")  # in the order of their kinds
-TYPE_TRADE, TYPE_LIMITS = 1, 6
+TYPE_LIMITS = 6
+HASH_BYTES = 8
 HEAP_SPARSE = 4  # cut texts out one by one where their span is that many times their length
-_cached_decimal = lru_cache(maxsize=65_536)(decimal_of)
 assert NAME_KIND_NAMES == NAME_FIELDS
 
 
@@ -177,32 +178,41 @@ class LazyEvents(Sequence[Event]):
         return len(self._range)
 
     def __iter__(self) -> Iterator[Event]:
-        events = self._frame.events
-        return iter([events[i] for i in self._range])
+        events, places = self._frame.events, self._range
+        return iter(events[places.start : places.stop] if places.step == 1 else [events[i] for i in places])
+
+    @property
+    def hashes(self) -> bytes:
+        """Return HASH_BYTES for each event, by which it is known again; no event is decoded for them."""
+        hashes, places = self._frame.hashes, self._range
+        if places.step == 1:
+            return hashes[HASH_BYTES * places.start : HASH_BYTES * places.stop]
+        return b"".join([hashes[HASH_BYTES * i : HASH_BYTES * (i + 1)] for i in places])
 
 
 class _Decoded:
-    """A frame, and its events once they were asked for."""
+    """A frame, and its events and their hashes once they were asked for."""
 
     def __init__(self, decoder: JobDecoder, frame: Frame) -> None:
         self._decoder = decoder
-        self._frame: Frame | None = frame
-        self._events: list[Event] = []
+        self._frame = frame
 
-    @property
+    @cached_property
     def events(self) -> list[Event]:
-        frame = self._frame
-        if frame is not None:
-            self._events = self._decoder.events(frame)
-            self._frame = None  # last: threads may share this
-        return self._events
+        return self._decoder.events(self._frame)
+
+    @cached_property
+    def hashes(self) -> bytes:
+        return self._decoder.hashes(self._frame)
 
 
 class JobDecoder:
-    """Decodes a worker's frames of jobs, remembering names; trades, the common case, by columns."""
+    """Decodes a worker's frames of jobs, remembering names."""
 
     def __init__(self) -> None:
         self._names = EventDecoder()
+        self._reader = JobReader(TradeExecuted, self._names.texts)
+        self.hashes = self._reader.hashes
 
     def decode(self, frame: Frame) -> LazyEvents:
         """Learn a frame's names and return its events, in the order of its records."""
@@ -211,48 +221,8 @@ class JobDecoder:
 
     def events(self, frame: Frame) -> list[Event]:
         """Return the events of a frame whose names are known."""
-        records = frame.records
-        if (records["type"] != TYPE_TRADE).any():
-            return [event for _, event in self._names.decode_all(frame)]
-        name = self._names.known_name  # a job whose names are not known fails rather than have a wrong effect
-        sides = [SIDES[side] for side in records["side"].tolist()]
-        rows = zip(
-            range(len(records)),
-            records["symbol"].tolist(),
-            _decimals(records, "price"),
-            _decimals(records, "volume"),
-            sides,
-            records["executed_at"].tolist(),
-            records["account"].tolist(),
-            records["venue"].tolist(),
-            records["strategy"].tolist(),
-            records["fee"].tolist(),
-            records["exec_type"].tolist(),
-            records["ref_length"].tolist(),
-            strict=True,
-        )
-        return [
-            TradeExecuted(
-                frame.id(i).decode("utf-8", "replace"),
-                name(0, symbol),
-                price,
-                volume,
-                side,
-                at,
-                name(1, account),
-                name(2, venue),
-                name(3, strategy),
-                _cached_decimal(fee, -9),
-                EXEC_TYPES[exec_type],
-                frame.ref(i).decode("utf-8", "replace") if ref_length else "",
-            )
-            for i, symbol, price, volume, side, at, account, venue, strategy, fee, exec_type, ref_length in rows
-        ]
-
-
-def _decimals(records: Records, field: str) -> list[Any]:
-    pairs = zip(records[field].tolist(), records[field + "_exponent"].tolist(), strict=True)
-    return [_cached_decimal(mantissa, exponent) for mantissa, exponent in pairs]
+        trades = self._reader.trades(frame)
+        return trades if trades is not None else [event for _, event in self._names.decode_all(frame)]
 
 
 assert RECORD_DTYPE.itemsize == 64

@@ -14,8 +14,7 @@ import msgspec
 import zmq
 
 from engine.errors import EngineUnreachable, UsageError
-from engine.events import Event
-from engine.jobframes import JobDecoder
+from engine.jobframes import JobDecoder, LazyEvents
 from engine.jobwire import (
     Ack,
     Drain,
@@ -55,7 +54,7 @@ class Hand:
         self,
         batch_no: int,
         deadline_ns: int,
-        events: Sequence[Event],
+        events: LazyEvents,
         seqs: list[int],
         attempts: list[int],
         flags: list[int],

@@ -130,11 +130,15 @@ class JobQueue:
         return due + (len(self._keys.ready) if self._order else self._fresh)
 
     def take(self, hands: Hands, now: int, share: int = BATCH_JOBS_MAX) -> Batch | None:
-        """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now."""
+        """Hand a batch to a worker, as large as its credit, its share and the batch size allow; None: nothing now.
+
+        A worker with little credit left gets no crumbs while there is more: it would have crumbs from then on.
+        """
         quota = min(hands.quota, self.config.in_hands_max)
-        room = min(quota - hands.in_hands, max(1, min(quota // 2, hands.batch_max)), share)
-        if room <= 0 or hands.suspended or hands.draining:
+        room, whole = quota - hands.in_hands, max(1, min(quota // 2, hands.batch_max))
+        if room < min(whole, max(share, 1)) or hands.suspended or hands.draining:
             return None
+        room = min(whole, share)
         jobs = self._due(now, room)
         if self._order:
             self._fill_ready()
@@ -162,17 +166,26 @@ class JobQueue:
         seqs = np.array([job.seq for job in jobs], np.uint64)
         for job in jobs:
             job.state = LEASED
-        return Batch(self._next_no(), now, None, seqs, seqs, jobs)
+        return Batch(self._next_no(), now, [], seqs, jobs)
 
     def _batch_of_fresh(self, room: int, now: int) -> Batch:
+        slices: list[tuple[Source, Records]] = []
+        while room and self._chunks:
+            source, places = self._chunks[0].source, self._take_chunk(room)
+            slices.append((source, places))
+            room -= len(places)
+        seqs = np.concatenate([places.astype(np.uint64) + np.uint64(source.first_seq) for source, places in slices])
+        return Batch(self._next_no(), now, slices, seqs)
+
+    def _take_chunk(self, count: int) -> Records:
+        """Take up to so many of the first chunk's jobs; return their places."""
         chunk = self._chunks[0]
-        places = chunk.places[chunk.pos : chunk.pos + room]
+        places = chunk.places[chunk.pos : chunk.pos + count]
         chunk.pos += len(places)
         self._fresh -= len(places)
         if chunk.pos == len(chunk.places):
             self._chunks.popleft()
-        seqs = places.astype(np.uint64) + np.uint64(chunk.source.first_seq)
-        return Batch(self._next_no(), now, chunk.source, places, seqs, None)
+        return places
 
     def _next_no(self) -> int:
         self._batch_no += 1
@@ -180,7 +193,7 @@ class JobQueue:
 
     def attempts_and_flags(self, batch: Batch) -> tuple[Records, Records]:
         """Return for each job of a batch just taken which attempt it is and its flags, and count the delivery."""
-        if batch.source is not None:
+        if batch.slices:
             return _FIRST_ATTEMPTS[: batch.left], self._flags_of_slice(batch.seqs)
         assert batch.jobs is not None
         attempts = np.array([job.attempt() for job in batch.jobs], np.uint32)
@@ -210,15 +223,10 @@ class JobQueue:
             self._learn_keys()
             self._keys.unstall()
         while self._chunks and not self._keys_unknown and len(self._keys.ready) < READY_JOBS:
-            chunk = self._chunks[0]
-            places = chunk.places[chunk.pos : chunk.pos + READY_JOBS].tolist()
-            chunk.pos += len(places)
-            self._fresh -= len(places)
-            if chunk.pos == len(chunk.places):
-                self._chunks.popleft()
-            keys = chunk.source.records[self._order][places].tolist()
+            source, places = self._chunks[0].source, self._take_chunk(READY_JOBS).tolist()
+            keys = source.records[self._order][places].tolist()
             for place, key in zip(places, keys, strict=True):
-                self._keys.admit(chunk.source, place, key)
+                self._keys.admit(source, place, key)
 
     def _learn_keys(self) -> None:
         """Find the keys of jobs that an earlier life left dead: what comes behind them is parked."""
@@ -240,7 +248,7 @@ class JobQueue:
         if batch is None:
             return
         hands.progress_ns = batch.progress_ns = now
-        if indexes is None and batch.jobs is None:  # the common case: a whole slice, nothing looked at one by one
+        if indexes is None and batch.jobs is None:  # the common case: slices, nothing looked at one by one
             self.log.add(int(batch.seqs[0]), int(batch.seqs[-1]))
             self._settle(hands, batch, batch.left)
             hands.done += batch.left
@@ -535,7 +543,7 @@ class JobQueue:
         sources += [job.source for job in list(self._keys.ready)[:1]] + [job.source for _, _, job in self._retries]
         for hands in every:
             for batch in hands.batches.values():
-                sources += [batch.source] if batch.source is not None else [job.source for job in batch.jobs or ()]
+                sources += [source for source, _ in batch.slices] or [job.source for job in batch.jobs or ()]
         stamps = [source.frame.stamped_at for source in sources]
         return min([*stamps, *self._keys.parked_stamps()], default=None)
 

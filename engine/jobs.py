@@ -41,7 +41,10 @@ class Job:
 
 
 class Batch:
-    """Jobs handed to one worker together: a slice of a frame (`jobs` is None until one is needed), or objects."""
+    """Jobs handed to one worker together: slices of frames that follow each other, or objects.
+
+    Of slices, `jobs` is None until one is needed.
+    """
 
     __slots__ = (
         "expired",
@@ -49,20 +52,18 @@ class Batch:
         "jobs",
         "left",
         "no",
-        "places",
         "progress_ns",
         "sent_ns",
         "seqs",
-        "source",
+        "slices",
         "started",
     )
 
     def __init__(
-        self, no: int, now: int, source: Source | None, places: Records, seqs: Records, jobs: list[Job] | None
+        self, no: int, now: int, slices: list[tuple[Source, Records]], seqs: Records, jobs: list[Job] | None = None
     ):
         self.no = no
-        self.source = source
-        self.places = places
+        self.slices = slices  # frames, and which of their records; empty where the jobs are objects from the start
         self.seqs = seqs
         self.jobs = jobs
         self.left = len(seqs)
@@ -74,8 +75,8 @@ class Batch:
 
     def parts(self) -> list[tuple[Source, Records]]:
         """Return frames and places in the order of the jobs."""
-        if self.source is not None:
-            return [(self.source, self.places)]
+        if self.slices:
+            return self.slices
         assert self.jobs is not None
         grouped = itertools.groupby(self.jobs, key=lambda job: id(job.source))
         taken = [list(jobs) for _, jobs in grouped]
@@ -84,14 +85,13 @@ class Batch:
     def job(self, index: int, order: str | None) -> Job:
         """Return one job as an object."""
         if self.jobs is None:
-            assert self.source is not None
-            keys = self.source.records[order] if order else None
             self.jobs = []
-            for place in self.places.tolist():
-                job = Job(self.source, place, 0 if keys is None else int(keys[place]))
+            for source, places in self.slices:
+                keys = source.records[order] if order else None
+                self.jobs += [Job(source, place, 0 if keys is None else int(keys[place])) for place in places.tolist()]
+            for job in self.jobs:
                 job.state = LEASED
                 job.deliveries = 1
-                self.jobs.append(job)
         return self.jobs[index]
 
     def remaining(self) -> list[int]:

@@ -2,42 +2,47 @@
 
 What a handler writes here is on the disk before its job is acked, inside `once` and outside of it: a job that a power
 cut leaves acked has its effect. An ack may be lost with the power; the job then comes again, and `once` knows it.
+
+SQLite would wait for the disk with the write lock held (synchronous = FULL). Here it does not (NORMAL), and the kit
+waits for the log itself, while others write and the next jobs are handled (`SyncThread`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import hashlib
 import os
+import queue as queues
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from engine.errors import SinkError, WorkerUnfit
-from engine.events import Event
+from engine.jobframes import HASH_BYTES
 
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 8_000  # 32 MB: each checkpoint waits for the disk twice more
-SPARSE = 4  # look up one by one where the jobs' seqs span that many times their number
 TABLES = """
 CREATE TABLE IF NOT EXISTS riskwire_queues (
     queue_no INTEGER PRIMARY KEY,
     queue    TEXT    NOT NULL UNIQUE
 ) STRICT;
-CREATE TABLE IF NOT EXISTS riskwire_processed (
-    job   INTEGER PRIMARY KEY,    -- queue_no * 2^48 + seq
-    event INTEGER NOT NULL        -- a hash of it: another journal gives the same seq to another event
+CREATE TABLE IF NOT EXISTS riskwire_runs (   -- of jobs that took effect and follow each other: no two overlap
+    job    INTEGER PRIMARY KEY,   -- the first: queue_no * 2^48 + seq
+    events BLOB    NOT NULL       -- a hash of each one's event: another journal gives the same seq to another event
 ) STRICT
+"""
+OLD_TABLE = "riskwire_processed"  # a row for each job, with another hash
+OVERLAPPING = """
+SELECT job, events FROM riskwire_runs
+WHERE job BETWEEN coalesce((SELECT max(job) FROM riskwire_runs WHERE job <= ?1), ?1) AND ?2 ORDER BY job
 """
 QUEUE_SHIFT = 48
 # SQLite's primary codes for a file or disk that is at fault, and not the job: read-only, I/O, corrupt, full, not there.
 FILE_AT_FAULT = {8, 10, 11, 13, 14, 26}
-
-_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 
 
 class ProcessedFileError(SinkError, WorkerUnfit):
@@ -55,6 +60,11 @@ class Processed:
         self._local = threading.local()
         self._open: list[_Connection] = []
         self._numbers: dict[str, int] = {}  # of queues, as far as known to be in the file
+        self._numbering = threading.Lock()
+        self._written = 0  # numbers what was found to be written
+        self._synced = 0  # of it, the last that is on the disk
+        self._wal = -1  # SQLite's log, which is there as long as a connection is open
+        self._failed = ""  # a sync that has failed once says nothing when it is repeated
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -76,33 +86,21 @@ class Processed:
         return mine
 
     @contextmanager
-    def once(self, queue: str, seq: int, event: Event) -> Iterator[sqlite3.Connection | None]:
-        """Open a transaction for a job's effect: gives the connection, or None where it took effect before.
+    def once(self, queue: str, seqs: Sequence[int], hashes: bytes) -> Iterator[tuple[sqlite3.Connection, list[int]]]:
+        """Open a transaction for the effects of jobs: gives the connection, and the places of those that took none yet.
 
-        The transaction is committed, and on the disk, at the end of the block; an exception rolls it back. Others wait
-        for the block, but not for the disk: keep it short, and do not `await` in it.
-        """
-        with self.once_each(queue, [seq], [event]) as (db, fresh):
-            yield db if fresh else None
-
-    @contextmanager
-    def once_each(
-        self, queue: str, seqs: Sequence[int], events: Sequence[Event]
-    ) -> Iterator[tuple[sqlite3.Connection, list[int]]]:
-        """Open a transaction for the effects of several jobs: gives the places of those that took none before.
-
-        Otherwise as `once`.
+        hashes: HASH_BYTES of each job's event. The transaction is committed at the end of the block, and on the disk
+        with the next `sync`; an exception rolls it back. Others wait for the block: keep it short, and do not `await`
+        in it.
         """
         mine = self._mine()
+        mine.settled_changes = -1  # what was there before may be of somebody who was killed before it was on the disk
         db = mine.db
-        hashes = [_hash_of(event) for event in events]
         try:
             # SQLite's own waiting sleeps and can starve a worker beside busy ones; a file lock wakes who is next.
             fcntl.flock(mine.turn, fcntl.LOCK_EX)
             db.execute("BEGIN IMMEDIATE")
-            base = self._number_of(db, queue) << QUEUE_SHIFT
-            keys = [(base + seq, event) for seq, event in zip(seqs, hashes, strict=True)]
-            yield db, _note_fresh(db, keys)
+            yield db, _note_fresh(db, self._number_of(db, queue) << QUEUE_SHIFT, seqs, hashes)
             db.execute("COMMIT")
             if (number := getattr(self._local, "number", None)) is not None:
                 self._numbers[number[0]] = number[1]
@@ -115,7 +113,6 @@ class Processed:
         finally:
             self._local.number = None
             self.rollback()
-        mine.sync()
 
     def _number_of(self, db: sqlite3.Connection, queue: str) -> int:
         """Return a queue's number in this file. Part of a transaction."""
@@ -134,79 +131,139 @@ class Processed:
                 mine.db.execute("ROLLBACK")
             fcntl.flock(mine.turn, fcntl.LOCK_UN)
 
-    def settle(self) -> None:
-        """Wait until what this thread has written outside `once` is on the disk; the kit does so after each handler.
+    def settle(self) -> bool:
+        """Tell whether something that this thread has written, or found written, needs a `sync` to be on the disk.
 
-        Raises ProcessedFileError where it cannot be, SinkError where the handler has left a transaction open, which is
-        rolled back.
+        Raises SinkError where the handler has left a transaction open, which is rolled back.
         """
         mine: _Connection | None = getattr(self._local, "mine", None)
         if mine is None:
-            return
+            return False
         if mine.db.in_transaction:
             self.rollback()
             raise SinkError(
                 f"{self.path}: the handler has left a transaction open, which was rolled back; commit it, or write"
                 " inside context.once()"
             )
-        if mine.db.total_changes != mine.synced_changes:
-            mine.sync()
-
-    def close(self) -> None:
-        """Close all connections."""
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
-
-
-class _Connection:
-    """One thread's connection, its place in the line of writers, and the log that is synced after a commit.
-
-    SQLite would wait for the disk with the write lock held (synchronous = FULL). Here it does not (NORMAL), and who has
-    committed lets the next one write while it waits for the disk itself: no effect is acked before it is there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._wal = -1
-        self._failed = ""  # a sync that has failed once says nothing when it is repeated
-        try:
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = NORMAL")
-            self.db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            for statement in TABLES.split(";"):
-                self.db.execute(statement)
-            self._wal_path = self.db.execute("PRAGMA database_list").fetchone()[2] + "-wal"
-            self.synced_changes = self.db.total_changes
-            self.turn = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except (sqlite3.Error, OSError) as problem:
-            raise ProcessedFileError(
-                f"{path}: cannot be used for the processed table: {problem}; name a file that can be written"
-            ) from None
+        if mine.db.total_changes != mine.settled_changes:
+            mine.settled_changes = mine.db.total_changes
+            with self._numbering:
+                mine.written = self._written = self._written + 1
+        return mine.written > self._synced
 
     def sync(self) -> None:
-        """Wait until everything committed is on the disk. Raises ProcessedFileError where it cannot be."""
-        changes = self.db.total_changes
+        """Wait until all that was committed is on the disk. Raises ProcessedFileError where it cannot be."""
+        written = self._written
         try:
-            if self._wal < 0:  # there as long as a connection is open
-                self._wal = os.open(self._wal_path, os.O_RDWR | os.O_CLOEXEC)
+            if self._wal < 0:
+                self._wal = os.open(self._open[0].wal_path, os.O_RDWR | os.O_CLOEXEC)
             if not self._failed:
                 _sync_file(self._wal)
         except OSError as problem:
             self._failed = problem.strerror or str(problem)
         if self._failed:
             raise ProcessedFileError(
-                f"{self._path}: what was written may not be on the disk ({self._failed}); mend that and start again"
+                f"{self.path}: what was written may not be on the disk ({self._failed}); mend that and start again"
             )
-        self.synced_changes = changes
+        self._synced = written
 
     def close(self) -> None:
-        """Close connection and files."""
+        """Close all connections and files."""
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+        if self._wal >= 0:
+            os.close(self._wal)
+            self._wal = -1
+
+
+class SyncThread:
+    """Waits for the disk beside the handlers: one wait for all that was handed in since the last one began.
+
+    sync: waits, or raises. settled: called with each thing that was handed in, and with what `sync` raised of it.
+    """
+
+    def __init__(self, sync: Callable[[], None], settled: Callable[[Any, Exception | None], None]) -> None:
+        self._sync = sync
+        self._settled = settled
+        self._inbox: queues.SimpleQueue[Any] = queues.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def add(self, item: Any) -> None:
+        """Have something settled with the next sync that begins."""
+        self._inbox.put(item)
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="worker-sync", daemon=True)
+                    self._thread.start()
+
+    def close(self) -> None:
+        """Settle what is there, and end."""
+        if self._thread is not None:
+            self._inbox.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            items = [self._inbox.get()]
+            with contextlib.suppress(queues.Empty):
+                while True:
+                    items.append(self._inbox.get_nowait())
+            ending = None in items
+            self._settle([item for item in items if item is not None])
+
+    def _settle(self, items: list[Any]) -> None:
+        problem = None
+        try:
+            if items:
+                self._sync()
+        except Exception as found:
+            problem = found
+        for item in items:
+            self._settled(item, problem)
+
+
+class _Connection:
+    """One thread's connection, and its place in the line of writers."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+            self.turn = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                # Two that make the file at once would find it locked: SQLite waits for nobody who waits for it.
+                fcntl.flock(self.turn, fcntl.LOCK_EX)
+                self._set_up(path)
+            finally:
+                fcntl.flock(self.turn, fcntl.LOCK_UN)
+        except (sqlite3.Error, OSError) as problem:
+            raise ProcessedFileError(
+                f"{path}: cannot be used for the processed table: {problem}; name a file that can be written"
+            ) from None
+        self.settled_changes = self.db.total_changes
+        self.written = 0
+
+    def _set_up(self, path: Path) -> None:
+        db = self.db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (OLD_TABLE,)).fetchone():
+            raise ProcessedFileError(
+                f"{path}: its table {OLD_TABLE} is of a version before 0.1 and cannot be read; let that version's"
+                " workers finish their jobs and drop the table, or name another file"
+            )
+        for statement in TABLES.split(";"):
+            db.execute(statement)
+        self.wal_path = db.execute("PRAGMA database_list").fetchone()[2] + "-wal"
+
+    def close(self) -> None:
+        """Close connection and file."""
         self.db.close()
-        for fd in (self.turn, self._wal):
-            if fd >= 0:
-                os.close(fd)
+        os.close(self.turn)
 
 
 def _sync_file(fd: int) -> None:
@@ -216,18 +273,58 @@ def _sync_file(fd: int) -> None:
         os.fdatasync(fd)
 
 
-def _hash_of(event: Event) -> int:
-    return int.from_bytes(hashlib.blake2b(_encode(event), digest_size=8).digest(), "little", signed=True)
+def _note_fresh(db: sqlite3.Connection, base: int, seqs: Sequence[int], hashes: bytes) -> list[int]:
+    """Note jobs as processed; return the places, ascending, of those that were not. Part of a transaction."""
+    count = len(seqs)
+    if list(seqs) == list(range(seqs[0], seqs[0] + count)):  # the common case
+        return _note_run(db, base + seqs[0], hashes)
+    order = sorted(range(count), key=seqs.__getitem__)
+    ends = [i for i in range(1, count) if seqs[order[i]] != seqs[order[i - 1]] + 1]
+    fresh: list[int] = []
+    for start, end in zip([0, *ends], [*ends, count], strict=True):
+        places = order[start:end]
+        run = b"".join([hashes[HASH_BYTES * i : HASH_BYTES * (i + 1)] for i in places])
+        fresh += [places[i] for i in _note_run(db, base + seqs[places[0]], run)]
+    return sorted(fresh)
 
 
-def _note_fresh(db: sqlite3.Connection, keys: Sequence[tuple[int, int]]) -> list[int]:
-    """Note jobs (job, hash) as processed; return the places of those that were not."""
-    first, last = min(keys)[0], max(keys)[0]
-    if last - first > SPARSE * len(keys):
-        found = (db.execute("SELECT job, event FROM riskwire_processed WHERE job = ?", key[:1]) for key in keys)
-        known = {row for rows in found for row in rows}
-    else:
-        known = set(db.execute("SELECT job, event FROM riskwire_processed WHERE job BETWEEN ? AND ?", (first, last)))
-    fresh = [i for i, key in enumerate(keys) if key not in known] if known else list(range(len(keys)))
-    db.executemany("INSERT OR REPLACE INTO riskwire_processed VALUES (?, ?)", [keys[i] for i in fresh])
-    return fresh
+def _note_run(db: sqlite3.Connection, first: int, hashes: bytes) -> list[int]:
+    """Note jobs that follow each other, from `first` on, as `_note_fresh`."""
+    fresh: list[int] = []
+    at, end = first, first + len(hashes) // HASH_BYTES
+    for start, known in db.execute(OVERLAPPING, (first, end - 1)).fetchall():
+        stop = min(start + len(known) // HASH_BYTES, end)
+        if stop > first:
+            fresh += _insert(db, first, hashes, at, start)
+            fresh += _overwrite(db, first, hashes, max(start, first), stop, start, known)
+            at = stop
+    return fresh + _insert(db, first, hashes, at, end)
+
+
+def _insert(db: sqlite3.Connection, first: int, hashes: bytes, at: int, stop: int) -> list[int]:
+    """Note the jobs from `at` up to `stop`, of which none is there, as a run; return their places."""
+    if at >= stop:
+        return []
+    db.execute("INSERT INTO riskwire_runs VALUES (?, ?)", (at, _part(hashes, first, at, stop)))
+    return list(range(at - first, stop - first))
+
+
+def _overwrite(
+    db: sqlite3.Connection, first: int, hashes: bytes, at: int, stop: int, start: int, known: bytes
+) -> list[int]:
+    """Note the jobs from `at` up to `stop` in the run `known` from `start` on; return the places of other events."""
+    mine, theirs = _part(hashes, first, at, stop), _part(known, start, at, stop)
+    if mine == theirs:
+        return []
+    whole = known[: HASH_BYTES * (at - start)] + mine + known[HASH_BYTES * (stop - start) :]
+    db.execute("UPDATE riskwire_runs SET events = ? WHERE job = ?", (whole, start))
+    return [
+        i
+        for i in range(at - first, stop - first)
+        if _part(mine, at - first, i, i + 1) != _part(theirs, at - first, i, i + 1)
+    ]
+
+
+def _part(hashes: bytes, first: int, start: int, stop: int) -> bytes:
+    """Return of the hashes of jobs from `first` on those from `start` up to `stop`."""
+    return hashes[HASH_BYTES * (start - first) : HASH_BYTES * (stop - first)]

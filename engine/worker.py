@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from engine.handlers import Handler, is_async, load_handler
 from engine.jobcontext import BatchContext, JobContext
 from engine.joblink import Hand, JobLink
 from engine.jobwire import ANNOUNCE
-from engine.processed import Processed
+from engine.processed import Processed, SyncThread
 
 __all__ = ["BatchContext", "JobContext", "LeaseExpired", "Worker", "load_handler"]
 
@@ -79,6 +79,8 @@ class Worker:
         self.processed = Processed(processed or f"riskwire-{queue.replace('/', '_')}.db")
         if processed is not None:
             self.processed.check()
+        self._syncing = SyncThread(self.processed.sync, self._note_settled)
+        self._noting = threading.Lock()
         self._handler = handler
         self._concurrency = concurrency
         self._batch = batch
@@ -134,6 +136,7 @@ class Worker:
 
     def _leave(self) -> None:
         self._link.drain()
+        self._syncing.close()
         if self._error is None:
             self._link.drained.wait(1.0)
         while True:
@@ -187,13 +190,31 @@ class Worker:
         seqs, attempts = hand.seqs[start:stop], hand.attempts[start:stop]
         if again:
             attempts = [max(attempt, 2) for attempt in attempts]
-        events: Sequence[Any] = hand.events[start:stop]
+        events = hand.events[start:stop]
         about = (self.queue, seqs, attempts, hand.deadline_ns, events, self.processed, hand.flags[start:stop])
         return (events, BatchContext(*about)) if self._batch else (events[0], JobContext(*about))
 
+    def _note_handled(self, hand: Hand, places: range) -> None:
+        """Take jobs whose handler has returned: they are done once what it has written is on the disk."""
+        if self.processed.settle():
+            self._syncing.add((hand, places))
+        else:
+            self._note_done(hand, places)
+
+    def _note_settled(self, work: Work, problem: Exception | None) -> None:
+        hand, places = work
+        if problem is not None:
+            self._link.release(hand, places)
+            self._link_failed(problem)
+            return
+        self._note_done(hand, places)
+        if hand.settled:
+            self._link.wake()
+
     def _note_done(self, hand: Hand, places: range) -> None:
         hand.done.extend(places)
-        self.done += len(places)
+        with self._noting:
+            self.done += len(places)
 
     def _note_failure(self, hand: Hand, places: range, problem: BaseException) -> bool:
         """Report what a handler raised; False where the jobs of a batch are to be tried one by one instead."""
@@ -271,8 +292,8 @@ class Worker:
             self._running[me] = time.monotonic()
             self._handler(*self._arguments(hand, places, again))
             self._end_in_child()
-            self.processed.settle()
             self._running.pop(me, None)
+            self._note_handled(hand, places)
         except KeyboardInterrupt:  # the second Ctrl-C
             raise
         except BaseException as problem:  # whatever a handler raises is its job's failure and nobody else's
@@ -281,8 +302,6 @@ class Worker:
             self.processed.rollback()
             if not self._note_failure(hand, places, problem):
                 self._call_each(hand, places)
-        else:
-            self._note_done(hand, places)
 
     def _end_in_child(self) -> None:
         """End a process that a handler has forked and that came back from it: the jobs are its parent's."""
@@ -423,7 +442,7 @@ class Worker:
         try:
             await self._handler(*self._arguments(hand, places, again))
             self._end_in_child()
-            self.processed.settle()
+            self._note_handled(hand, places)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as problem:
@@ -432,8 +451,6 @@ class Worker:
             task.uncancel()
             if not self._note_failure(hand, places, problem):
                 await self._call_each_async(hand, places)
-        else:
-            self._note_done(hand, places)
         finally:
             self._running.pop(task, None)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import queue as queues
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from queue_rig import ROOT, Rig, config, read_lines, wait_for
 
-from engine.errors import SinkError, UsageError
-from engine.events import TradeExecuted
-from engine.processed import Processed
+from engine.errors import UsageError
 from engine.worker import Worker, load_handler
 
 
@@ -337,100 +340,114 @@ def test_a_transaction_that_a_handler_leaves_open_is_its_failure_and_holds_nobod
     assert worker.wait(20) == 0
 
 
-# --- the processed table
+# --- waiting for the disk
 
 
-def test_what_is_written_is_on_the_disk_before_the_ack_inside_once_and_outside(
+class SlowDisk:
+    """Stands in for the disk: each wait for it lasts until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began: queues.SimpleQueue[int] = queues.SimpleQueue()
+        self.go_on: queues.SimpleQueue[OSError | None] = queues.SimpleQueue()
+        monkeypatch.setattr("engine.processed._sync_file", self.sync)
+
+    def sync(self, fd: int) -> None:
+        self.began.put(fd)
+        if (problem := self.go_on.get(timeout=60)) is not None:
+            raise problem
+
+
+@contextlib.contextmanager
+def worker_here(rig: Rig, handler: Any, **options: Any) -> Iterator[tuple[Worker, list[Exception]]]:
+    """Run a worker in a thread of this process until the block ends; gives it, and what it has raised."""
+    worker = Worker("q", handler, rig.base, context=rig.context, processed=rig.folder / "p.db", **options)
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            worker.run()
+        except Exception as problem:
+            raised.append(problem)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield worker, raised
+    finally:
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def count_once(events: Any, context: Any) -> None:
+    with context.once() as db:
+        if db is not None:
+            db.execute("CREATE TABLE IF NOT EXISTS effects (seq INTEGER)")
+            db.executemany("INSERT INTO effects VALUES (?)", [(seq,) for seq, _ in context.fresh])
+
+
+async def count_once_async(events: Any, context: Any) -> None:
+    count_once(events, context)
+    await asyncio.sleep(0)
+
+
+def effect_seqs(rig: Rig) -> list[int]:
+    with contextlib.closing(sqlite3.connect(rig.folder / "p.db")) as db:
+        return [seq for (seq,) in db.execute("SELECT seq FROM effects ORDER BY seq")]
+
+
+@pytest.mark.parametrize("handler", [count_once, count_once_async])
+def test_jobs_are_acked_once_their_effects_are_on_the_disk_and_others_are_handled_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: Any
+) -> None:
+    disk = SlowDisk(monkeypatch)
+    with (
+        Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=60_000_000_000)]) as rig,
+        worker_here(rig, handler, batch=10) as (worker, _),
+    ):
+        rig.publish(20)
+        disk.began.get(timeout=60)
+        wait_for(lambda: effect_seqs(rig) == list(range(1, 21)))
+        assert (rig.status().done, rig.status().in_flight, worker.done) == (0, 20, 0)
+        disk.go_on.put(None)
+        disk.began.get(timeout=60)
+        wait_for(lambda: 0 < rig.status().done < 20)
+        disk.go_on.put(None)
+        assert rig.wait_idle().done == 20
+        assert effect_seqs(rig) == list(range(1, 21))
+
+
+def test_a_worker_that_is_stopped_waits_for_the_disk_before_it_says_goodbye(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import processed as module
-
-    synced: list[int] = []
-    monkeypatch.setattr(module, "_sync_file", synced.append)
-    processed = Processed(tmp_path / "p.db")
-    processed.settle()
-    assert synced == [], "nothing was written"
-    processed.db.execute("CREATE TABLE effects (seq INTEGER)")
-    processed.db.execute("INSERT INTO effects VALUES (1)")
-    processed.settle()
-    processed.settle()
-    assert len(synced) == 1
-    with processed.once("q", 1, trade("T1")):
-        assert len(synced) == 1
-    processed.settle()
-    assert len(synced) == 2
-    with processed.once("q", 1, trade("T1")) as db:
-        assert db is None
-    assert len(synced) == 3, "who wrote it may have been killed before it was on the disk"
-    processed.close()
+    disk = SlowDisk(monkeypatch)
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=60_000_000_000)]) as rig:
+        with worker_here(rig, count_once, batch=10) as (worker, raised):
+            rig.publish(10)
+            disk.began.get(timeout=60)
+            worker.stop()
+            assert rig.status().in_flight == 10
+            disk.go_on.put(None)
+        assert raised == []
+        assert rig.wait_idle().done == 10
 
 
-def test_a_disk_that_has_failed_once_is_not_believed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import processed as module
-
-    def fail(fd: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    processed = Processed(tmp_path / "p.db")
-    monkeypatch.setattr(module, "_sync_file", fail)
-    said = r"p\.db: what was written may not be on the disk \(Input/output error\)"
-    for seq in (1, 2):
-        with pytest.raises(SinkError, match=said), processed.once("q", seq, trade(f"T{seq}")):
-            pass
-        monkeypatch.undo()
-    processed.close()
-
-
-def trade(trade_id: str) -> TradeExecuted:
-    from decimal import Decimal
-
-    return TradeExecuted(trade_id, "BTC", Decimal(1), Decimal(1), "buy", 1)
-
-
-def test_an_effect_that_raises_is_rolled_back_and_can_happen_later(tmp_path: Path) -> None:
-    processed = Processed(tmp_path / "p.db")
-    processed.db.execute("CREATE TABLE effects (seq INTEGER)")
-
-    def fail_half_way() -> None:
-        with processed.once("q", 1, trade("T1")) as db:
-            assert db is not None
-            db.execute("INSERT INTO effects VALUES (1)")
-            raise ValueError("half")
-
-    with pytest.raises(ValueError, match="half"):
-        fail_half_way()
-    for expected in (True, False):
-        with processed.once("q", 1, trade("T1")) as db:
-            assert (db is not None) is expected
-            if db is not None:
-                db.execute("INSERT INTO effects VALUES (1)")
-    assert processed.db.execute("SELECT count(*) FROM effects").fetchone() == (1,)
-    processed.close()
-
-
-@pytest.mark.parametrize("seqs", [[1, 2, 3, 4], [1, 2000, 5, 999_999]])
-def test_of_several_jobs_those_that_took_effect_before_are_left_out(tmp_path: Path, seqs: list[int]) -> None:
-    processed = Processed(tmp_path / "p.db")
-    events = [trade(f"T{seq}") for seq in seqs]
-    with processed.once_each("q", seqs[1:3], events[1:3]) as (_, fresh):
-        assert fresh == [0, 1]
-    with processed.once_each("q", seqs, events) as (_, fresh):
-        assert fresh == [0, 3]
-    with processed.once_each("q", seqs, events) as (_, fresh):
-        assert fresh == []
-    processed.close()
-
-
-def test_another_queue_and_another_journals_event_of_the_same_seq_are_not_mistaken(tmp_path: Path) -> None:
-    processed = Processed(tmp_path / "p.db")
-    for queue, event in [("q", trade("T1")), ("other", trade("T1")), ("q", trade("T2"))]:
-        with processed.once(queue, 1, event) as db:
-            assert db is not None
-    processed.close()
-
-
-def test_a_file_that_cannot_hold_the_table_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "junk.db"
-    path.write_text("junk " * 100)
-    with pytest.raises(SinkError, match=r"junk\.db"):
-        _ = Processed(path).db
+def test_a_disk_that_fails_ends_the_worker_and_its_jobs_come_again_to_who_finds_their_effects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch)
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(max_attempts=1)]) as rig:
+        with worker_here(rig, count_once, batch=10) as (_, raised):
+            rig.publish(10)
+            disk.began.get(timeout=60)
+            disk.go_on.put(OSError(5, "Input/output error"))
+            wait_for(lambda: raised)
+        assert "p.db: what was written may not be on the disk (Input/output error)" in str(raised[0])
+        assert (rig.status().done, rig.status().failed) == (0, 0)
+        with worker_here(rig, count_once, batch=10):
+            disk.began.get(timeout=60)  # also of effects that were there
+            assert rig.status().done == 0
+            disk.go_on.put(None)
+            assert rig.wait_idle().done == 10
+        assert effect_seqs(rig) == list(range(1, 11))
+        assert rig.letters() == []

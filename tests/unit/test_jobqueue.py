@@ -102,8 +102,37 @@ def test_a_worker_gets_no_more_than_its_credit_until_it_acks() -> None:
     assert bench.take(hands) == [3, 4]
     assert bench.take(hands) == []
     bench.queue.ack(hands, first.no, [0], 1)
-    assert bench.take(hands) == [5]
+    assert bench.take(hands) == [], "no crumbs"
+    bench.queue.ack(hands, first.no, [1], 1)
+    assert bench.take(hands) == [5, 6]
     assert hands.in_hands == 4
+
+
+def test_what_is_there_is_handed_out_at_once_however_little_it_is() -> None:
+    bench = Bench(in_hands_max=8)
+    bench.feed(1, 3)
+    hands = Hands()
+    assert bench.take(hands, share=3) == [1, 2, 3]
+    bench.feed(4, 2)
+    assert bench.take(hands, share=2) == [4, 5]
+    bench.feed(6, 9)
+    assert bench.take(hands, share=9) == [], "room for 3 of 9, and 4 is what it takes at a time"
+
+
+def test_a_batch_is_filled_from_as_many_frames_as_it_takes_and_acked_as_one() -> None:
+    bench = Bench(in_hands_max=20)
+    for first_seq in range(1, 19, 3):
+        bench.feed(first_seq, 3, marks=(2, 7))
+    hands = Hands("w", batch=10)
+    assert bench.take(hands) == [1, 3, 4, 5, 6, 8, 9, 10, 11, 12]
+    frame = sent(bench.batch, NameFilter(), bench.queue.decoder)
+    assert [event.trade_id for event in JobDecoder().decode(frame)] == [f"T{seq}" for seq in bench.batch.seqs]
+    bench.queue.ack(hands, bench.batch.no, None, 1)
+    assert bench.log.acked.ranges() == [(1, 12)]
+    assert bench.take(hands) == [13, 14, 15, 16, 17, 18]
+    bench.queue.nack(hands, bench.batch.no, 4, "error", "x", "", 1)
+    bench.queue.lose(hands, 1)
+    assert bench.take(Hands("v", batch=10), 9 * SECOND) == [14, 15, 16, 18, 13, 17]
 
 
 def test_a_quick_worker_gets_more_at_a_time_and_a_slow_one_less() -> None:
@@ -378,8 +407,7 @@ def test_a_new_life_hands_out_what_was_not_acked_and_knows_what_is_dead(tmp_path
         again.feed(1, 6)
         again.feed(7, 1)
         assert log.dead == {4}
-        assert again.take(Hands()) == [2, 6]
-        assert again.take(Hands()) == [7]
+        assert again.take(Hands()) == [2, 6, 7]
 
 
 def test_a_new_life_keeps_the_line_behind_a_dead_job_parked_and_a_revived_one_alive(tmp_path: Path) -> None:

@@ -1,0 +1,9 @@
+from collections.abc import Callable
+from typing import Any
+
+from ext.records import Frame
+
+class JobReader:
+    def __init__(self, trade: Callable[..., Any], names: tuple[dict[int, str], ...]) -> None: ...
+    def trades(self, frame: Frame) -> list[Any] | None: ...
+    def hashes(self, frame: Frame) -> bytes: ...

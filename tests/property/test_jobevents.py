@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import sessions
 
 from engine.codec import EventDecoder, decimal_of
 from engine.events import (
@@ -26,9 +25,6 @@ from engine.jobframes import JobDecoder
 from ext.encoder import EventEncoder
 from ext.jobevents import JobReader
 from ext.records import KIND_SEQUENCED, Frame, FrameBuilder
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "property"))
-from strategies import sessions
 
 TRADE = {"type": 1, "side": 1, "symbol": 1, "account": 1, "id": b"T1", "price": 1, "volume": 1, "executed_at": 1}
 

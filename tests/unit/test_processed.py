@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue as queues
 import sqlite3
 import tempfile
@@ -75,7 +76,7 @@ def test_a_job_is_fresh_where_its_event_was_not_the_last_noted_of_its_seq(batche
 def check_runs(db: sqlite3.Connection, count: int) -> None:
     rows = db.execute("SELECT job, length(events) / 8 FROM riskwire_runs ORDER BY job").fetchall()
     assert sum(jobs for _, jobs in rows) == count
-    assert all(first + jobs <= following for (first, jobs), (following, _) in zip(rows, rows[1:], strict=False))
+    assert all(first + jobs <= following for (first, jobs), (following, _) in itertools.pairwise(rows))
 
 
 def test_a_batch_of_jobs_that_follow_each_other_is_one_row(processed: Processed) -> None:

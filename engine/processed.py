@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import SinkError, WorkerUnfit
 from engine.jobframes import HASH_BYTES
@@ -273,58 +273,60 @@ def _sync_file(fd: int) -> None:
         os.fdatasync(fd)
 
 
+class _Run(NamedTuple):
+    """Jobs that follow each other, from `first` on, each with its event's hash."""
+
+    first: int
+    hashes: bytes
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.hashes) // HASH_BYTES
+
+    def part(self, start: int, stop: int) -> bytes:
+        """Return the hashes of the jobs from `start` up to `stop`."""
+        return self.hashes[HASH_BYTES * (start - self.first) : HASH_BYTES * (stop - self.first)]
+
+
 def _note_fresh(db: sqlite3.Connection, base: int, seqs: Sequence[int], hashes: bytes) -> list[int]:
     """Note jobs as processed; return the places, ascending, of those that were not. Part of a transaction."""
     count = len(seqs)
     if list(seqs) == list(range(seqs[0], seqs[0] + count)):  # the common case
-        return _note_run(db, base + seqs[0], hashes)
+        return _note_run(db, _Run(base + seqs[0], hashes))
     order = sorted(range(count), key=seqs.__getitem__)
     ends = [i for i in range(1, count) if seqs[order[i]] != seqs[order[i - 1]] + 1]
     fresh: list[int] = []
     for start, end in zip([0, *ends], [*ends, count], strict=True):
         places = order[start:end]
         run = b"".join([hashes[HASH_BYTES * i : HASH_BYTES * (i + 1)] for i in places])
-        fresh += [places[i] for i in _note_run(db, base + seqs[places[0]], run)]
+        fresh += [places[i] for i in _note_run(db, _Run(base + seqs[places[0]], run))]
     return sorted(fresh)
 
 
-def _note_run(db: sqlite3.Connection, first: int, hashes: bytes) -> list[int]:
-    """Note jobs that follow each other, from `first` on, as `_note_fresh`."""
+def _note_run(db: sqlite3.Connection, run: _Run) -> list[int]:
+    """Note jobs that follow each other, as `_note_fresh`."""
     fresh: list[int] = []
-    at, end = first, first + len(hashes) // HASH_BYTES
-    for start, known in db.execute(OVERLAPPING, (first, end - 1)).fetchall():
-        stop = min(start + len(known) // HASH_BYTES, end)
-        if stop > first:
-            fresh += _insert(db, first, hashes, at, start)
-            fresh += _overwrite(db, first, hashes, max(start, first), stop, start, known)
+    at = run.first  # what comes before is noted
+    for known in map(_Run._make, db.execute(OVERLAPPING, (run.first, run.end - 1)).fetchall()):
+        start, stop = max(known.first, run.first), min(known.end, run.end)
+        if start < stop:
+            fresh += _insert(db, run, at, start)
+            fresh += _overwrite(db, run, known, start, stop)
             at = stop
-    return fresh + _insert(db, first, hashes, at, end)
+    return [job - run.first for job in [*fresh, *_insert(db, run, at, run.end)]]
 
 
-def _insert(db: sqlite3.Connection, first: int, hashes: bytes, at: int, stop: int) -> list[int]:
-    """Note the jobs from `at` up to `stop`, of which none is there, as a run; return their places."""
-    if at >= stop:
+def _insert(db: sqlite3.Connection, run: _Run, start: int, stop: int) -> range:
+    """Note the jobs from `start` up to `stop`, of which none is there; return them."""
+    if start < stop:
+        db.execute("INSERT INTO riskwire_runs VALUES (?, ?)", (start, run.part(start, stop)))
+    return range(start, stop)
+
+
+def _overwrite(db: sqlite3.Connection, run: _Run, known: _Run, start: int, stop: int) -> list[int]:
+    """Note the jobs from `start` up to `stop`, which are there; return those that were noted with other events."""
+    if run.part(start, stop) == known.part(start, stop):
         return []
-    db.execute("INSERT INTO riskwire_runs VALUES (?, ?)", (at, _part(hashes, first, at, stop)))
-    return list(range(at - first, stop - first))
-
-
-def _overwrite(
-    db: sqlite3.Connection, first: int, hashes: bytes, at: int, stop: int, start: int, known: bytes
-) -> list[int]:
-    """Note the jobs from `at` up to `stop` in the run `known` from `start` on; return the places of other events."""
-    mine, theirs = _part(hashes, first, at, stop), _part(known, start, at, stop)
-    if mine == theirs:
-        return []
-    whole = known[: HASH_BYTES * (at - start)] + mine + known[HASH_BYTES * (stop - start) :]
-    db.execute("UPDATE riskwire_runs SET events = ? WHERE job = ?", (whole, start))
-    return [
-        i
-        for i in range(at - first, stop - first)
-        if _part(mine, at - first, i, i + 1) != _part(theirs, at - first, i, i + 1)
-    ]
-
-
-def _part(hashes: bytes, first: int, start: int, stop: int) -> bytes:
-    """Return of the hashes of jobs from `first` on those from `start` up to `stop`."""
-    return hashes[HASH_BYTES * (start - first) : HASH_BYTES * (stop - first)]
+    whole = known.part(known.first, start) + run.part(start, stop) + known.part(stop, known.end)
+    db.execute("UPDATE riskwire_runs SET events = ? WHERE job = ?", (whole, known.first))
+    return [job for job in range(start, stop) if run.part(job, job + 1) != known.part(job, job + 1)]

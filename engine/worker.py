@@ -194,9 +194,9 @@ class Worker:
         about = (self.queue, seqs, attempts, hand.deadline_ns, events, self.processed, hand.flags[start:stop])
         return (events, BatchContext(*about)) if self._batch else (events[0], JobContext(*about))
 
-    def _note_handled(self, hand: Hand, places: range) -> None:
-        """Take jobs whose handler has returned: they are done once what it has written is on the disk."""
-        if self.processed.settle():
+    def _note_handled(self, hand: Hand, places: range, written: bool) -> None:
+        """Take jobs whose handler has returned: they are done once what was written is on the disk."""
+        if written:
             self._syncing.add((hand, places))
         else:
             self._note_done(hand, places)
@@ -292,8 +292,8 @@ class Worker:
             self._running[me] = time.monotonic()
             self._handler(*self._arguments(hand, places, again))
             self._end_in_child()
+            written = self.processed.settle()
             self._running.pop(me, None)
-            self._note_handled(hand, places)
         except KeyboardInterrupt:  # the second Ctrl-C
             raise
         except BaseException as problem:  # whatever a handler raises is its job's failure and nobody else's
@@ -302,6 +302,8 @@ class Worker:
             self.processed.rollback()
             if not self._note_failure(hand, places, problem):
                 self._call_each(hand, places)
+        else:
+            self._note_handled(hand, places, written)
 
     def _end_in_child(self) -> None:
         """End a process that a handler has forked and that came back from it: the jobs are its parent's."""
@@ -442,7 +444,7 @@ class Worker:
         try:
             await self._handler(*self._arguments(hand, places, again))
             self._end_in_child()
-            self._note_handled(hand, places)
+            written = self.processed.settle()
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as problem:
@@ -451,6 +453,8 @@ class Worker:
             task.uncancel()
             if not self._note_failure(hand, places, problem):
                 await self._call_each_async(hand, places)
+        else:
+            self._note_handled(hand, places, written)
         finally:
             self._running.pop(task, None)
 

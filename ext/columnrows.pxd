@@ -18,7 +18,7 @@ cdef enum ColumnKind:
 
 cdef enum:
     COLUMNS_MAX = 14                # one per field of a Row
-    BLOCK_ROWS = 128                # of a float column that are made decimals together
+    BLOCK_ROWS = 128                # of a column whose numbers are read together
     CELL_BYTES = 128                # scratch for a text made of a number, or one too near the end of its buffer
 
 cdef struct TextBuffer:
@@ -28,6 +28,8 @@ cdef struct TextBuffer:
     size_t data_bytes
     size_t first                    # of the array in its buffers
     size_t count
+    int32_t ascii_start             # offsets between which all bytes are ASCII
+    int32_t ascii_end
 
 cdef struct Word:                   # a text of a dictionary
     const uint8_t* text
@@ -44,9 +46,10 @@ cdef struct Column:
     size_t first
     int64_t unit
     int round_decimals              # of floats; -1: as they are
-    size_t block_at                 # of floats: the first row of `block`, and how many it has
+    size_t block_at                 # the first row of `block`, and how many it has
     size_t block_count
-    Decimal64 block[128]            # wide: the row is not of the form that the block was read by
+    Decimal64 block[128]            # of FLOAT and DECIMAL; wide: the row is not of the form that the block was read by
+    Decimal64* number               # of the row, where the field is one; else NULL
     TextBuffer texts                # TEXT, or the dictionary
     int name_kind                   # -1: the field is no name
     Bytes words                     # Word per text of the dictionary
@@ -71,8 +74,6 @@ cdef class ColumnReader(RecordReader):
     cdef bint told                  # what damage ended them has its dead letter, or there is none
 
     cdef int next_cells(self) noexcept nogil
-    cdef int add_row(self, int status) noexcept nogil
-    cdef bint row_time(self, int status, int64_t* out) noexcept nogil
     cdef int read_row(self) noexcept nogil
     cdef int read_cell(self, Column* column, size_t i) noexcept nogil
     cdef int judge_words(self, Column* column) noexcept nogil
@@ -80,7 +81,7 @@ cdef class ColumnReader(RecordReader):
     cdef int put_word(self, Column* column, int32_t index) noexcept nogil
     cdef int put_integer(self, Column* column, int64_t value) noexcept nogil
     cdef int put_float(self, Column* column, double value) noexcept nogil
-    cdef int put_block_float(self, Column* column, size_t i) noexcept nogil
+    cdef int put_block_number(self, Column* column, size_t i) noexcept nogil
     cdef int put_time(self, int64_t value, int64_t unit) noexcept nogil
     cdef Decimal64* number_of(self, int field) noexcept nogil
     cdef int add_row(self, int status) noexcept nogil

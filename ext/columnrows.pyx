@@ -7,7 +7,7 @@ mantissa and an exponent without passing through text. What is left to text are 
 from cpython.mem cimport PyMem_Free
 from libc.math cimport isfinite, rint
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen
 
 from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
@@ -67,23 +67,47 @@ cdef inline bint short_form(double value, int decimals, Decimal64* out) noexcept
 
 
 cdef void read_block(Column* column, size_t start, size_t count) noexcept nogil:
+    """Numbers of so many rows, of those that have the form that most have; the others are marked as wide."""
+    column.block_at = start
+    column.block_count = count
+    if column.kind == COLUMN_DECIMAL:
+        read_decimals(column, start, count)
+    else:
+        read_floats(column, start, count)
+
+
+cdef inline void put_number(Decimal64* out, int64_t mantissa, int exponent, bint other) noexcept nogil:
+    out.mantissa = mantissa
+    out.exponent = exponent
+    out.wide = other
+    trim_i64(out)
+
+
+cdef void read_decimals(Column* column, size_t start, size_t count) noexcept nogil:
+    """128-bit decimals of rows, those that fit 64 bits."""
+    cdef const int64_t* words = <const int64_t*>column.values + 2 * start
+    cdef int64_t low
+    cdef size_t k
+    for k in range(count):
+        low = words[2 * k]
+        # A mantissa is saturated at both ends alike: the lowest int64 is beyond.
+        put_number(&column.block[k], low, -<int>column.unit, words[2 * k + 1] != low >> 63 or low == INT64_MIN)
+
+
+cdef void read_floats(Column* column, size_t start, size_t count) noexcept nogil:
     """short_form of rows by the form of those before: one after another they would wait for each other's division."""
     cdef const double* values = <const double*>column.values + start
     cdef double power = rw_powers[column.decimals_hint]
     cdef double scaled[128]
     cdef double m
     cdef size_t k
-    column.block_at = start
-    column.block_count = count
     for k in range(count):
         m = values[k] * power
         # What is beyond 15 digits, infinite or no number has no short form.
         m = m if -1e15 < m < 1e15 else 0.0
         scaled[k] = <double><int64_t>(m + (0.5 if m >= 0 else -0.5))
     for k in range(count):
-        column.block[k].wide = scaled[k] / power != values[k]
-        column.block[k].exponent = -<int>column.decimals_hint
-        column.block[k].mantissa = <int64_t>scaled[k]
+        put_number(&column.block[k], <int64_t>scaled[k], -<int>column.decimals_hint, scaled[k] / power != values[k])
 
 
 cdef int long_form(double value, Decimal64* out) noexcept with gil:
@@ -109,7 +133,28 @@ cdef int find_text(const TextBuffer* texts, size_t i, const uint8_t** text, size
         return CELL_DAMAGED
     text[0] = texts.data + start
     length[0] = <size_t>(end - start)
-    return CELL_OK if is_utf8(text[0], length[0]) else CELL_UNDECODABLE
+    if (start >= texts.ascii_start and end <= texts.ascii_end) or is_utf8(text[0], length[0]):
+        return CELL_OK
+    return CELL_UNDECODABLE
+
+
+cdef void find_ascii(TextBuffer* texts) noexcept nogil:
+    """Look at the bytes of all texts together: where they are ASCII, none need be looked at by itself."""
+    cdef int32_t start, end
+    cdef uint8_t high = 0
+    cdef int32_t i
+    texts.ascii_start = 0
+    texts.ascii_end = 0
+    if texts.count == 0:
+        return
+    start, end = texts.offsets[texts.first], texts.offsets[texts.first + texts.count]
+    if start < 0 or end < start or <size_t>end > texts.data_bytes:
+        return
+    for i in range(start, end):
+        high |= texts.data[i]
+    if high < 0x80:
+        texts.ascii_start = start
+        texts.ascii_end = end
 
 
 cdef void decimal_of_i128(const uint64_t* words, int64_t scale, Decimal64* out) noexcept nogil:
@@ -179,6 +224,7 @@ cdef class ColumnReader:
             column.round_decimals = decimals
             column.block_count = 0
             column.name_kind = name_kind_of(column.field)
+            column.number = self.number_of(column.field)
             if texts is not None:
                 load_texts(&column.texts, texts)
             if kind == COLUMN_DICTIONARY and self.judge_words(column) < 0:
@@ -187,6 +233,7 @@ cdef class ColumnReader:
     # --- cells ---
 
     cdef Decimal64* number_of(self, int field) noexcept nogil:
+        """Where a field's number goes; NULL: it is no number."""
         if field == FIELD_PRICE:
             return &self.values.price
         if field == FIELD_VOLUME:
@@ -261,7 +308,7 @@ cdef class ColumnReader:
         return CELL_OK
 
     cdef int put_integer(self, Column* column, int64_t value) noexcept nogil:
-        cdef Decimal64* number = self.number_of(column.field)
+        cdef Decimal64* number = column.number
         cdef uint8_t* cell
         cdef size_t n = 0
         if number != NULL:
@@ -285,7 +332,7 @@ cdef class ColumnReader:
         return CELL_OK
 
     cdef int put_float(self, Column* column, double value) noexcept nogil:
-        cdef Decimal64* number = self.number_of(column.field)
+        cdef Decimal64* number = column.number
         cdef int decimals
         cdef double scaled
         if not isfinite(value):
@@ -313,46 +360,45 @@ cdef class ColumnReader:
             return CELL_UNDECODABLE
         return CELL_OK
 
-    cdef int put_block_float(self, Column* column, size_t i) noexcept nogil:
-        """put_float for a row of the batch, most of which share a form."""
+    cdef int put_block_number(self, Column* column, size_t i) noexcept nogil:
+        """A number of the batch: most of a column share a form, and are read a block at a time."""
         cdef Decimal64* number
         cdef size_t left
         if i - column.block_at >= column.block_count:
             left = column.first + self.row_count - i
             read_block(column, i, BLOCK_ROWS if left > BLOCK_ROWS else left)
         number = &column.block[i - column.block_at]
-        if number.wide:
+        if not number.wide:
+            column.number[0] = number[0]
+            self.values.given |= 1 << column.field
+            return CELL_OK
+        if column.kind == COLUMN_FLOAT:
             return self.put_float(column, (<const double*>column.values)[i])
-        trim_i64(number)
-        self.number_of(column.field)[0] = number[0]
+        decimal_of_i128(<const uint64_t*>column.values + 2 * i, column.unit, column.number)
         self.values.given |= 1 << column.field
         return CELL_OK
 
     cdef int read_cell(self, Column* column, size_t i) noexcept nogil:
         """One cell into the row or the values; a null is left out."""
-        cdef int field = column.field
-        if column.kind == COLUMN_TEXT:
+        cdef int kind = column.kind
+        if kind == COLUMN_TEXT:
             return self.put_text(column, i)
         i += column.first
         if not is_set(column.validity, i):
-            self.row.text[field] = NULL
-            self.row.length[field] = 0
+            self.row.text[column.field] = NULL
+            self.row.length[column.field] = 0
             if column.name_kind >= 0:
                 self.values.name_ids[column.name_kind] = NULL
             return CELL_OK
-        if column.kind == COLUMN_DICTIONARY:
+        if kind == COLUMN_DICTIONARY:
             return self.put_word(column, (<const int32_t*>column.values)[i])
-        if column.kind == COLUMN_INTEGER:
+        elif kind == COLUMN_INTEGER:
             return self.put_integer(column, (<const int64_t*>column.values)[i])
-        if column.kind == COLUMN_FLOAT:
-            if column.round_decimals < 0:
-                return self.put_block_float(column, i)
-            return self.put_float(column, (<const double*>column.values)[i])
-        if column.kind == COLUMN_TIME:
+        elif kind == COLUMN_TIME:
             return self.put_time((<const int64_t*>column.values)[i], column.unit)
-        decimal_of_i128(<const uint64_t*>column.values + 2 * i, column.unit, self.number_of(field))
-        self.values.given |= 1 << field
-        return CELL_OK
+        elif kind == COLUMN_FLOAT and column.round_decimals >= 0:
+            return self.put_float(column, (<const double*>column.values)[i])
+        return self.put_block_number(column, i)
 
     cdef int read_row(self) noexcept nogil:
         """The cells of the next row: CELL_OK, or what is wrong with one of them."""
@@ -465,4 +511,5 @@ cdef int load_texts(TextBuffer* texts, tuple given) except -1:
     texts.data_bytes = data_bytes
     texts.first = first
     texts.count = count
+    find_ascii(texts)
     return 0

@@ -4,11 +4,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.feedwriter cimport Row, Values
-from ext.recordreader cimport RecordReader
+from ext.recordreader cimport WindowReader
 from ext.records cimport Bytes
 
 cdef enum:
-    CHUNK_BYTES = 262144            # read at a time: stays in the second-level cache
     ROW_BYTES_MAX = 16777216        # a longer row is refused
     LONG_ROW_RAW_BYTES = 65536      # of a longer row kept in its dead letter
     COLUMNS_MAX = 4096
@@ -31,9 +30,7 @@ cdef struct Split:                  # the row at the cursor, as split_row found 
     uint32_t columns
 
 @cython.final
-cdef class CsvReader(RecordReader):
-    cdef object input               # readinto(memoryview) -> bytes read, 0 at the end
-    cdef readonly object damage     # what readinto raised, told as the last dead letter
+cdef class CsvReader(WindowReader):
     cdef Row row
     cdef Values values              # of a row whose time had to be known before
     cdef Bytes constants            # texts of columns that the map sets
@@ -41,13 +38,10 @@ cdef class CsvReader(RecordReader):
     cdef Bytes targets              # uint8 Field per column
     cdef Bytes copies               # pairs of uint8: field, the field with the same column
     cdef uint32_t columns           # fields of a row; 0: not known yet
-    cdef Bytes window
-    cdef size_t position            # of the next row in the window
     cdef Bytes marks                # uint32 offsets of commas, line ends and quotes in the window
     cdef size_t mark                # the next one
     cdef size_t marked_to
-    cdef bint at_end                # the source has been read to its end
-    cdef bint drained               # the last read gave less than it could: more may have to be waited for
+    cdef bint told                  # what broke the source off has its dead letter
     cdef bint skipping              # inside a row beyond ROW_BYTES_MAX
     cdef bint non_ascii             # the window has bytes above 127
     cdef uint8_t delimiter
@@ -57,6 +51,8 @@ cdef class CsvReader(RecordReader):
     cdef int found                  # RowStatus of the row at the cursor, where `look` has cut it; else ROW_MORE
     cdef readonly uint64_t line     # physical line of the next row, from 1
 
+    cdef bint split_plain(self) noexcept nogil
+    cdef void end_row(self, size_t at, size_t start, uint32_t column, size_t next_mark) noexcept nogil
     cdef int split_row(self) noexcept nogil                 # RowStatus
     cdef int split_quoted(self) noexcept nogil
     cdef int find_row(self) noexcept nogil                  # split_row behind blank lines and what is skipped
@@ -75,4 +71,4 @@ cdef class CsvReader(RecordReader):
     cdef void begin_raw(self) noexcept nogil
     cdef void copy_fields(self) noexcept nogil
     cdef int index_window(self) noexcept nogil
-    cdef int refill(self) except -1
+    cdef size_t refill(self) except? 0

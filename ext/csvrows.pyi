@@ -1,12 +1,12 @@
-from typing import Protocol
-
+from ext.bytewindow import Readable
 from ext.feedwriter import FeedWriter, RowRules
-from ext.recordreader import RecordReader
+from ext.recordreader import WindowReader
 
-class Readable(Protocol):
-    def readinto(self, buffer: memoryview, /) -> int: ...
+SCANS: tuple[str, ...]
 
-class CsvReader(RecordReader):
+def use_scan(name: str) -> bool: ...
+
+class CsvReader(WindowReader):
     line: int
     damage: str | None
     columns_found: int

@@ -7,63 +7,39 @@ process with SIGBUS, and pages of a mapping count as the process's memory.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.buffer cimport PyBUF_WRITE
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memset
 
+from ext.bytewindow cimport ByteWindow
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_GUARD, FIELD_IGNORED, FIELDS, FRAME_BYTES_ENOUGH, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter,
     Row, RowRules, has_room, is_utf8,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
-    RecordReader,
+    WindowReader,
 )
 from ext.records cimport REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, put_origin
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <stddef.h>
-    #if defined(__SSE2__)
-    #include <emmintrin.h>
-    static inline uint64_t rw_csv_mask64(const uint8_t *p, __m128i a, __m128i b, __m128i c, uint64_t *high) {
-        uint64_t found = 0, above = 0;
-        for (int k = 0; k < 4; k++) {
-            __m128i x = _mm_loadu_si128((const __m128i *)(p + 16 * k));
-            __m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, a), _mm_cmpeq_epi8(x, b)), _mm_cmpeq_epi8(x, c));
-            found |= (uint64_t)(uint32_t)_mm_movemask_epi8(hit) << (16 * k);
-            above |= (uint64_t)(uint32_t)_mm_movemask_epi8(x);
-        }
-        *high |= above;
-        return found;
-    }
-    #endif
-
-    /* Offsets in [from, to) of the delimiter, line ends and quotes into out, which has room for to - from + 8. */
-    static size_t rw_csv_marks(const uint8_t *data, size_t from, size_t to, uint8_t delimiter, uint32_t *out, int *non_ascii) {
-        size_t n = 0, i = from;
-        uint64_t high = 0;
-    #if defined(__SSE2__)
-        const __m128i a = _mm_set1_epi8((char)delimiter), b = _mm_set1_epi8('\\n'), c = _mm_set1_epi8('"');
-        for (; i + 64 <= to; i += 64) {
-            uint64_t found = rw_csv_mask64(data + i, a, b, c, &high);
-            for (; found; found &= found - 1) out[n++] = (uint32_t)(i + __builtin_ctzll(found));
-        }
-    #endif
-        for (; i < to; i++) {
-            uint8_t x = data[i];
-            high |= x & 0x80;
-            if (x == delimiter || x == '\\n' || x == '"') out[n++] = (uint32_t)i;
-        }
-        if (high) *non_ascii = 1;
-        return n;
-    }
-    """
+cdef extern from "csvmarks.h":
+    enum: RW_CSV_MARKS_SLACK
+    bint rw_csv_take_scan(int way) noexcept nogil
     size_t rw_csv_marks(const uint8_t* data, size_t start, size_t to, uint8_t delimiter, uint32_t* out,
                         bint* non_ascii) noexcept nogil
+
+# How marks are found, the slowest first.
+SCANS = ("words", "sse2", "avx2")
+
+
+def use_scan(str name not None):
+    """Find marks in this way of SCANS from now on, in all readers; False where the processor has it not."""
+    return bool(rw_csv_take_scan(SCANS.index(name)))
+
+
+# The last that the processor has: the fastest.
+for _name in SCANS:
+    use_scan(_name)
 
 cdef enum:
     NEWLINE = 10
@@ -71,129 +47,149 @@ cdef enum:
     QUOTE = 34
 
 
-cdef class CsvReader:
+cdef class CsvReader(WindowReader):
     # Rows of one CSV source into the frames of `writer`; see the .pyi for the Python face.
 
     def __init__(self, input not None, FeedWriter writer not None, *, str delimiter=","):
         if len(delimiter.encode()) != 1 or delimiter in '"\n\r':
             raise ValueError(f"a delimiter is one ASCII character, no quote and no line end: {delimiter!r}")
-        self.input = input
+        self.window = ByteWindow(input)
         self.writer = writer
         self.found = ROW_MORE
         self.delimiter = ord(delimiter)
         self.line = 1
-        while self.window.size < 3 and self.refill():
+        while self.window.bytes.size < 3 and self.refill():
             pass
-        if self.window.size >= 3 and self.window.data[0] == 0xEF and self.window.data[1] == 0xBB and self.window.data[2] == 0xBF:
-            self.position = 3
+        if self.window.bytes.size >= 3 and memcmp(self.window.bytes.data, <const char*>b"\xef\xbb\xbf", 3) == 0:
+            self.window.position = 3
 
     def __dealloc__(self):
         bytes_free(&self.constants)
         bytes_free(&self.unescaped)
         bytes_free(&self.targets)
         bytes_free(&self.copies)
-        bytes_free(&self.window)
         bytes_free(&self.marks)
 
     # --- reading ---
 
-    cdef int refill(self) except -1:
-        """Move the unread rest to the front and read on; the bytes read, 0 at the end of the source."""
-        cdef size_t rest = self.window.size - self.position
-        cdef size_t room
-        cdef size_t got = 0
-        if self.at_end:
+    cdef size_t refill(self) except? 0:
+        """Read on, end a last line that has no end, and find the marks of what is new; the bytes read, 0 at the end."""
+        cdef ByteWindow window = self.window
+        cdef size_t rest = window.bytes.size - window.position
+        cdef size_t got = 0, more
+        if window.at_end:
             return 0
-        if self.position:
-            memmove(self.window.data, self.window.data + self.position, rest)
-            self.window.size = rest
-            self.position = 0
+        if window.position:
             self.marks.size = 0
             self.mark = 0
             self.marked_to = 0
             self.non_ascii = False
-        # A long row grows the window in steps of its own size, so that reading stays linear.
-        room = rest if rest > CHUNK_BYTES else CHUNK_BYTES
-        if bytes_reserve(&self.window, room + TEXT_SLACK_BYTES + 1) < 0:
-            raise MemoryError
-        try:
-            got = self.input.readinto(PyMemoryView_FromMemory(<char*>self.window.data + self.window.size, room, PyBUF_WRITE))
-        except EOFError as error:
-            self.damage = str(error)
-        self.window.size += got
-        self.drained = got < room
-        if got == 0:
-            self.at_end = True
-            if self.damage is None and self.window.size and self.window.data[self.window.size - 1] != NEWLINE:
-                self.window.data[self.window.size] = NEWLINE
-                self.window.size += 1
-        memset(self.window.data + self.window.size, 0, TEXT_SLACK_BYTES)
+        # A long row grows the window in steps of its own size: it is cut anew after each, and that stays linear.
+        while True:
+            more = window.refill()
+            got += more
+            if more == 0 or got >= rest or window.drained:
+                break
+        if (window.at_end and window.damage is None and window.bytes.size
+                and window.bytes.data[window.bytes.size - 1] != NEWLINE):
+            # In the slack, of which enough is left.
+            window.bytes.data[window.bytes.size] = NEWLINE
+            window.bytes.size += 1
         if self.index_window() < 0:
             raise MemoryError
-        return <int>got
+        return got
 
     cdef int index_window(self) noexcept nogil:
-        cdef size_t fresh = self.window.size - self.marked_to
+        cdef size_t fresh = self.window.bytes.size - self.marked_to
         if fresh == 0:
             return 0
-        if bytes_reserve(&self.marks, (fresh + 8) * sizeof(uint32_t)) < 0:
+        if bytes_reserve(&self.marks, (fresh + RW_CSV_MARKS_SLACK) * sizeof(uint32_t)) < 0:
             return -1
         self.marks.size += sizeof(uint32_t) * rw_csv_marks(
-            self.window.data, self.marked_to, self.window.size, self.delimiter,
+            self.window.bytes.data, self.marked_to, self.window.bytes.size, self.delimiter,
             <uint32_t*>(self.marks.data + self.marks.size), &self.non_ascii)
-        self.marked_to = self.window.size
+        self.marked_to = self.window.bytes.size
         return 0
 
     # --- rows ---
+
+    cdef inline bint split_plain(self) noexcept nogil:
+        """split_row for a row without quotes and with as many fields as it should have; False: it is none."""
+        cdef const uint32_t* marks = <const uint32_t*>self.marks.data + self.mark
+        cdef const uint8_t* data = self.window.bytes.data
+        cdef const uint8_t* targets = self.targets.data
+        cdef size_t left = self.marks.size // sizeof(uint32_t) - self.mark
+        cdef uint32_t column, last = self.columns - 1
+        cdef size_t start = self.window.position, at
+        cdef uint8_t target, other = 0, delimiter = self.delimiter
+        cdef Row* row = &self.row
+        if self.columns == 0 or self.columns > left or data[marks[last]] != NEWLINE:
+            return False
+        for column in range(last):
+            at = marks[column]
+            other |= data[at] ^ delimiter
+            target = targets[column]
+            row.text[target] = data + start
+            row.length[target] = at - start
+            start = at + 1
+        if other:
+            return False
+        self.end_row(marks[last], start, last, self.mark + self.columns)
+        return True
+
+    cdef inline void end_row(self, size_t at, size_t start, uint32_t column, size_t next_mark) noexcept nogil:
+        """Cut the last field, which starts at `start`, and the row, at the line end `at`."""
+        cdef uint8_t target = (<const uint8_t*>self.targets.data)[column] if column < self.columns else FIELD_IGNORED
+        self.split.next = at + 1
+        self.split.next_mark = next_mark
+        self.split.lines = 1
+        self.split.columns = column + 1
+        if at > start and self.window.bytes.data[at - 1] == RETURN:
+            at -= 1
+        self.split.end = at
+        self.row.text[target] = self.window.bytes.data + start
+        self.row.length[target] = at - start
 
     cdef int split_row(self) noexcept nogil:
         """Cut the row at the cursor into `row` and `split`, without taking it."""
         cdef const uint32_t* marks = <const uint32_t*>self.marks.data
         cdef size_t count = self.marks.size // sizeof(uint32_t)
-        cdef size_t k = self.mark, start = self.position, at
-        cdef uint32_t column = 0, columns = self.columns
-        cdef const uint8_t* data = self.window.data
+        cdef size_t k = self.mark, start = self.window.position, at
+        cdef uint32_t column = 0
+        cdef const uint8_t* data = self.window.bytes.data
         cdef const uint8_t* targets = self.targets.data
         cdef uint8_t target, c
-        while k < count:
-            at = marks[k]
-            k += 1
-            c = data[at]
-            if c == QUOTE:
-                return self.split_quoted()
-            if c == NEWLINE:
-                break
-            target = targets[column] if column < columns else FIELD_IGNORED
-            self.row.text[target] = data + start
-            self.row.length[target] = at - start
-            column += 1
-            start = at + 1
-        else:
-            return ROW_MORE
-        self.split.next = at + 1
-        self.split.next_mark = k
-        self.split.lines = 1
-        if at > start and data[at - 1] == RETURN:
-            at -= 1
-        self.split.end = at
-        if at == self.position:
+        if not self.split_plain():
+            while k < count:
+                at = marks[k]
+                k += 1
+                c = data[at]
+                if c == QUOTE:
+                    return self.split_quoted()
+                if c == NEWLINE:
+                    break
+                target = targets[column] if column < self.columns else FIELD_IGNORED
+                self.row.text[target] = data + start
+                self.row.length[target] = at - start
+                column += 1
+                start = at + 1
+            else:
+                return ROW_MORE
+            self.end_row(at, start, column, k)
+        if self.split.end == self.window.position:
             return ROW_BLANK
-        target = targets[column] if column < columns else FIELD_IGNORED
-        self.row.text[target] = data + start
-        self.row.length[target] = at - start
-        self.split.columns = column + 1
-        return ROW_OK if column + 1 == columns else ROW_COUNT
+        return ROW_OK if self.split.columns == self.columns else ROW_COUNT
 
     cdef int split_quoted(self) noexcept nogil:
         """split_row for rows with quotes: fields that start with one end at the next that is not doubled."""
         cdef const uint32_t* marks = <const uint32_t*>self.marks.data
         cdef size_t count = self.marks.size // sizeof(uint32_t)
-        cdef size_t k = self.mark, start = self.position, at = 0, end
+        cdef size_t k = self.mark, start = self.window.position, at = 0, end
         cdef size_t close = 0                       # offset behind the closing quote; 0: the field is not quoted
         cdef size_t first_line = 0, first_mark = 0  # the first line end, where a broken row is cut
         cdef bint open = False, doubled = False, broken = False, whole = False
         cdef uint32_t column = 0
-        cdef const uint8_t* data = self.window.data
+        cdef const uint8_t* data = self.window.bytes.data
         cdef uint8_t target, c
         self.split.lines = 1
         self.unescaped.size = 0
@@ -214,9 +210,9 @@ cdef class CsvReader:
                     self.split.lines += 1
                 if c != QUOTE:
                     continue
-                if at + 1 == self.window.size and not self.at_end:
+                if at + 1 == self.window.bytes.size and not self.window.at_end:
                     return ROW_MORE
-                if at + 1 < self.window.size and data[at + 1] == QUOTE:
+                if at + 1 < self.window.bytes.size and data[at + 1] == QUOTE:
                     doubled = True
                     k += 1
                 else:
@@ -247,7 +243,7 @@ cdef class CsvReader:
                 self.row.text[target] = data + start + 1
                 self.row.length[target] = close - start - 2
             elif not unescape(&self.unescaped, data + start + 1, close - start - 2,
-                              self.window.size, &self.row.text[target], &self.row.length[target]):
+                              self.window.bytes.size, &self.row.text[target], &self.row.length[target]):
                 return ROW_NO_MEMORY
             column += 1
             start = at + 1
@@ -266,7 +262,7 @@ cdef class CsvReader:
 
     cdef int cut_broken(self, bint broken, size_t first_line, size_t first_mark) noexcept nogil:
         """End a row whose quoting is broken, or whose quote never closes, with its first physical line."""
-        if not broken and not self.at_end and self.window.size - self.position <= ROW_BYTES_MAX:
+        if not broken and not self.window.at_end and self.window.bytes.size - self.window.position <= ROW_BYTES_MAX:
             return ROW_MORE
         if first_mark == 0:
             return ROW_MORE
@@ -274,12 +270,12 @@ cdef class CsvReader:
         self.split.next = first_line + 1
         self.split.next_mark = first_mark
         self.split.end = first_line
-        if first_line > self.position and self.window.data[first_line - 1] == RETURN:
+        if first_line > self.window.position and self.window.bytes.data[first_line - 1] == RETURN:
             self.split.end -= 1
         return ROW_QUOTING
 
     cdef void consume(self) noexcept nogil:
-        self.position = self.split.next
+        self.window.position = self.split.next
         self.mark = self.split.next_mark
         self.line += self.split.lines
 
@@ -289,18 +285,18 @@ cdef class CsvReader:
         while True:
             if self.skipping:
                 if not self.skip_line():
-                    return ROW_END if self.at_end else ROW_MORE
+                    return ROW_END if self.window.at_end else ROW_MORE
             status = self.split_row()
             if status == ROW_BLANK:
                 self.consume()
                 continue
             if status == ROW_MORE:
-                if self.at_end:
+                if self.window.at_end:
                     return ROW_END
-                return ROW_LONG if self.window.size - self.position > ROW_BYTES_MAX else ROW_MORE
+                return ROW_LONG if self.window.bytes.size - self.window.position > ROW_BYTES_MAX else ROW_MORE
             if status == ROW_NO_MEMORY:
                 return status
-            return ROW_LONG if self.split.end - self.position > ROW_BYTES_MAX else status
+            return ROW_LONG if self.split.end - self.window.position > ROW_BYTES_MAX else status
 
     cdef bint skip_line(self) noexcept nogil:
         """Drop the rest of a row that was too long; False: it goes on behind the window."""
@@ -308,14 +304,14 @@ cdef class CsvReader:
         cdef size_t count = self.marks.size // sizeof(uint32_t)
         while self.mark < count:
             self.mark += 1
-            if self.window.data[marks[self.mark - 1]] == NEWLINE:
-                self.position = marks[self.mark - 1] + 1
-                self.raw_from = self.position
+            if self.window.bytes.data[marks[self.mark - 1]] == NEWLINE:
+                self.window.position = marks[self.mark - 1] + 1
+                self.raw_from = self.window.position
                 self.skipping = False
                 self.line += 1
                 return True
-        self.position = self.window.size
-        self.raw_from = self.position
+        self.window.position = self.window.bytes.size
+        self.raw_from = self.window.position
         return False
 
     cdef int next_status(self) except -1:
@@ -337,22 +333,22 @@ cdef class CsvReader:
 
     cdef void begin_raw(self) noexcept nogil:
         """Rows from here on are copied behind the frame's raw bytes, when `flush_raw` is called."""
-        self.raw_from = self.position
+        self.raw_from = self.window.position
         self.raw_base = self.writer.builder.raw.size
 
     cdef int flush_raw(self) noexcept nogil:
         """Copy the rows taken since the last call behind the frame's origins."""
         cdef int status = 0
-        if self.position > self.raw_from:
-            status = bytes_append(&self.writer.builder.raw, self.window.data + self.raw_from,
-                                  self.position - self.raw_from)
-        self.raw_from = self.position
+        if self.window.position > self.raw_from:
+            status = bytes_append(&self.writer.builder.raw, self.window.bytes.data + self.raw_from,
+                                  self.window.position - self.raw_from)
+        self.raw_from = self.window.position
         self.raw_base = self.writer.builder.raw.size
         return status
 
     cdef int add_row(self, int status) noexcept nogil:
         """The record of the row at the cursor, or its refusal."""
-        cdef size_t start = self.position, length = self.split.end - self.position
+        cdef size_t start = self.window.position, length = self.split.end - self.window.position
         cdef int failed
         if status == ROW_LONG:
             return self.add_long_row()
@@ -361,7 +357,7 @@ cdef class CsvReader:
             failed = self.writer.reject(
                 REASON_UNDECODABLE, NULL, NULL, 0,
                 "broken quoting: a quoted field ends with a quote before a comma or the line end, a quote inside it is doubled")
-        elif self.non_ascii and not is_utf8(self.window.data + start, length):
+        elif self.non_ascii and not is_utf8(self.window.bytes.data + start, length):
             failed = self.writer.reject(REASON_UNDECODABLE, NULL, NULL, 0, "not UTF-8: expected text in UTF-8")
         elif status == ROW_COUNT:
             failed = self.reject_count()
@@ -381,7 +377,7 @@ cdef class CsvReader:
         if self.flush_raw() < 0:
             return -1
         self.consume()
-        self.raw_from = self.position
+        self.raw_from = self.window.position
         return 0
 
     cdef int reject_count(self) noexcept nogil:
@@ -400,13 +396,13 @@ cdef class CsvReader:
         if self.writer.reject(REASON_UNDECODABLE, NULL, NULL, 0,
                               "found a row above 16777216 bytes, expected a shorter one (its first 65536 are kept)") < 0:
             return -1
-        if self.add_origin(self.position, LONG_ROW_RAW_BYTES) < 0:
+        if self.add_origin(self.window.position, LONG_ROW_RAW_BYTES) < 0:
             return -1
-        if bytes_append(&self.writer.builder.raw, self.window.data + self.raw_from,
-                        self.position - self.raw_from + LONG_ROW_RAW_BYTES) < 0:
+        if bytes_append(&self.writer.builder.raw, self.window.bytes.data + self.raw_from,
+                        self.window.position - self.raw_from + LONG_ROW_RAW_BYTES) < 0:
             return -1
         self.skipping = True
-        self.raw_from = self.position
+        self.raw_from = self.window.position
         self.raw_base = self.writer.builder.raw.size
         return 0
 
@@ -434,7 +430,7 @@ cdef class CsvReader:
         cdef int status
         self.values.given = 0
         while (has_room(self.writer.builder, records_max)
-               and self.raw_base + self.position - self.raw_from < FRAME_BYTES_ENOUGH):
+               and self.raw_base + self.window.position - self.raw_from < FRAME_BYTES_ENOUGH):
             status = self.find_row() if self.found == ROW_MORE else self.found
             if status >= ROW_MORE:
                 return status
@@ -455,7 +451,7 @@ cdef class CsvReader:
         if status == ROW_NO_MEMORY:
             return HEAD_NO_MEMORY
         if status == ROW_END:
-            return HEAD_UNTIMED if self.damage is not None else HEAD_END
+            return HEAD_UNTIMED if self.window.damage is not None and not self.told else HEAD_END
         self.found = status
         if not self.judge_time(status):
             return HEAD_UNTIMED
@@ -476,26 +472,20 @@ cdef class CsvReader:
         self.refill()
         return 0
 
-    cdef size_t unread(self) noexcept nogil:
-        return self.window.size - self.position
-
-    cdef bint waits(self) noexcept nogil:
-        return self.drained and not self.at_end
-
     cdef int end(self) except -1:
         """The last dead letter of a file that broke off: where, why, and the row it cut."""
-        cdef size_t length = self.window.size - self.position
-        if self.damage is None:
+        cdef size_t length = self.window.bytes.size - self.window.position
+        if self.window.damage is None or self.told:
             return 0
+        self.told = True
         self.begin_raw()
         self.records_read += 1
-        self.writer.add_rejected(REASON_UNDECODABLE, self.damage)
-        self.damage = None
+        self.writer.add_rejected(REASON_UNDECODABLE, self.window.damage)
         if self.skipping:
             length = 0
-        if self.add_origin(self.position, length) < 0:
+        if self.add_origin(self.window.position, length) < 0:
             raise MemoryError
-        self.position += length
+        self.window.position += length
         if self.flush_raw() < 0:
             raise MemoryError
         return 0
@@ -518,11 +508,16 @@ cdef class CsvReader:
             raise ValueError("broken quoting")
         if status == ROW_LONG:
             raise ValueError("longer than 16777216 bytes")
-        length = self.split.end - self.position
-        raw = PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, length)
+        length = self.split.end - self.window.position
+        raw = PyBytes_FromStringAndSize(<const char*>self.window.bytes.data + self.window.position, length)
         self.consume()
-        self.raw_from = self.position
+        self.raw_from = self.window.position
         return raw
+
+    @property
+    def damage(self):
+        """What reading the source raised; None: nothing."""
+        return self.window.damage
 
     @property
     def columns_found(self):
@@ -532,11 +527,12 @@ cdef class CsvReader:
     def first_record(self):
         """The bytes of the next data record without its line end, not taken; None where there is none."""
         cdef int status = self.next_status()
+        cdef const char* start = <const char*>self.window.bytes.data + self.window.position
         if status == ROW_END:
             return None
         if status == ROW_LONG:
-            return PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, LONG_ROW_RAW_BYTES)
-        return PyBytes_FromStringAndSize(<const char*>self.window.data + self.position, self.split.end - self.position)
+            return PyBytes_FromStringAndSize(start, LONG_ROW_RAW_BYTES)
+        return PyBytes_FromStringAndSize(start, self.split.end - self.window.position)
 
     def configure(self, list targets not None, dict constants not None, list copies not None):
         """Say what each column is.

@@ -6,62 +6,12 @@ from libc.string cimport memcpy
 from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
 from ext.records cimport REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, i128
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-
-    /* Eight ASCII digits as a number; -1 where one is no digit. Little-endian only, as the frames are. */
-    static inline int64_t rw_eight_digits(const uint8_t *p) {
-        uint64_t v;
-        memcpy(&v, p, 8);
-        if ((v & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return -1;
-        if (((v + 0x0606060606060606ull) & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return -1;
-        v -= 0x3030303030303030ull;
-        v = v * 10 + (v >> 8);
-        v = (((v & 0x000000FF000000FFull) * 0x000F424000000064ull) +
-             (((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >> 32;
-        return (int64_t)(v & 0xFFFFFFFFull);
-    }
-
-    /* Digits with at most one point among them, n in 1..8, without sign: 1; 0 for anything else. Little-endian only. */
-    static inline int rw_short_decimal(const uint8_t *p, size_t n, uint64_t *value, int *exponent) {
-        uint64_t v, t, points, below;
-        memcpy(&v, p, 8);
-        if (n < 8) v &= (1ull << (8 * n)) - 1;
-        t = v ^ 0x2E2E2E2E2E2E2E2Eull;
-        points = (t - 0x0101010101010101ull) & ~t & 0x8080808080808080ull;
-        *exponent = 0;
-        if (points) {
-            size_t k = (size_t)__builtin_ctzll(points) >> 3;        /* digits before the point */
-            if (k == 0 || k + 1 == n) return 0;
-            below = (1ull << (8 * k)) - 1;
-            v = (v & below) | ((v >> 8) & ~below);
-            n -= 1;
-            *exponent = (int)k - (int)n;
-        }
-        if (n < 8) v = (v << (64 - 8 * n)) | (0x3030303030303030ull >> (8 * n));
-        if ((v & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return 0;
-        if (((v + 0x0606060606060606ull) & 0xF0F0F0F0F0F0F0F0ull) != 0x3030303030303030ull) return 0;
-        v -= 0x3030303030303030ull;
-        v = v * 10 + (v >> 8);
-        *value = ((((v & 0x000000FF000000FFull) * 0x000F424000000064ull) +
-                   (((v >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >> 32) & 0xFFFFFFFFull;
-        return 1;
-    }
-
-    static const char rw_two_digits[] =
-        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354"
-        "555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-
-    static inline uint64_t rw_load_masked(const uint8_t *p, size_t n) {   /* n in 1..8 */
-        uint64_t v;
-        memcpy(&v, p, 8);
-        return n >= 8 ? v : v & ((1ull << (8 * n)) - 1);
-    }
-    """
-    int64_t rw_eight_digits(const uint8_t* p) noexcept nogil
+cdef extern from "feedvalues.h":
+    bint rw_digits(const uint8_t* p, size_t n, uint64_t* value) noexcept nogil
     bint rw_short_decimal(const uint8_t* p, size_t n, uint64_t* value, int* exponent) noexcept nogil
+    bint rw_long_decimal(const uint8_t* p, size_t n, uint64_t* value, int* exponent) noexcept nogil
+    bint rw_iso_time(const uint8_t* p, size_t n, int64_t* out) noexcept nogil
+    uint64_t rw_trim(uint64_t m, int* exponent) noexcept nogil
     uint64_t rw_load_masked(const uint8_t* p, size_t n) noexcept nogil
     const char* rw_two_digits
 
@@ -69,98 +19,43 @@ cdef extern from *:
 cdef inline void trim_i64(Decimal64* number) noexcept nogil:
     """Move trailing zeros of the mantissa into the exponent."""
     cdef int64_t m = number.mantissa
-    if m == 0:
+    if m > 0:
+        number.mantissa = <int64_t>rw_trim(<uint64_t>m, &number.exponent)
+    elif m < 0:
+        number.mantissa = <int64_t>(0 - rw_trim(0 - <uint64_t>m, &number.exponent))
+    else:
         number.exponent = 0
-        return
-    while not m & 1 and m % 10 == 0:
-        m //= 10
-        number.exponent += 1
-    number.mantissa = m
 
 
 cdef inline int read_decimal(const uint8_t* p, size_t n, Decimal64* out) noexcept nogil:
-    """parse_decimal, with short ways for the plain numbers that tapes are made of. 8 bytes at p must be readable."""
-    cdef const uint8_t* q = p
-    cdef const uint8_t* end = p + n
+    """parse_decimal, with a short way for the plain numbers that tapes are made of. 17 bytes at p must be readable."""
     cdef uint64_t value = 0
-    cdef uint8_t d
     cdef int exponent = 0
-    if n > 18 or n == 0:
+    cdef size_t sign = 1 if n and p[0] == 45 else 0
+    cdef size_t digits = n - sign
+    if digits == 0 or digits > 16 or not (
+            rw_short_decimal(p + sign, digits, &value, &exponent) if digits <= 8 else
+            rw_long_decimal(p + sign, digits, &value, &exponent)):
         return parse_decimal(p, n, out)
-    if n <= 8 and rw_short_decimal(p, n, &value, &exponent):
-        out.mantissa = <int64_t>value
-        out.exponent = exponent
-        out.wide = 0
-        if p[n - 1] == 48:
-            trim_i64(out)
-        return DECIMAL_OK
-    value = 0
-    exponent = 0
-    if q[0] == 45:
-        q += 1
-    while q < end:
-        d = q[0] - 48
-        if d > 9:
-            break
-        value = value * 10 + d
-        q += 1
-    if q < end:
-        # A point needs digits on both sides here; everything else is parse_decimal's to judge.
-        if q[0] != 46 or q == p or q + 1 == end or (q - 1)[0] == 45:
-            return parse_decimal(p, n, out)
-        exponent = <int>(q + 1 - end)
-        q += 1
-        while q < end:
-            d = q[0] - 48
-            if d > 9:
-                return parse_decimal(p, n, out)
-            value = value * 10 + d
-            q += 1
-    elif (end - 1)[0] == 45:
-        return DECIMAL_OK + 1
-    if (end - 1)[0] == 48:
-        if value == 0:
-            exponent = 0
-        while value != 0 and value % 10 == 0:
-            value //= 10
-            exponent += 1
-    out.mantissa = -<int64_t>value if p[0] == 45 else <int64_t>value
+    out.mantissa = -<int64_t>value if sign else <int64_t>value
     out.exponent = exponent
     out.wide = 0
     return DECIMAL_OK
 
 
 cdef inline bint read_digits(const uint8_t* p, size_t n, uint64_t* out) noexcept nogil:
-    """1 to 19 ASCII digits; the bytes behind them must be readable."""
-    cdef uint64_t value = 0
-    cdef int64_t eight
-    cdef uint8_t d
-    if n == 0 or n > 19:
-        return False
-    while n >= 8:
-        eight = rw_eight_digits(p)
-        if eight < 0:
-            return False
-        value = value * 100000000ULL + <uint64_t>eight
-        p += 8
-        n -= 8
-    while n:
-        d = p[0] - 48
-        if d > 9:
-            return False
-        value = value * 10 + d
-        p += 1
-        n -= 1
-    out[0] = value
-    return True
+    """1 to 19 ASCII digits; 8 bytes at p must be readable."""
+    return 0 < n <= 19 and rw_digits(p, n, out)
 
 
 cdef inline int read_time(const uint8_t* p, size_t n, int64_t* out) noexcept nogil:
-    """parse_time, with a short way for integers."""
+    """parse_time, with short ways for integers and the usual ISO 8601 times. 32 bytes at p must be readable."""
     cdef uint64_t value
-    if not read_digits(p, n, &value):
-        return parse_time(p, n, out)
-    return scale_time(value, out)
+    if read_digits(p, n, &value):
+        return scale_time(value, out)
+    if rw_iso_time(p, n, out):
+        return REASON_NONE
+    return parse_time(p, n, out)
 
 
 cdef inline int scale_time(uint64_t value, int64_t* out) noexcept nogil:

@@ -51,8 +51,9 @@ cdef struct Values:                 # what a source has as numbers rather than t
 cdef struct NameSlot:               # a name of at most 16 bytes, zero-padded, and its id (0: free)
     uint64_t low
     uint64_t high
+    uint64_t length
     uint32_t id
-    uint32_t length
+    uint32_t reserved               # to 32 bytes: two slots are a cache line
 
 cdef struct Tick:                   # a symbol's last good price and the side it was given
     int64_t mantissa

@@ -7,7 +7,7 @@ travel as they were written, and what does not fit a record is flagged for the d
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from ext.decimals cimport DECIMAL_OK, Decimal64, format_i128, rescale
@@ -21,6 +21,9 @@ from ext.records cimport (
     REASON_PRECISION, REASON_UNDECODABLE, SIDE_BUY, SIDE_NONE, SIDE_SELL, TEXT_BYTES_MAX, Bytes, FrameBuilder,
     Record, bytes_append, bytes_free, bytes_reserve, i128, keep_record, next_record,
 )
+
+cdef extern from "stdlib.h":
+    void* aligned_alloc(size_t alignment, size_t size) noexcept nogil
 
 cdef enum:
     FOUND_BYTES_MAX = 80            # of a bad value shown in an error
@@ -203,9 +206,11 @@ cdef class FeedWriter:
         self.accounts = NameTable()
         self.venues = NameTable()
         self.strategies = NameTable()
-        self.cache = <NameSlot*>calloc(NAME_KINDS * NAME_CACHE_SLOTS, sizeof(NameSlot))
+        # Aligned, so that the two places of a name share a cache line.
+        self.cache = <NameSlot*>aligned_alloc(64, NAME_KINDS * NAME_CACHE_SLOTS * sizeof(NameSlot))
         if self.cache == NULL:
             raise MemoryError
+        memset(self.cache, 0, NAME_KINDS * NAME_CACHE_SLOTS * sizeof(NameSlot))
         for kind in range(<int>NAME_KINDS):
             self.defined[kind] = 1
         self.source = -1
@@ -227,7 +232,7 @@ cdef class FeedWriter:
         return self.venues if kind == NAME_VENUE else self.strategies
 
     cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
-        cdef uint64_t low, high = 0
+        cdef uint64_t low, high = 0, first, second
         cdef NameSlot* slot
         cdef uint32_t id
         if length == 0:
@@ -237,13 +242,14 @@ cdef class FeedWriter:
         low = rw_load_masked(text, length)
         if length > 8:
             high = rw_load_masked(text + 8, length - 8)
-        # Two places for each name, so that two of the same hash do not take turns in one.
+        # Two places for each name, so that two of the same hash do not take turns in one; both are looked at at once, as
+        # which of them it is cannot be foreseen.
         slot = &self.cache[kind * NAME_CACHE_SLOTS
                            + ((((low ^ (high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52) & ~1ULL)]
-        if slot.low == low and slot.high == high and slot.length == length:
-            return slot.id
-        if slot[1].low == low and slot[1].high == high and slot[1].length == length:
-            return slot[1].id
+        first = (slot.low ^ low) | (slot.high ^ high) | (slot.length ^ length)
+        second = (slot[1].low ^ low) | (slot[1].high ^ high) | (slot[1].length ^ length)
+        if first == 0 or second == 0:
+            return slot[first != 0].id
         id = self.intern(kind, text, length)
         if id != NO_NAME:
             slot[1] = slot[0]
@@ -328,10 +334,16 @@ cdef class FeedWriter:
     cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil:
         cdef int i
         cdef uint64_t word
+        cdef const SideText* words = rules.side_texts
         if length == 0 or length > 8:
             return SIDE_NONE
         word = rw_load_masked(text, length)
-        for i in range(rules.side_text_count):
+        # Of the first two both are looked at: which of them it is cannot be foreseen.
+        i = (((words[0].text == word) & (words[0].length == length)) * words[0].side
+             | ((words[1].text == word) & (words[1].length == length)) * words[1].side)
+        if i:
+            return i
+        for i in range(2, rules.side_text_count):
             if rules.side_texts[i].text == word and rules.side_texts[i].length == length:
                 return rules.side_texts[i].side
         return SIDE_NONE
@@ -363,6 +375,12 @@ cdef class FeedWriter:
         cdef const char* expected = EXPECTED_TEXT
         cdef int bad = -1
         cdef const char* field = NULL
+        cdef size_t id_length = 1 if rules.make_ids else row.length[FIELD_TRADE_ID]
+        # No length above 64 leaves both of these below 64: what they do not let pass is looked at one by one.
+        if ((id_length - 1) | (row.length[FIELD_SYMBOL] - 1)) < TEXT_BYTES_MAX and (
+                row.length[FIELD_ACCOUNT] | row.length[FIELD_VENUE] | row.length[FIELD_STRATEGY]
+                | row.length[FIELD_REF_TRADE_ID]) < TEXT_BYTES_MAX:
+            return 0
         if not rules.make_ids and not 0 < row.length[FIELD_TRADE_ID] <= TEXT_BYTES_MAX:
             bad, field = FIELD_TRADE_ID, "trade_id"
         elif not 0 < row.length[FIELD_SYMBOL] <= TEXT_BYTES_MAX:

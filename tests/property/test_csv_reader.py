@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,16 @@ def test_the_reader_agrees_with_a_plain_one(file: tuple[bytes, list[str]], frame
     data, header = file
     expected = [(record.line, record.raw, judge(record, header)) for record in split_file(data)[1:]]
     assert read(data, frame_records) == expected
+
+
+def test_marks_that_would_make_a_row_make_one_only_where_they_do() -> None:
+    """Every order of as many delimiters, line ends and quotes as a row has, between rows that are whole."""
+    header, row = list(FIELDS[:6]), b"T,S,1,2,buy,3\n"
+    for marks in product((b",", b"\n", b'"'), repeat=6):
+        rows = b"".join(b"1" + mark for mark in marks)
+        data = ",".join(header).encode() + b"\n" + row + rows + b"\n" + row
+        expected = [(record.line, record.raw, judge(record, header)) for record in split_file(data)[1:]]
+        assert read(data, 512) == expected
 
 
 class Dribble:

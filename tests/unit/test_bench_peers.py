@@ -144,7 +144,7 @@ def test_a_reader_of_csv_reads_what_riskwire_reads(tmp_path: Path, name: str):
     package, read, sums = feeds.PEERS[name]
     pytest.importorskip(package)
     (tmp_path / "tape.csv").write_text(TAPE)
-    frames = feeds.riskwire(tmp_path / "tape.csv")[1]
+    frames = feeds.riskwire_kept(tmp_path / "tape.csv")[1]
     assert sums(read(tmp_path / "tape.csv")[1]) == feeds.volume_of(frames) == (6, 151_775)
     assert feeds.plain_csv(tmp_path / "tape.csv", 2)[1] == feeds.volume_of(frames, 2) == (2, 60_500)
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from feed_rows import Row, read_rows
 
-from feeds import FeedError
+from ext.decimals import parse_number
+from ext.records import FLAGS, Frame
+from feeds import FeedError, open_feed
 
 pa = pytest.importorskip("pyarrow")
 ipc = pytest.importorskip("pyarrow.ipc")
@@ -110,6 +112,44 @@ def test_prices_of_every_type_are_exact(path: Path, kind: Any, texts: list[str])
             assert abs(Decimal(text)) >= 2**63 / 10**9
         else:
             assert row.price == Decimal(text)
+
+
+def test_decimals_of_a_column_are_those_of_their_texts(path: Path) -> None:
+    """More rows than are read together, among them what does not fit 64 bits, and both ends of what does."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    make = random.Random(seed)
+    edges = [0, 1, -1, 10, 100, 2**63 - 1, 2**63, -(2**63) + 1, -(2**63), -(2**63) - 1, 10**18, 10**19, 10**28, 2**64]
+    values = [
+        make.choice([make.choice(edges), make.randrange(-(10**6), 10**6) * 10 ** make.randrange(12)])
+        for _ in range(700)
+    ]
+    prices = [Decimal(value).scaleb(-9) for value in values]
+    data = columns(len(prices)) | {"price": pa.array(prices, pa.decimal128(38, 9))}
+    found = []
+    with open_feed(write(path, data, row_group_size=300)) as feed:
+        while frame := feed.next_frame(64):
+            found += [
+                (int(r["price"]), int(r["price_exponent"]), bool(r["flags"] & FLAGS["price_wide"]))
+                for r in Frame(bytes(frame)).records
+            ]
+    assert found == [parse_number(f"{price:f}".encode()) for price in prices]
+
+
+def test_texts_with_and_without_other_than_ascii_are_judged_alike(path: Path) -> None:
+    """A batch of ASCII is looked at once, any other text by text; either way the bad ones are dead letters."""
+    plain = columns(400)
+    mixed = columns(400)
+    mixed["symbol"][7] = "BTC€"
+    odd = columns(400)
+    odd["symbol"] = pa.array([b"ok"] * 399 + [b"\xff"], pa.binary())
+    for data, refused in ((plain, []), (mixed, []), (odd, [399])):
+        rows = read_rows(write(path, data, row_group_size=150))
+        assert [i for i, row in enumerate(rows) if row.reason == "undecodable"] == refused
+        texts = [text if isinstance(text, str) else text.as_py().decode(errors="replace") for text in data["symbol"]]
+        assert [row.symbol for i, row in enumerate(rows) if i not in refused] == [
+            text for i, text in enumerate(texts) if i not in refused
+        ]
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,17 @@ def test_rows_that_cross_the_window_are_read_in_every_way(scans: list[str]) -> N
     assert last.origin(len(last) - 1) == (40_001, b"T39999,SYM39,39999.1,1.5,sell,39999")
 
 
+def test_no_more_is_read_ahead_than_a_row_needs() -> None:
+    """A chunk where rows are short; of a row that is longer than a chunk, no more than as much again."""
+    row = b"T,S,1,2,buy,3\n"
+    for long_bytes, read_bytes_max in ((10, 1 << 18), (5 << 20, 11 << 20)):
+        source = Whole(HEAD + b"T," + b"S" * long_bytes + b",1,2,buy,3\n" + row * (30 << 20 >> 4))
+        writer = FeedWriter()
+        feed = Feed([CsvSource(source, writer, "whole", columns=ColumnMap())], writer)
+        assert feed.next_frame(1) is not None
+        assert source.position <= read_bytes_max
+
+
 def test_names_of_one_place_of_the_cache_do_not_take_each_others_numbers() -> None:
     """Ten thousand names share 2,048 places of two, in an order that comes back to each."""
     names = [b"N%d" % number for number in range(10_000)]

@@ -68,9 +68,10 @@ def test_a_killed_worker_is_noticed_long_before_its_lease(tmp_path: Path) -> Non
 
 def test_a_stopped_worker_hoards_no_more_than_its_credit_and_others_do_its_jobs(rig: Rig) -> None:
     stopped = rig.start_worker("queue_handlers:note")
-    wait_for(lambda: rig.status().workers)
+    rig.publish(1)
+    wait_for(lambda: rig.status().acked_through == 1)  # it gives credit
     stopped.send_signal(signal.SIGSTOP)
-    rig.publish(1000)
+    rig.publish(999)
     (held,) = wait_for(lambda: [w for w in rig.status().workers if w.in_flight])
     assert held.in_flight <= CREDIT
     rig.start_worker("queue_handlers:note")

@@ -13,6 +13,7 @@ import pytest
 from cli_process import ROOT, environment, start
 from queue_rig import wait_for
 
+from engine.client import EngineClient
 from engine.config import QueueConfig, load_config
 from engine.events import TradeExecuted
 from engine.publisher import Publisher
@@ -59,6 +60,8 @@ def test_the_batch_worker_of_the_page_counts_each_trade_once(engine: str, tmp_pa
 
     try:
         wait_for(lambda: counted() >= 200)
+        with EngineClient(engine) as client:  # one of them may have been quick, and the other still be starting
+            wait_for(lambda: sum(len(queue["workers"]) for queue in client.status()["queues"]) == 2)
     finally:
         for worker in workers:
             worker.terminate()

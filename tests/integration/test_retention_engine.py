@@ -53,6 +53,8 @@ def publish(engine: Engine, first: int, count: int, source: str = "p") -> tuple[
             publisher.publish(trade(n, volume="12" if n % 50 == 0 else "1", side="sell" if n % 3 else "buy"))
             if n % 40 == 0:
                 publisher.publish(MarkPrice(f"m{n}", "ABC", trade(n).price, n))
+            if n % 200 == 0:
+                publisher.flush()  # so that no frame is too large for a segment of the usual size
         publisher.flush()
         return publisher.stats.duplicates, publisher.stats.refused
 

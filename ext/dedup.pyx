@@ -38,6 +38,10 @@ cdef uint64_t SEQ_PERIOD = (<uint64_t>1 << CODE_BITS) - 2
 cdef uint64_t GONE = (<uint64_t>1 << CODE_BITS) - 1       # as a code
 
 
+cdef enum:
+    PROBES_AHEAD = 6
+
+
 cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq) noexcept nogil:
     return (fingerprint & ~CODE_MASK) | ((seq if seq < SEQ_PERIOD else seq % SEQ_PERIOD) + 1)
 
@@ -136,7 +140,9 @@ cdef class Dedup:
         return rw_identity(self.key, w0, w1, id, record.id_length)
 
     cdef void prefetch(self, uint64_t fingerprint) noexcept nogil:
-        rw_prefetch(&self.slots[home_of(fingerprint, self.shift)])
+        cdef const uint64_t* home = &self.slots[home_of(fingerprint, self.shift)]
+        rw_prefetch(home)
+        rw_prefetch(home + PROBES_AHEAD)        # where a look-up ends that does not end at once: often the next line
         if self.old != NULL:
             rw_prefetch(&self.old[home_of(fingerprint, self.old_shift)])
 

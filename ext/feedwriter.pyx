@@ -182,8 +182,9 @@ cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
     cdef size_t i = 0, step
     cdef uint64_t eight
     while i < n:
-        if n - i >= 8:
-            memcpy(&eight, p + i, 8)
+        if n >= 8:
+            # The last eight overlap those before: no rest is left to be looked at byte by byte.
+            memcpy(&eight, p + (i if i + 8 <= n else n - 8), 8)
             if eight & 0x8080808080808080ULL == 0:
                 i += 8
                 continue

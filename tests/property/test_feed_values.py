@@ -222,6 +222,29 @@ def test_rows_that_cross_the_window_are_read_in_every_way(scans: list[str]) -> N
     assert last.origin(len(last) - 1) == (40_001, b"T39999,SYM39,39999.1,1.5,sell,39999")
 
 
+byte_runs = st.lists(
+    st.one_of(
+        st.integers(0, 17).map(lambda count: b"x" * count),
+        st.characters(codec="utf-8", exclude_characters='",\n\r').map(str.encode),
+        st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xe2\x82", b"\xf4\x90\x80\x80", b"\x80", b"\xc0\xaf"]),
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(byte_runs, st.integers(0, 9))
+def test_bytes_are_text_where_python_decodes_them(run: bytes, more: int) -> None:
+    row = b"T,S,1,2,buy,3," + run + b"0" * more
+    records = Frame(frames_of(HEAD[:-1] + b",note\n" + row + b"\n")[0]).records
+    try:
+        row.decode()
+    except UnicodeDecodeError:
+        assert REASONS[records[0]["exec_type"]] == "undecodable"
+    else:
+        assert EVENT_NAMES[int(records[0]["type"])] == "TradeExecuted"
+
+
 def test_no_more_is_read_ahead_than_a_row_needs() -> None:
     """A chunk where rows are short; of a row that is longer than a chunk, no more than as much again."""
     row = b"T,S,1,2,buy,3\n"

@@ -49,8 +49,7 @@ def main(folder: str) -> None:
     sequencer = Sequencer(journal, dedup_expected=journal.last_seq)
     marks.append(time.perf_counter())
     core = RiskCore()
-    for frame in journal:
-        core.apply(frame)
+    core.follow(journal)  # opening it has checked every frame
     marks.append(time.perf_counter())
     frozen = Frozen()  # as the engine's snapshots: room beforehand, trades left to the journal
     frozen.reserve(state_bytes(core) * 9 // 8)
@@ -63,7 +62,7 @@ def main(folder: str) -> None:
     snapshot = b"".join(frozen.parts)
     marks.append(time.perf_counter())
     again = RiskCore()
-    load(again, snapshot, journal)
+    load(again, snapshot, journal, lasts=True)
     marks.append(time.perf_counter())
     names = ("open_s", "duplicates_s", "apply_s", "room_s", "freeze_s", "rest_s", "restore_s")
     took = dict(zip(names, (b - a for a, b in itertools.pairwise(marks)), strict=True))

@@ -119,6 +119,11 @@ class EngineConfig(msgspec.Struct, frozen=True):
     retain_age_ns: int = 0
     queue: tuple[QueueConfig, ...] = ()
 
+    @property
+    def retains_all(self) -> bool:
+        """Whether no segment of the journal is ever removed."""
+        return not (self.retain_bytes or self.retain_age_ns)
+
 
 # key: (default, lowest, highest) of the whole numbers that bound buffers
 ENGINE_BOUNDS = {

@@ -25,6 +25,7 @@ from engine.sink import SinkClient
 from engine.verdicts import Verdicts
 from engine.wire import watch_connection
 from ext.consumer import HALTS, ConsumerLoop
+from ext.journal import Journal
 from ext.records import MAX_FRAME_BYTES, Frame
 from ext.risk import RiskCore
 from ext.snapshot import SnapshotError
@@ -64,6 +65,8 @@ class RiskConsumer:
 
     context: the ZeroMQ context. base: the address of the engine whose events it follows.
     announce_base: the address to publish alerts under, where it is another one.
+    journal: the broker's, where it is of this process and nothing is ever removed of it: trades are then remembered by
+    where they lie in it.
     sink: endpoint of the dead-letter sink for what is refused in the sequence; None: nobody is told.
     announce: bind the alerts endpoint of the base and publish alerts and kills there.
     on_kills: called in the consumer's thread with (seq, account or `*`, limit_id) of those that limits have stopped.
@@ -78,6 +81,7 @@ class RiskConsumer:
         base: str,
         *,
         core: RiskCore | None = None,
+        journal: Journal | None = None,
         sink: str | None = None,
         announce: bool = True,
         announce_base: str | None = None,
@@ -120,6 +124,7 @@ class RiskConsumer:
             self._on_reset,
             self._on_silence,
             self._on_removed,
+            journal,
             check_crc=not base.startswith("inproc://"),
             heartbeat_ns=int(heartbeat_s * 1e9),
             retry_ns=int(retry_s * 1e9),

@@ -105,6 +105,7 @@ class Pipeline:
             self.context,
             self.own_base,
             core=core.result() if isinstance(core, Future) else core,
+            journal=journal if config.retains_all else None,
             sink=own_sink,
             announce=announce,
             announce_base=base,

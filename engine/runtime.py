@@ -134,7 +134,7 @@ class Engine:
                 self.journal,
                 dead_letters=self.dead_letters,
                 config=config,
-                core=beside.submit(restore_core, self.journal),
+                core=beside.submit(restore_core, self.journal, lasts=config.retains_all),
                 on_kills=self._steering.announce_kills,
             )
         self._stack.callback(self.pipeline.stop)
@@ -185,7 +185,7 @@ class Engine:
 
     def _make_retention(self) -> Retention | None:
         config = self.config
-        if self.journal.directory is None or not (config.retain_bytes or config.retain_age_ns):
+        if self.journal.directory is None or config.retains_all:
             return None
         return Retention(
             self.journal,

@@ -115,8 +115,10 @@ def is_full(path: Path) -> bool:
     return path.name.endswith("-full.rws")
 
 
-def restore_core(journal: Journal) -> RiskCore:
+def restore_core(journal: Journal, *, lasts: bool = False) -> RiskCore:
     """Return a core with the state of the newest good snapshot beside a journal, or an empty one.
+
+    lasts: nothing of the journal is removed while the core is in use.
 
     One that is damaged, of another version or of another history is skipped with a warning. Raises JournalError where
     the journal's beginning was removed and no snapshot stands for it.
@@ -126,7 +128,7 @@ def restore_core(journal: Journal) -> RiskCore:
     for path in SnapshotStore(journal.directory).paths():
         started = time.monotonic()
         try:
-            core = _load(path, journal)
+            core = _load(path, journal, lasts=lasts)
         except (SnapshotError, OSError) as problem:
             log.warning("snapshot skipped", extra={"path": str(path), "reason": str(problem)})
             continue
@@ -143,12 +145,12 @@ def restore_core(journal: Journal) -> RiskCore:
     return RiskCore()
 
 
-def _load(path: Path, journal: Journal) -> RiskCore:
+def _load(path: Path, journal: Journal, *, lasts: bool) -> RiskCore:
     """Return the core of one snapshot; where the journal has not all of its trades, an earlier one gives them."""
     if is_full(path) or journal.first_seq == 1:
         core = RiskCore()
         with mapped(path) as content:
-            load(core, content, journal)
+            load(core, content, journal, lasts=lasts)
         return core
     earlier = [full for full in SnapshotStore(path.parent).full_paths() if full.name < path.name]
     problem: Exception = SnapshotError("its trades were removed from the journal, and no earlier snapshot has them")
@@ -156,7 +158,7 @@ def _load(path: Path, journal: Journal) -> RiskCore:
         core = RiskCore()
         try:
             with mapped(path) as content, mapped(full) as trades:
-                load(core, content, journal, trades)
+                load(core, content, journal, trades, lasts=lasts)
             return core
         except (SnapshotError, OSError) as found:
             problem = found

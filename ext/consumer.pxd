@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.alertlog cimport AlertLog
 from ext.libzmq cimport zmq_msg_t
 from ext.records cimport Bytes, FrameView
+from ext.journal cimport Journal
 from ext.risk cimport RiskCore
 
 cdef enum:
@@ -37,6 +38,7 @@ cdef struct Topic:
 cdef class ConsumerLoop:
     cdef readonly RiskCore core
     cdef AlertLog log               # the core's
+    cdef Journal journal            # that frames may lie in for good; or None
     cdef object on_refused          # (frame bytes, [(seq, reason number)]) under the GIL
     cdef object on_kill             # (frame bytes) under the GIL: a frame that holds KillSwitch events; or None
     cdef object on_stop             # () under the GIL when limits have stopped somebody; or None

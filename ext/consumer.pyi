@@ -32,6 +32,7 @@ class ConsumerLoop:
         on_reset: Callable[[], RiskCore] | None = None,
         on_silence: Callable[[bool], None] | None = None,
         on_removed: Callable[[int], RiskCore | None] | None = None,
+        journal: Journal | None = None,
         check_crc: bool = True,
         heartbeat_ns: int = 200_000_000,
         retry_ns: int = 500_000_000,

@@ -17,6 +17,7 @@ from ext.libzmq cimport (
     zmq_msg_t, zmq_pollitem_t,
 )
 from ext.journal cimport Journal
+from ext.lasting cimport is_lasting
 from ext.records cimport (
     EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, Record, bytes_free, frame_open,
 )
@@ -79,6 +80,8 @@ cdef class ConsumerLoop:
     topics: (severity number, kind number) to the topic, as bytes, that such alerts are published under.
     on_refused: called with (frame bytes, [(seq, reason number)]) for what the core refused in the sequence.
     on_kill: called with the bytes of a frame that holds KillSwitch events once it is applied; None: not called.
+    journal: the broker's, where it is of this process and nothing of it is ever removed: the core then remembers trades by
+    their records in it.
     check_crc: verify the CRC of every frame (over inproc the bytes never left this process).
     on_stop: called once with nothing when limits have stopped somebody (``core.kills()`` says whom); None: not called.
     on_reset: called when the broker has lost what was applied (it has another frame at applied_seq); returns the RiskCore
@@ -91,11 +94,12 @@ cdef class ConsumerLoop:
     """
 
     def __init__(self, RiskCore core not None, topics, on_refused, on_kill=None, on_stop=None, on_tick=None, on_reset=None,
-                 on_silence=None, on_removed=None, bint check_crc=True, int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000,
+                 on_silence=None, on_removed=None, Journal journal=None, bint check_crc=True, int64_t heartbeat_ns=200_000_000, int64_t retry_ns=500_000_000,
                  int64_t silence_ns=2_000_000_000):
         from collections import deque
 
         self.core = core
+        self.journal = journal
         self.log = core.alerts
         self.on_refused = on_refused
         self.on_kill = on_kill
@@ -496,7 +500,10 @@ cdef class ConsumerLoop:
     # --- applying, and who hears of it ----------------------------------------------------------------------------
 
     cdef void apply(self, const FrameView* view) noexcept nogil:
-        cdef int status = self.core.apply_frame(view)
+        cdef const uint8_t* data = <const uint8_t*>view.header
+        cdef bint lasting = self.journal is not None and (
+            is_lasting(self.core.book, self.journal, self.journal.index_of(view.header.first_seq), data))
+        cdef int status = self.core.apply_frame(view, lasting)
         if status != 0:
             self.halt(halt_reason(status))
             return

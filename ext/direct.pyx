@@ -1,9 +1,10 @@
 """From Python objects to the core without a broker: the same door, the same sequence, one call."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from ext.encoder cimport EventEncoder
 from ext.journal cimport Journal, frame_bytes
+from ext.lasting cimport is_lasting
 from ext.records cimport FrameHeader, FrameView, frame_open
 from ext.risk cimport RiskCore
 from ext.sequencer cimport Sequencer, Source
@@ -62,6 +63,7 @@ cdef class Direct:
     cdef int pass_on(self, const FrameView* view, int* door) noexcept nogil:
         """0, or a CoreError; door: the status of Sequencer.process()."""
         cdef const uint8_t* data
+        cdef uint64_t index
         cdef FrameView sequenced
         door[0] = self.sequencer.process(view, &self.source.state, 0)
         if door[0] < 0:
@@ -69,6 +71,7 @@ cdef class Direct:
         self.source.state.taken = view.header.first_seq + view.header.record_count - 1
         if self.sequencer.accepted == 0:
             return 0
-        data = self.journal.frame_at(self.journal.frames() - 1)
+        index = self.journal.frames() - 1
+        data = self.journal.frame_at(index)
         frame_open(data, frame_bytes(data), False, &sequenced)
-        return self.core.apply_frame(&sequenced)
+        return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, index, data))

@@ -1,11 +1,11 @@
 """What one fill does to a holding, and to what is remembered of it: inlined into the loop over records."""
 
-from libc.string cimport memcpy
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from ext.positions cimport (ARENA_BITS, ARENA_UNITS, Book, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, ENTRY_HAS_FEE, Holding,
-                            Packed)
-from ext.records cimport i128
-from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, copy_text, removed_cost, sub_i128, text_end
+from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, ENTRY_TRADE, Holding, PLACE_BITS,
+                            PLACE_END, PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS)
+from ext.records cimport EVENT_ADJUST, Record, SIDE_BUY, i128
+from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, removed_cost, sub_i128, text_end
 
 
 cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
@@ -45,25 +45,43 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
     return 0
 
 
-cdef inline Packed* next_entry(Book book, int64_t fee, const uint8_t* id, uint8_t id_length, uint8_t state) noexcept nogil:
-    """The next entry with its texts; the caller fills in the rest. NULL: no memory."""
-    cdef uint32_t index = book.entry_count, fee_bytes = sizeof(int64_t) if fee else 0
-    cdef uint32_t units = (fee_bytes + id_length + 3) >> <uint32_t>2
-    cdef uint8_t* text
-    cdef Packed* e
-    if (index + 1 == 0 or (index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count
-            or book.arena_used + units > ARENA_UNITS):
-        if book.make_room(units) < 0:
-            return NULL
-    e = &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
-    e.text = (book.block_count - 1) << <uint32_t>ARENA_BITS | book.arena_used if units else 0
-    e.id_end = text_end(id, id_length)
-    e.id_length = id_length
-    e.state = state | ENTRY_HAS_FEE if fee else state
-    text = book.arena + 4 * <size_t>book.arena_used
-    if fee:
-        memcpy(text, &fee, sizeof(int64_t))
-    copy_text(text + fee_bytes, id, id_length)
-    book.arena_used += units
+cdef inline Packed* next_entry(Book book) noexcept nogil:
+    """The next entry, for the caller to fill in; NULL: no memory."""
+    cdef uint32_t index = book.entry_count
+    if (index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count and book.add_chunk() < 0:
+        return NULL
     book.entry_count = index + 1
-    return e
+    return &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
+
+
+cdef inline uint64_t place_word(uint64_t address, uint8_t state, bint kept, const uint8_t* id, uint8_t id_length) noexcept nogil:
+    return (address | <uint64_t>state << PLACE_STATE | <uint64_t>kept << PLACE_KEPT
+            | <uint64_t>(text_end(id, id_length) & END_MASK) << PLACE_END)
+
+
+cdef inline int remember(Book book, Position* p, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell,
+                         bint lasting) noexcept nogil:
+    """Put a trade or an adjustment behind what its position has; where its frame stays, only where it lies is kept.
+
+    0, or -1 without memory.
+    """
+    cdef const uint8_t* id = heap + r.id_offset
+    cdef uint8_t id_length = 0 if r.type == EVENT_ADJUST else r.id_length
+    # An entry has room for an address of 48 bits, a seq of 40, and an id 2**24 bytes behind its record.
+    cdef bint kept = (lasting and <uint64_t><size_t>r >> PLACE_BITS == 0 and seq >> (64 - TEXT_BITS) == 0
+                      and <size_t>(id - <const uint8_t*>r) >> TEXT_BITS == 0)
+    cdef int64_t quantity
+    cdef uint64_t place = <uint64_t><size_t>r
+    cdef Packed* e
+    if not kept:
+        quantity = r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
+        place = book.copy_of(r.price, quantity, r.fee, id, id_length)
+    e = next_entry(book) if place else NULL
+    if e == NULL:
+        return -1
+    e.place = place_word(place, ENTRY_ADJUST if r.type == EVENT_ADJUST else ENTRY_TRADE, kept, id, id_length)
+    e.seq = seq << TEXT_BITS | <uint64_t>(id - <const uint8_t*>r) if kept else seq
+    e.previous = p.last_entry
+    e.cell = cell
+    p.last_entry = book.entry_count - 1
+    return 0

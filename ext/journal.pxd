@@ -85,6 +85,9 @@ cdef struct FrameEntry:
     uint64_t first_seq
     const uint8_t* data             # 8-byte aligned
 
+# One more hold on the segment of a frame, from any thread that may read it; and given back, the last one unmaps it.
+cdef Mapping* hold_mapping(Journal journal, uint64_t index) noexcept nogil
+cdef void release_mapping(Mapping* mapping) noexcept nogil
 cdef size_t frame_bytes(const uint8_t* data) noexcept nogil       # bytes of a checked frame
 
 @cython.final

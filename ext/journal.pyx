@@ -64,8 +64,13 @@ cdef inline size_t aligned(size_t size) noexcept nogil:
     return (size + 7) & ~<size_t>7
 
 
+cdef Mapping* hold_mapping(Journal journal, uint64_t index) noexcept nogil:
+    cdef Mapping* mapping = journal.segment_of(index).mapping
+    rw_add(&mapping.holders, 1)
+    return mapping
+
+
 cdef void release_mapping(Mapping* mapping) noexcept nogil:
-    """Give one hold back; the last one unmaps the segment."""
     if rw_add(&mapping.holders, -1) > 0:
         return
     munmap(mapping.base, mapping.capacity)
@@ -302,9 +307,7 @@ cdef class Journal:
 
     cdef int send(self, void* socket, uint64_t index, int flags) noexcept nogil:
         cdef const uint8_t* data = self.frame_at(index)
-        cdef Mapping* mapping = self.segment_of(index).mapping
-        rw_add(&mapping.holders, 1)
-        return send_borrowed(socket, data, frame_bytes(data), flags, release_message, mapping)
+        return send_borrowed(socket, data, frame_bytes(data), flags, release_message, hold_mapping(self, index))
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
-from ext.records cimport Bytes, Record, i128
+from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
 from ext.wide cimport add_i64, add_i128, mix, sub_i64, sub_i128
 
 cdef enum MarkSource:
@@ -23,11 +23,16 @@ cdef enum EntryState:
     ENTRY_ADJUST = 2
 
 cdef enum:
-    ENTRY_CHUNK_BITS = 18           # 10 MiB
+    ENTRY_CHUNK_BITS = 18           # 6 MiB
     ENTRY_CHUNK_MASK = 262143
-    ENTRY_HAS_FEE = 128             # bit of Packed.state
-    ARENA_BITS = 19                 # units of four bytes in a block: 2 MiB
-    ARENA_UNITS = 524288
+    ARENA_BYTES = 2097152           # of a block
+    # Packed.place, from the low end: the address, EntryState, whether a Record lies there, the end of its id.
+    PLACE_BITS = 48
+    PLACE_STATE = 48
+    PLACE_KEPT = 50
+    PLACE_END = 51
+    END_MASK = 8191
+    TEXT_BITS = 24
 
 cdef struct Symbol:
     int64_t mark                    # price units
@@ -100,20 +105,29 @@ cdef struct Entry:                  # one trade or adjustment at its place in th
     uint8_t id_length
     uint8_t state                   # EntryState
 
-cdef struct Packed:                 # an entry as it is kept: 40 bytes, and its texts
-    uint64_t seq
-    int64_t price
-    int64_t quantity
-    uint32_t text                   # in the book's arena, in units of four bytes: the fee unless it is 0, then the id
+cdef packed struct Packed:          # an entry as it is kept: 24 bytes
+    uint64_t place                  # of its Record, in a frame that stays where it is, or of its Copy; and the bits above
+    uint64_t seq                    # << TEXT_BITS | from the Record to its id, where a Record lies there
     uint32_t previous
     uint32_t cell
-    uint16_t id_end                 # its last two bytes: tells most ids apart without their texts
-    uint8_t id_length
-    uint8_t state                   # EntryState, ENTRY_HAS_FEE
 
-cdef struct Before:                 # an entry that is being copied, as it was before it was changed
+cdef packed struct Copy:            # what an entry has where its frame does not stay; then the fee unless it is 0, and the id
+    int64_t price
+    int64_t quantity                # signed
+    uint8_t id_length
+    uint8_t has_fee
+
+cdef struct Before:                 # what changed of an entry that is being copied, as it was
     uint32_t index
-    Packed entry
+    uint32_t previous
+    uint8_t state                   # EntryState
+    uint8_t unused[3]
+
+cdef struct Hold:                   # memory with records that entries lie in
+    const uint8_t* start
+    const uint8_t* end
+    void (*release)(void* what) noexcept nogil
+    void* what
 
 cdef struct Store:
     Array symbols                   # Symbol by name id
@@ -122,6 +136,31 @@ cdef struct Store:
     Array baselines                 # Baseline by cell; cells beyond its end have none
     Table cell_table                # (account, symbol, venue, strategy)
     Table position_table            # (account, symbol)
+
+cdef inline uint8_t state_of(const Packed* e) noexcept nogil:
+    return e.place >> PLACE_STATE & 3
+
+cdef inline const uint8_t* place_of(const Packed* e) noexcept nogil:
+    return <const uint8_t*><size_t>(e.place & ((<uint64_t>1 << PLACE_BITS) - 1))
+
+cdef inline bint is_kept(const Packed* e) noexcept nogil:
+    """Whether its Record lies in a frame that stays."""
+    return e.place >> PLACE_KEPT & 1
+
+cdef inline uint64_t seq_of(const Packed* e) noexcept nogil:
+    return e.seq >> TEXT_BITS if is_kept(e) else e.seq
+
+cdef inline void fill_of(const Packed* e, int64_t* price, int64_t* quantity) noexcept nogil:
+    cdef const Record* r
+    cdef const Copy* copy
+    if is_kept(e):
+        r = <const Record*>place_of(e)
+        price[0] = r.price
+        quantity[0] = r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
+    else:
+        copy = <const Copy*>place_of(e)
+        price[0] = copy.price
+        quantity[0] = copy.quantity
 
 cdef inline i128 cell_fees(const Cell* cell) noexcept nogil:
     return (<i128>cell.fees_high << 64) | <i128>cell.fees_low
@@ -160,10 +199,13 @@ cdef class Book:
     cdef Packed** chunks
     cdef uint32_t chunk_count
     cdef readonly uint32_t entry_count      # entry 0 included
-    cdef uint8_t* arena                     # the block that texts are written to
-    cdef uint32_t arena_used                # units of four bytes
+    cdef uint8_t* arena                     # where the next Copy goes
+    cdef size_t arena_left
     cdef void** blocks
     cdef uint32_t block_count
+    cdef Array holds                        # Hold
+    cdef const uint8_t* held_start          # of the latest
+    cdef const uint8_t* held_end
     cdef Array scratch                      # uint32_t entries in order, while rebuilding
     # Entries that are copied piece by piece while the book goes on (ext/snapshot.pyx): what changes of them meanwhile
     # is noted as it was. Set back with frozen_to = 0.
@@ -182,8 +224,9 @@ cdef class Book:
     cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
     cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil
     cdef Packed* entry(self, uint32_t index) noexcept nogil
-    cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil       # id: in the book's own memory
-    cdef const uint8_t* texts_of(self, const Packed* entry) noexcept nogil
+    cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil       # id: where it lies
+    # Let entries lie in the records of memory that stays until `release(what)`; 0, or -1 without memory.
+    cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
     cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
     cdef int add_block(self) noexcept nogil
@@ -195,9 +238,8 @@ cdef class Book:
     # Put a correction right behind the entry it replaces, which is dead from now on; 0: no memory.
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
-    # Make sure of the next entry and its texts; 0, or -1 without memory. At the end of a chunk, block or all indices
-    # (ext/fills.pxd).
-    cdef int make_room(self, uint32_t units) noexcept nogil
+    # Copy what an entry has; its place, or 0 without memory.
+    cdef uint64_t copy_of(self, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

@@ -5,9 +5,13 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
                          table_put, table_reserve)
-from ext.fills cimport fold_fill, next_entry
-from ext.records cimport REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Bytes, bytes_append, bytes_free, i128, u128
-from ext.wide cimport high_u128, i128_of, low_u128, mix, text_end
+from ext.fills cimport fold_fill, next_entry, place_word
+from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Bytes, Record, bytes_append, bytes_free,
+                          i128, u128)
+from ext.wide cimport copy_text, high_u128, i128_of, low_u128, mix, prefetch, text_end
+
+cdef enum:
+    REBUILD_AHEAD = 16              # entries between the look at one and its fill
 
 # --- accounting --------------------------------------------------------------------------------------------------
 
@@ -39,7 +43,6 @@ cdef class Book:
     def __cinit__(self):
         memset(&self.store, 0, sizeof(Store))
         self.entry_count = 1
-        self.arena_used = ARENA_UNITS        # the first id makes the first block
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -57,6 +60,9 @@ cdef class Book:
         for i in range(self.block_count):
             free(self.blocks[i])
         free(self.blocks)
+        for i in range(1, self.holds.count):
+            (<Hold*>self.holds.data)[i].release((<Hold*>self.holds.data)[i].what)
+        array_free(&self.holds)
 
     # --- positions and cells -------------------------------------------------------------------------------------
 
@@ -177,23 +183,26 @@ cdef class Book:
     cdef Packed* entry(self, uint32_t index) noexcept nogil:
         return &self.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
 
-    cdef const uint8_t* texts_of(self, const Packed* entry) noexcept nogil:
-        return <const uint8_t*>self.blocks[entry.text >> ARENA_BITS] + 4 * <size_t>(entry.text & (ARENA_UNITS - 1))
-
     cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil:
         cdef const Packed* e = self.entry(index)
-        out.seq = e.seq
-        out.price = e.price
-        out.quantity = e.quantity
-        out.fee = 0
-        out.id = self.texts_of(e) if e.id_length or e.state & ENTRY_HAS_FEE else NULL
-        if e.state & ENTRY_HAS_FEE:
-            memcpy(&out.fee, out.id, sizeof(int64_t))
-            out.id += sizeof(int64_t)
+        cdef const Record* r = <const Record*>place_of(e)
+        cdef const Copy* copy = <const Copy*>place_of(e)
+        out.seq = seq_of(e)
         out.previous = e.previous
         out.cell = e.cell
-        out.id_length = e.id_length
-        out.state = e.state & ~<uint8_t>ENTRY_HAS_FEE
+        out.state = state_of(e)
+        fill_of(e, &out.price, &out.quantity)
+        if is_kept(e):
+            out.fee = r.fee
+            out.id = <const uint8_t*>r + (e.seq & ((1 << TEXT_BITS) - 1))
+            out.id_length = 0 if r.type == EVENT_ADJUST else r.id_length
+            return
+        out.fee = 0
+        out.id = <const uint8_t*>copy + sizeof(Copy)
+        out.id_length = copy.id_length
+        if copy.has_fee:
+            memcpy(&out.fee, out.id, sizeof(int64_t))
+            out.id += sizeof(int64_t)
 
     cdef int add_chunk(self) noexcept nogil:
         cdef Packed** chunks = <Packed**>realloc(self.chunks, (self.chunk_count + 1) * sizeof(Packed*))
@@ -208,36 +217,56 @@ cdef class Book:
 
     cdef int add_block(self) noexcept nogil:
         cdef void** blocks
-        if self.block_count >> (32 - ARENA_BITS):       # 16 GiB of ids
-            return -1
         blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
         if blocks == NULL:
             return -1
         self.blocks = blocks
-        self.arena = <uint8_t*>streamed_alloc(4 << ARENA_BITS)
-        if self.arena == NULL:
-            self.arena_used = ARENA_UNITS
+        self.arena = <uint8_t*>streamed_alloc(ARENA_BYTES)
+        self.arena_left = 0
+        if self.arena == NULL or <uint64_t><size_t>self.arena >> PLACE_BITS:
+            free(self.arena)
             return -1
-        self.arena_used = 0
+        self.arena_left = ARENA_BYTES
         blocks[self.block_count] = self.arena
         self.block_count += 1
         return 0
 
-    cdef int make_room(self, uint32_t units) noexcept nogil:
-        cdef uint32_t index = self.entry_count
-        if index + 1 == 0:
+    cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil:
+        cdef uint32_t index = array_add(&self.holds, sizeof(Hold))
+        cdef Hold* hold
+        if index == 0:
             return -1
-        if (index >> <uint32_t>ENTRY_CHUNK_BITS) == self.chunk_count and self.add_chunk() < 0:
-            return -1
-        return self.add_block() if self.arena_used + units > ARENA_UNITS else 0
+        hold = &(<Hold*>self.holds.data)[index]
+        hold.start = self.held_start = start
+        hold.end = self.held_end = start + size
+        hold.release = release
+        hold.what = what
+        return 0
+
+    cdef uint64_t copy_of(self, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil:
+        cdef size_t fee_bytes = sizeof(int64_t) if fee else 0, size = sizeof(Copy) + fee_bytes + id_length
+        cdef Copy* copy
+        if size > self.arena_left and self.add_block() < 0:
+            return 0
+        copy = <Copy*>self.arena
+        copy.price = price
+        copy.quantity = quantity
+        copy.id_length = id_length
+        copy.has_fee = fee != 0
+        if fee:
+            memcpy(self.arena + sizeof(Copy), &fee, sizeof(int64_t))
+        copy_text(self.arena + sizeof(Copy) + fee_bytes, id, id_length)
+        self.arena += size
+        self.arena_left -= size
+        return <uint64_t><size_t>copy
 
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
-        cdef Packed* e = next_entry(self, values.fee, values.id, values.id_length, values.state)
+        cdef uint64_t copy = self.copy_of(values.price, values.quantity, values.fee, values.id, values.id_length)
+        cdef Packed* e = next_entry(self) if copy else NULL
         if e == NULL:
             return 0
+        e.place = place_word(copy, values.state, False, values.id, values.id_length)
         e.seq = values.seq
-        e.price = values.price
-        e.quantity = values.quantity
         e.previous = values.previous
         e.cell = values.cell
         return self.entry_count - 1
@@ -255,14 +284,15 @@ cdef class Book:
         if self.frozen_from <= index < self.frozen_to:
             memset(&before, 0, sizeof(Before))
             before.index = index
-            before.entry = self.entry(index)[0]
+            before.previous = self.entry(index).previous
+            before.state = state_of(self.entry(index))
             if bytes_append(&self.before, &before, sizeof(Before)) < 0:
                 self.before_lost = True
 
     cdef void kill_entry(self, uint32_t index) noexcept nogil:
         cdef Packed* e = self.entry(index)
         self.note_before(index)
-        e.state = (e.state & ENTRY_HAS_FEE) | ENTRY_DEAD
+        e.place &= ~(<uint64_t>3 << PLACE_STATE)         # ENTRY_DEAD
 
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil:
         cdef Position* p = &(<Position*>self.store.positions.data)[position]
@@ -283,7 +313,7 @@ cdef class Book:
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil:
         """A bust takes its own side's; where that side never had the id, the other's (docs/decisions/0002, 6)."""
-        cdef uint16_t id_end = text_end(id, length)
+        cdef uint64_t id_end = text_end(id, length) & END_MASK
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, own = 0, other = 0
         cdef const Packed* p
         cdef Entry e
@@ -291,9 +321,9 @@ cdef class Book:
         cdef bint own_seen = False
         while at:
             p = self.entry(at)
-            if p.id_end == id_end and p.id_length == length:
+            if p.place >> PLACE_END == id_end:
                 self.unpack(at, &e)
-                if (e.state != ENTRY_ADJUST and memcmp(e.id, id, length) == 0
+                if (e.id_length == length and e.state != ENTRY_ADJUST and memcmp(e.id, id, length) == 0
                         and (<Cell*>self.store.cells.data)[e.cell].venue == venue):
                     if side == 0 or (side > 0) == (e.quantity > 0):
                         own_seen = True
@@ -315,6 +345,7 @@ cdef class Book:
     cdef int rebuild(self, uint32_t position, uint32_t changed, const Entry* values, Holding* out) noexcept nogil:
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, count = 0, i
         cdef const Packed* e
+        cdef int64_t price, quantity
         while at:
             if array_reserve(&self.scratch, count + 1, sizeof(uint32_t)) < 0:
                 return -1
@@ -325,19 +356,25 @@ cdef class Book:
         self.scratch.count = 0
         memset(out, 0, sizeof(Holding))
         for i in range(count):
+            if i + REBUILD_AHEAD < count:
+                prefetch(place_of(self.entry((<uint32_t*>self.scratch.data)[count - 1 - i - REBUILD_AHEAD])))
             at = (<uint32_t*>self.scratch.data)[count - 1 - i]
             if at == changed:
                 if values != NULL and values.quantity and fold_fill(out, values.price, values.quantity):
                     return 1
                 continue
             e = self.entry(at)
-            if e.state & ~<uint8_t>ENTRY_HAS_FEE and e.quantity and fold_fill(out, e.price, e.quantity):
+            if state_of(e) == ENTRY_DEAD:
+                continue
+            fill_of(e, &price, &quantity)
+            if quantity and fold_fill(out, price, quantity):
                 return 1
         return 0
 
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil:
         cdef uint32_t position = (<Symbol*>self.store.symbols.data)[symbol].first_position, at
         cdef uint64_t seq = 0
+        cdef int64_t quantity
         cdef const Packed* e
         cdef const Position* p
         while position:
@@ -345,11 +382,11 @@ cdef class Book:
             at = p.last_entry if p.trades else 0
             while at:
                 e = self.entry(at)
-                if e.seq < seq:
+                if seq_of(e) < seq:
                     break
-                if e.state & ~<uint8_t>ENTRY_HAS_FEE == ENTRY_TRADE:
-                    seq = e.seq
-                    price[0] = e.price
+                if state_of(e) == ENTRY_TRADE:
+                    seq = seq_of(e)
+                    fill_of(e, price, &quantity)
                     break
                 at = e.previous
             position = p.next_in_symbol

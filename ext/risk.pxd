@@ -44,10 +44,11 @@ cdef class RiskCore:
     cdef NameTable strategies
     cdef uint64_t seq                       # of the event at hand
     cdef const uint8_t* heap
+    cdef bint lasting                       # the frame at hand stays where it is as long as the book
 
     # Apply the records of a sequenced frame whose seq is above applied_seq (the frame must not start above applied_seq + 1).
-    # 0, or a CoreError.
-    cdef int apply_frame(self, const FrameView* view) noexcept nogil
+    # lasting: its bytes stay where they are as long as the book (ext/lasting.pxd). 0, or a CoreError.
+    cdef int apply_frame(self, const FrameView* view, bint lasting) noexcept nogil
     cdef int take_names(self, const FrameView* view) noexcept nogil
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil
     cdef int apply_other(self, const Record* r) noexcept nogil

@@ -7,13 +7,15 @@ from libc.string cimport memset
 from ext.arrays cimport Table, array_extend
 from ext.definitions cimport Instrument, NO_NAME
 from ext.invariant cimport IS_DEBUG, cash_holds
-from ext.fills cimport fold_fill, next_entry
+from ext.fills cimport fold_fill, remember
+from ext.journal cimport Journal, frame_bytes
+from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
 from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
                          VOLUME_RATE, begin, fetch_holders, fetch_keys, fetch_slots)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
-                            MARK_TRADE, Packed, Position, Store, Symbol, cell_add,
-                            cell_hash)
+                            MARK_TRADE, Packed, Position, Store, Symbol, TEXT_BITS,
+                            cell_add, cell_hash)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
@@ -136,7 +138,7 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     if s.source != MARK_EVENT:
         s.mark = r.price
         s.source = MARK_TRADE
-    if put_fill(self, book, limits, r, cell, c, p, s, quantity, ENTRY_TRADE, r.id_length, &after) < 0:
+    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after) < 0:
         return CORE_NO_MEMORY
     p.trades += 1
     if c.slot_count and fill_slots(limits, c, s, r.price, quantity, r.fee, after.cost - cost, judge, &trade) < 0:
@@ -147,17 +149,10 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
 
 
 cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint32_t cell, Cell* c, Position* p,
-                         const Symbol* s, int64_t quantity, uint8_t state, uint8_t id_length, const Holding* after) noexcept nogil:
+                         const Symbol* s, int64_t quantity, const Holding* after) noexcept nogil:
     """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell."""
-    cdef Packed* e = next_entry(book, r.fee, self.heap + r.id_offset, id_length, state)
-    if e == NULL:
+    if remember(book, p, r, self.heap, self.seq, cell, self.lasting) < 0:
         return -1
-    e.seq = self.seq
-    e.price = r.price
-    e.quantity = quantity
-    e.previous = p.last_entry
-    e.cell = cell
-    p.last_entry = book.entry_count - 1
     # Only where limits sum over it, or other cells of it have a notional, is there more to value.
     if p.first_node or (limits.has_notional and (p.first_cell != cell or c.next_in_position)):
         if revalue_position(limits, c.position, p.cost, p.cost) < 0:
@@ -212,7 +207,7 @@ cdef class RiskCore:
 
     # --- frames --------------------------------------------------------------------------------------------------
 
-    cdef int apply_frame(self, const FrameView* view) noexcept nogil:
+    cdef int apply_frame(self, const FrameView* view, bint lasting) noexcept nogil:
         cdef uint64_t first = view.header.first_seq
         cdef int status
         if view.header.kind != FRAME_SEQUENCED:
@@ -222,6 +217,7 @@ cdef class RiskCore:
         status = self.take_names(view)
         if status < 0 or self.applied_seq + 1 - first >= view.header.record_count:
             return status
+        self.lasting = lasting
         return self.apply_records(view, self.applied_seq + 1 - first)
 
     cdef int take_names(self, const FrameView* view) noexcept nogil:
@@ -371,7 +367,7 @@ cdef class RiskCore:
         if fold_fill(&after, r.price, r.volume):
             return self.refuse(REASON_OVERFLOW)
         cost = p.cost
-        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, ENTRY_ADJUST, 0, &after) < 0
+        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after) < 0
                 or fill_slots(self.limits, c, s, r.price, r.volume, r.fee, after.cost - cost, self.judge, NULL) < 0):
             return CORE_NO_MEMORY
         return self.finish()
@@ -606,8 +602,29 @@ cdef class RiskCore:
         if status:
             raise FrameDecodeError(status)
         with nogil:
-            status = self.apply_frame(&view)
+            status = self.apply_frame(&view, False)
         self.raise_for(status, view.header.first_seq)
+
+    def follow(self, Journal journal not None, *, bint check_crc=False):
+        """Apply what an open journal holds above ``applied_seq``, where it lies: trades are remembered by their records there.
+
+        check_crc: check each frame again (opening the journal did). Raises as ``apply`` does. In the thread that writes the
+        journal, or while nobody does; nothing of it may be removed as long as this core is.
+        """
+        cdef uint64_t index = journal.index_of(self.applied_seq + 1)
+        cdef const unsigned char* data
+        cdef FrameView view
+        cdef int status = 0, bad = 0
+        with nogil:
+            while status == 0 and bad == 0 and index < journal.frames():
+                data = journal.frame_at(index)
+                bad = frame_open(data, frame_bytes(data), check_crc, &view)
+                if bad == 0:
+                    status = self.apply_frame(&view, is_lasting(self.book, journal, index, data))
+                index += 1
+        if bad:
+            raise FrameDecodeError(bad)
+        self.raise_for(status, view.header.first_seq if status else 0)
 
     cdef object raise_for(self, int status, uint64_t first_seq):
         if status == CORE_GAP:

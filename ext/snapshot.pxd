@@ -41,7 +41,7 @@ cdef class Frozen:
     cdef SnapshotHeader header
     cdef uint32_t crc               # of the body so far
     cdef Book book                  # whose trades are being copied; None: no one's
-    cdef Bytes rows                 # Packed, of the piece copied last
+    cdef Bytes rows                 # Entry, of the piece copied last
     cdef Bytes texts                # theirs
     cdef uint64_t records_done      # bytes of each of the alert log's arrays copied so far
     cdef uint64_t offsets_done

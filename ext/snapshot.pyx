@@ -22,12 +22,13 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from ext.alertlog cimport ALERT_BYTES, AlertLog
 from ext.arrays cimport Array, Table, array_extend
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
+from ext.fills cimport remember
 from ext.journal cimport Journal, frame_bytes
 from ext.judge cimport Judge, Kill
+from ext.lasting cimport is_lasting
 from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors
 from ext.positions cimport (
-    ENTRY_ADJUST, ENTRY_DEAD, ENTRY_HAS_FEE, ENTRY_TRADE, Baseline, Before, Book, Cell, Entry, Packed, Position, Symbol,
-    cell_hash,
+    ARENA_BYTES, Baseline, Before, Book, Cell, Entry, Position, Symbol, cell_hash,
 )
 from ext.records cimport (
     EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
@@ -39,6 +40,7 @@ from ext.windows cimport Run, RunMark, Window, WindowEntry, run_restore, window_
 
 cdef enum:
     COLUMN_BYTES = 34               # of an entry, without its texts
+    COLUMN_HAS_FEE = 128            # beside the state of an entry
     POSITIONS_SECTION = 8           # its place among the state's sections
     CHUNK = 64                      # records whose cells are found together
 
@@ -330,7 +332,7 @@ cdef class Frozen:
         cdef TradePiece piece
         raw = columns_of(&self.rows, &self.texts)
         packed = zlib.compress(raw, 1)
-        piece.count = self.rows.size // sizeof(Packed)
+        piece.count = self.rows.size // sizeof(Entry)
         piece.raw_bytes = len(raw)
         piece.packed_bytes = len(packed)
         data = (<const char*>&piece)[:sizeof(piece)] + packed
@@ -398,24 +400,28 @@ cdef int make_room(Bytes* out, size_t size) noexcept nogil:
 cdef int copy_entries(Book book, uint32_t first, uint32_t last, Bytes* rows, Bytes* texts) noexcept nogil:
     """Copy entries [first, last) and their texts, as they were when the book was frozen. 0, or -1: no memory."""
     cdef const Before* before = <const Before*>book.before.data
-    cdef const Packed* e
+    cdef Entry entry
+    cdef Entry* changed
     cdef size_t i
     for i in range(first, last):
-        e = book.entry(<uint32_t>i)
-        if (bytes_append(rows, e, sizeof(Packed)) < 0
-                or bytes_append(texts, book.texts_of(e) if e.id_length or e.state & ENTRY_HAS_FEE else NULL,
-                                e.id_length + (8 if e.state & ENTRY_HAS_FEE else 0)) < 0):
+        memset(&entry, 0, sizeof(Entry))
+        book.unpack(<uint32_t>i, &entry)
+        if (bytes_append(rows, &entry, sizeof(Entry)) < 0
+                or entry.fee and bytes_append(texts, &entry.fee, 8) < 0
+                or bytes_append(texts, entry.id, entry.id_length) < 0):
             return -1
     for i in range(book.before.size // sizeof(Before), 0, -1):      # the first change of an entry is written last
         if first <= before[i - 1].index < last:
-            (<Packed*>rows.data)[before[i - 1].index - first] = before[i - 1].entry
+            changed = &(<Entry*>rows.data)[before[i - 1].index - first]
+            changed.previous = before[i - 1].previous
+            changed.state = before[i - 1].state
     return 0
 
 
 cdef bytes columns_of(const Bytes* rows, const Bytes* texts):
     """Entries column by column, seqs as differences, and their texts: what packs well."""
-    cdef const Packed* e = <const Packed*>rows.data
-    cdef size_t count = rows.size // sizeof(Packed), i
+    cdef const Entry* e = <const Entry*>rows.data
+    cdef size_t count = rows.size // sizeof(Entry), i
     cdef bytes out = PyBytes_FromStringAndSize(NULL, count * COLUMN_BYTES + texts.size)
     cdef uint8_t* at = <uint8_t*><char*>out
     cdef uint64_t before = 0, seq
@@ -429,7 +435,7 @@ cdef bytes columns_of(const Bytes* rows, const Bytes* texts):
             memcpy(at + 24 * count + 4 * i, &e[i].previous, 4)
             memcpy(at + 28 * count + 4 * i, &e[i].cell, 4)
             at[32 * count + i] = e[i].id_length
-            at[33 * count + i] = e[i].state
+            at[33 * count + i] = e[i].state | (COLUMN_HAS_FEE if e[i].fee else 0)
         memcpy(at + COLUMN_BYTES * count, texts.data, texts.size)
     return out
 
@@ -451,7 +457,10 @@ cdef bint copy_piece(Bytes* out, const void* data, uint64_t size, uint64_t* done
 
 def trade_bytes(RiskCore core not None):
     """Return how many bytes the trades can take at most in a snapshot."""
-    return core.book.entry_count * <uint64_t>COLUMN_BYTES + (<uint64_t>core.book.block_count << 21) + 65536
+    cdef uint64_t count = core.book.entry_count, copied = <uint64_t>core.book.block_count * ARENA_BYTES
+    if core.book.holds.count:               # by where they lie: a fee and the longest id each
+        copied += count * 72
+    return count * COLUMN_BYTES + copied + 65536
 
 
 def state_bytes(RiskCore core not None):
@@ -640,10 +649,10 @@ cdef int add_columns(Book book, const uint8_t* at, size_t count, size_t size) no
         memcpy(&entry.previous, at + 24 * count + 4 * i, 4)
         memcpy(&entry.cell, at + 28 * count + 4 * i, 4)
         entry.id_length = at[32 * count + i]
-        entry.state = at[33 * count + i] & ~<uint8_t>ENTRY_HAS_FEE
-        if text + entry.id_length + (8 if at[33 * count + i] & ENTRY_HAS_FEE else 0) > size:
+        entry.state = at[33 * count + i] & ~<uint8_t>COLUMN_HAS_FEE
+        if text + entry.id_length + (8 if at[33 * count + i] & COLUMN_HAS_FEE else 0) > size:
             return -1
-        if at[33 * count + i] & ENTRY_HAS_FEE:
+        if at[33 * count + i] & COLUMN_HAS_FEE:
             memcpy(&entry.fee, at + text, 8)
             text += 8
         entry.id = at + text
@@ -791,11 +800,12 @@ def check(const unsigned char[::1] snapshot not None, Journal journal not None):
 
 
 def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Journal journal=None,
-         const unsigned char[::1] earlier=None):
+         const unsigned char[::1] earlier=None, *, bint lasts=False):
     """Put the state of a snapshot into a core that has applied nothing yet.
 
     journal: where the snapshot's trades are, and whose history it must belong to; None: the trades are in it.
     earlier: a snapshot with its trades, where the journal has only those that came after it.
+    lasts: nothing is removed of the journal as long as the core is, so trades are remembered by where they lie in it.
     Raises SnapshotError; the core is of no use then.
     """
     cdef Reader source = Reader()
@@ -816,7 +826,7 @@ def load(RiskCore core not None, const unsigned char[::1] snapshot not None, Jou
     if header.trades == TRADES_IN_PIECES:
         read_pieces(source, core.book)
     elif header.trades == TRADES_IN_JOURNAL:
-        read_journal(core, journal, take_earlier(core, journal, earlier) if earlier is not None else 0)
+        read_journal(core, journal, take_earlier(core, journal, earlier) if earlier is not None else 0, lasts)
     if core.book.entry_count != entries:
         raise SnapshotError(f"a snapshot of {entries - 1} trades, where the journal has {core.book.entry_count - 1}")
 
@@ -857,10 +867,11 @@ cdef void clear_entries(Book book) noexcept:
         (<Position*>book.store.positions.data)[i].last_entry = 0
 
 
-cdef int read_journal(RiskCore core, Journal journal, uint64_t after) except -1:
+cdef int read_journal(RiskCore core, Journal journal, uint64_t after, bint lasts) except -1:
     """Put the trades up to applied_seq at their places again; what was refused, the core knows.
 
-    after: the seq up to which they are there already; 0: none is.
+    after: the seq up to which they are there already; 0: none is. lasts: nothing of the journal is removed as long as the core
+    is, so that it remembers trades by where they lie.
     """
     cdef uint64_t index = journal.first_frame(), refusals_at = 0
     cdef const Refusal* refusals = <const Refusal*>core.refusals.data
@@ -882,7 +893,7 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after) except -1:
             index += 1
             if frame_open(data, frame_bytes(data), False, &view) != 0 or view.header.first_seq > core.applied_seq:
                 break
-            status = take_trades(core, &view, &refusals_at)
+            status = take_trades(core, &view, lasts and is_lasting(core.book, journal, index - 1, data), &refusals_at)
     if status == -1:
         raise MemoryError
     if status < 0:
@@ -891,7 +902,7 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after) except -1:
     return 0
 
 
-cdef int take_trades(RiskCore core, const FrameView* view, uint64_t* refusals_at) noexcept nogil:
+cdef int take_trades(RiskCore core, const FrameView* view, bint lasting, uint64_t* refusals_at) noexcept nogil:
     """0, -1: no memory, -2: a trade without its place."""
     cdef const Refusal* refusals = <const Refusal*>core.refusals.data
     cdef uint64_t count = core.refusals.size // sizeof(Refusal), seq = view.header.first_seq
@@ -909,7 +920,7 @@ cdef int take_trades(RiskCore core, const FrameView* view, uint64_t* refusals_at
             if r.type == EVENT_TRADE and r.exec_type != EXEC_NEW:
                 status = revise(core.book, r, view.heap)
             else:
-                status = add(core.book, r, view.heap, seq, cells[i % CHUNK])
+                status = add(core.book, r, view.heap, seq, cells[i % CHUNK], lasting)
             if status < 0:
                 return status
         seq += 1
@@ -943,21 +954,11 @@ cdef void find_cells(Book book, const Record* records, uint32_t count, uint32_t*
             prefetch(&(<const Position*>book.store.positions.data)[all_cells[cells[i]].position].last_entry)
 
 
-cdef int add(Book book, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell) noexcept nogil:
-    cdef bint adjust = r.type == EVENT_ADJUST
-    cdef Entry entry
+cdef int add(Book book, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell, bint lasting) noexcept nogil:
+    cdef Position* positions = <Position*>book.store.positions.data
     if cell == 0:
         return -2
-    memset(&entry, 0, sizeof(entry))
-    entry.seq = seq
-    entry.price = r.price
-    entry.quantity = r.volume if adjust or r.side == SIDE_BUY else -r.volume
-    entry.fee = r.fee
-    entry.cell = cell
-    entry.state = ENTRY_ADJUST if adjust else ENTRY_TRADE
-    entry.id = heap + r.id_offset
-    entry.id_length = 0 if adjust else r.id_length
-    return 0 if book.add_entry((<const Cell*>book.store.cells.data)[cell].position, &entry) else -1
+    return remember(book, &positions[(<const Cell*>book.store.cells.data)[cell].position], r, heap, seq, cell, lasting)
 
 
 cdef int revise(Book book, const Record* r, const uint8_t* heap) noexcept nogil:

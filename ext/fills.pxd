@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, ENTRY_TRADE, Holding, PLACE_BITS,
                             PLACE_END, PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS)
 from ext.records cimport EVENT_ADJUST, Record, SIDE_BUY, i128
-from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, removed_cost, sub_i128, text_end
+from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, removed_cost, set_i128, sub_i128, text_end
 
 
 cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
@@ -21,7 +21,7 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
     if h.quantity == 0 or (h.quantity < 0) == (quantity < 0):
         if add_i128(h.cost, <i128>price * <i128>quantity, &cost) or sub_i128(h.realized, cost, &cash):
             return 1
-        h.cost = cost
+        set_i128(&h.cost, cost)
         h.quantity = after
         return 0
     if closed > held:
@@ -39,8 +39,8 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
     # realized - cost is the cash that flowed, to the last unit: a whole number of units that was paid or received.
     if sub_i128(realized, cost, &cash) or cash - (h.realized - h.cost) != -(<i128>price * <i128>quantity):
         return 1
-    h.cost = cost
-    h.realized = realized
+    set_i128(&h.cost, cost)
+    set_i128(&h.realized, realized)
     h.quantity = after
     return 0
 

@@ -80,15 +80,15 @@ cdef struct Rule:                   # a limit in one symbol: its levels in raw u
     u128 above                      # breach above
     u128 warn                       # warn from
     u128 clear                      # not ok stays not ok from
+    # Bounds of |quantity| over its max_notional keys by level: a mark that moves no bound's level moves no key's.
+    uint64_t ok_max
+    uint64_t warn_max               # up to here one cache line: all that a trade looks at
+    uint64_t warn_min
+    uint64_t breach_min
     uint32_t limit
     uint32_t symbol
     uint32_t next_in_symbol
-    uint32_t unused
-    # Bounds of |quantity| over its max_notional keys by level: a mark that moves no bound's level moves no key's.
-    uint64_t ok_max
-    uint64_t warn_max
-    uint64_t warn_min
-    uint64_t breach_min
+    uint32_t unused[9]
 
 cdef struct Key:                    # what a limit is kept for
     i128 quantity                   # max_position, max_notional: net
@@ -299,7 +299,6 @@ cdef inline void fetch_keys(LimitBook limits, const Cell* cell) noexcept nogil:
             prefetch(&(<const Node*>limits.nodes.data)[slot.node])
         if slot.rule:
             prefetch(&(<const Rule*>limits.rules.data)[slot.rule])
-            prefetch(&(<const Rule*>limits.rules.data)[slot.rule].ok_max)
         slot += 1
 
 

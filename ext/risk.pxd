@@ -15,8 +15,8 @@ cdef struct Refusal:                # an event refused in the sequence: keeps it
     uint8_t reason                  # ext.records.Reason
 
 cdef enum:
-    STEP = 2                        # records between two steps of looking ahead
-    RING = 16                       # a power of two, above all records in hand
+    STEP = 4                        # records between two steps of looking ahead
+    RING = 32                       # a power of two, above all records in hand
 
 cdef struct Ahead:                  # of the records between their first look and their application, by index % RING
     uint64_t hashes[RING]

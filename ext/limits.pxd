@@ -7,7 +7,7 @@ from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument, Instruments, NameTable
 from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
-from ext.wide cimport Factor, Wide, prefetch
+from ext.wide cimport Factor, Wide, prefetch, wide_difference_within, wide_negative, wide_within
 from ext.windows cimport Run, Window
 
 cdef enum:
@@ -65,6 +65,8 @@ cdef struct Limit:
     Wide sum_warn_below             # -sum_warn
     Wide sum_clear
     Wide sum_floor
+    u128 sum_bound                  # of sum_warn (wide_bound)
+    u128 floor_bound                # of sum_floor
     u128 count_above                # the same for counts
     u128 count_warn
     u128 count_clear
@@ -253,6 +255,13 @@ cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
     (<uint32_t*>limits.touched.data)[limits.touched.count] = index
     limits.touched.count += 1
     return 0
+
+
+cdef inline bint sum_is_far(const Sums* sums, const Limit* limit) noexcept nogil:
+    """Whether what a sum comes to is surely below what its limit warns from (not asked for concentration)."""
+    if limit.kind == MAX_DRAWDOWN:
+        return wide_difference_within(&sums.peak, &sums.sum, limit.sum_bound)
+    return (limit.kind == MAX_LOSS and not wide_negative(&sums.sum)) or wide_within(&sums.sum, limit.sum_bound)
 
 
 cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) noexcept nogil:

@@ -8,9 +8,9 @@ from libc.string cimport memchr, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_put, table_reserve)
 from ext.definitions cimport glob_match
-from ext.positions cimport Baseline, cell_quantity
+from ext.positions cimport Baseline, cell_quantity, valued_at
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
-from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
+from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
                        wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
                        wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
@@ -112,7 +112,7 @@ cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept no
         return
     node = &(<const Node*>limits.nodes.data)[key.node]
     p = &(<const Position*>limits.book.store.positions.data)[node.position]
-    if limits.book.valued_at(p, &mark):
+    if valued_at(p, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol], &mark):
         add_absolute(out, node.quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
     wide_mul_u64(out, 100)
 
@@ -348,6 +348,8 @@ cdef class LimitBook:
             wide_neg(&limit.sum_warn_below)
             to_units(&limit.sum_clear, &limit.clear, limit.exponent, &one, scale, True)
             to_units(&limit.sum_floor, &limit.floor, limit.exponent, &one, scale, False)
+            limit.sum_bound = wide_bound(&limit.sum_warn)
+            limit.floor_bound = wide_bound(&limit.sum_floor)
             to_units(&count, &limit.threshold, limit.exponent, &one, 0, False)
             limit.count_above = wide_saturate_u128(&count)
             to_units(&count, &limit.warn, limit.exponent, &one, 0, True)
@@ -616,7 +618,7 @@ cdef class LimitBook:
         cdef Node* node
         cdef Wide* sum
         cdef int64_t mark
-        cdef bint marked = self.book.valued_at(p, &mark)
+        cdef bint marked = valued_at(p, &(<const Symbol*>self.book.store.symbols.data)[p.symbol], &mark)
         cdef uint32_t i
         for i in range(c.slots, c.slots + c.slot_count):
             slot = &(<Slot*>self.slots.data)[i]
@@ -668,7 +670,7 @@ cdef class LimitBook:
                     if slot.kind == MAX_LOSS or slot.kind == MAX_DRAWDOWN:
                         self.load_pnl(cell, &(<Sums*>self.sums.data)[(<Node*>self.nodes.data)[slot.node].sum].sum, subtract)
                 cell = c.next_in_position
-            index = p.first_node if self.book.valued_at(p, &mark) else 0
+            index = p.first_node if valued_at(p, &(<const Symbol*>self.book.store.symbols.data)[p.symbol], &mark) else 0
             while index:
                 node = &(<const Node*>self.nodes.data)[index]
                 sum = &(<Sums*>self.sums.data)[node.sum].sum

@@ -193,6 +193,14 @@ cdef i128 cell_quantity(const Cell* cell) noexcept nogil
 cdef inline uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
     return mix(<uint64_t>account << 32 | symbol, <uint64_t>venue << 32 | strategy)
 
+cdef inline bint valued_at(const Position* position, const Symbol* symbol, int64_t* mark) noexcept nogil:
+    """The mark at which a position was last valued, by itself or with every holder; False: without a mark."""
+    if symbol.valuation > position.valuation:
+        mark[0] = symbol.valued_mark
+        return symbol.valued
+    mark[0] = position.mark
+    return position.valued
+
 @cython.final
 cdef class Book:
     cdef Store store
@@ -243,7 +251,5 @@ cdef class Book:
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil
-    # The mark at which a position was last valued; False: without a mark.
-    cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil
     # What a cell holds, as last valued.
     cdef void take_baseline(self, uint32_t cell, Baseline* out) noexcept nogil

@@ -157,14 +157,6 @@ cdef class Book:
             self.store.cell_table.count += 1
         return 0
 
-    cdef bint valued_at(self, const Position* position, int64_t* mark) noexcept nogil:
-        cdef const Symbol* symbol = &(<const Symbol*>self.store.symbols.data)[position.symbol]
-        if symbol.valuation > position.valuation:
-            mark[0] = symbol.valued_mark
-            return symbol.valued
-        mark[0] = position.mark
-        return position.valued
-
     cdef void take_baseline(self, uint32_t cell, Baseline* out) noexcept nogil:
         cdef const Cell* c = &(<const Cell*>self.store.cells.data)[cell]
         cdef const Position* p = &(<const Position*>self.store.positions.data)[c.position]
@@ -173,7 +165,7 @@ cdef class Book:
         out.cash_carry = c.cash_carry
         out.fees = cell_fees(c)
         out.quantity = cell_quantity(c)
-        out.marked = self.valued_at(p, &out.mark)
+        out.marked = valued_at(p, &(<const Symbol*>self.store.symbols.data)[p.symbol], &out.mark)
         # Without a mark only adjustments are live, all in one cell: its cost is the position's, unrealized is 0.
         if not out.marked and c.venue == 0 and c.strategy == 0:
             out.cost = p.cost

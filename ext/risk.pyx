@@ -15,13 +15,13 @@ from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, R
                          VOLUME_RATE, begin, fetch_holders, fetch_keys, fetch_slots)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
                             MARK_TRADE, Packed, Position, Store, Symbol, TEXT_BITS,
-                            cell_add, cell_hash)
+                            cell_add, cell_hash, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
                           NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
                           REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append, bytes_free, frame_open, i128)
 from ext.report cimport position_rows, positions_as, sorted_positions
-from ext.valuation cimport fill_cell, fill_slots, revalue_position, revalue_symbol, touch_all
+from ext.valuation cimport Valuation, fill_cell, fill_slots, revalue_position, revalue_symbol, touch_all
 from ext.wide cimport add_i64, prefetch, set_i128
 from ext.windows cimport Run, Window, run_clear, window_clear
 
@@ -116,6 +116,8 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     cdef Symbol* s
     cdef TradeFacts trade
     cdef Holding after
+    cdef Valuation valued
+    cdef const Valuation* before
     cdef i128 cost
     cdef int status
     if not is_cell_of(&book.store, cell, r):
@@ -138,10 +140,10 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     if s.source != MARK_EVENT:
         s.mark = r.price
         s.source = MARK_TRADE
-    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after) < 0:
+    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after, &valued, &before) < 0:
         return CORE_NO_MEMORY
     p.trades += 1
-    if c.slot_count and fill_slots(limits, c, s, r.price, quantity, r.fee, after.cost - cost, judge, &trade) < 0:
+    if c.slot_count and fill_slots(limits, c, s, r.price, quantity, r.fee, after.cost - cost, before, judge, &trade) < 0:
         return CORE_NO_MEMORY
     if s.source == MARK_TRADE and ask_clock(limits, s, r) < 0:
         return CORE_NO_MEMORY
@@ -149,15 +151,24 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
 
 
 cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint32_t cell, Cell* c, Position* p,
-                         const Symbol* s, int64_t quantity, const Holding* after) noexcept nogil:
-    """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell."""
+                         const Symbol* s, int64_t quantity, const Holding* after, Valuation* valued,
+                         const Valuation** before) noexcept nogil:
+    """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell.
+
+    before: `valued`, which is how it was valued, where the limits that sum over it do not know yet; else NULL.
+    """
     if remember(book, p, r, self.heap, self.seq, cell, self.lasting) < 0:
         return -1
-    # Only where limits sum over it, or other cells of it have a notional, is there more to value.
-    if p.first_node or (limits.has_notional and (p.first_cell != cell or c.next_in_position)):
+    # Where it has other cells too, all of them are valued first; else the fill finds what to value (`before`).
+    before[0] = NULL
+    if p.first_cell != cell or c.next_in_position:
         if revalue_position(limits, c.position, p.cost, p.cost) < 0:
             return -1
     else:
+        if p.first_node:
+            valued.marked = valued_at(p, s, &valued.mark)
+            valued.cost = p.cost
+            before[0] = valued
         p.mark = s.mark
         p.valued = s.source != MARK_NONE
         p.valuation = s.valuation
@@ -352,6 +363,8 @@ cdef class RiskCore:
 
     cdef int apply_adjust(self, const Record* r) noexcept nogil:
         cdef Holding after
+        cdef Valuation valued
+        cdef const Valuation* before
         cdef uint32_t cell
         cdef Cell* c
         cdef Position* p
@@ -367,8 +380,9 @@ cdef class RiskCore:
         if fold_fill(&after, r.price, r.volume):
             return self.refuse(REASON_OVERFLOW)
         cost = p.cost
-        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after) < 0
-                or fill_slots(self.limits, c, s, r.price, r.volume, r.fee, after.cost - cost, self.judge, NULL) < 0):
+        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after, &valued, &before) < 0
+                or fill_slots(self.limits, c, s, r.price, r.volume, r.fee, after.cost - cost, before, self.judge,
+                              NULL) < 0):
             return CORE_NO_MEMORY
         return self.finish()
 

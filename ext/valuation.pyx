@@ -2,18 +2,33 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, Limit, MAX_NOTIONAL,
-                         NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
-                         level_of_count, note_level, touch)
-from ext.positions cimport Cell, MARK_NONE, Position, Symbol
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_OK, Limit,
+                         MAX_NOTIONAL, NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
+                         level_of_count, note_level, sum_is_far, touch)
+from ext.positions cimport Cell, MARK_NONE, Position, Symbol, valued_at
 from ext.records cimport u128
-from ext.wide cimport Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2
+from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled, wide_fits192,
+                       wide_within, wide_zero, prefetch)
 
 
-cdef struct Valuation:
-    int64_t mark
-    bint marked
-    i128 cost                       # of the position: what counts where there is no mark
+cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at, const Factor* money) noexcept nogil:
+    """Whether what a node's sum is kept for is ok, was, and that is to be seen at a glance."""
+    cdef const Key* key = &(<const Key*>limits.keys.data)[node.key]
+    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[key.limit]
+    cdef const Sums* sums = &(<const Sums*>limits.sums.data)[node.sum]
+    cdef Wide part
+    if key.level != LEVEL_OK or key.frozen:
+        return False
+    if node.kind != CONCENTRATION:
+        return sum_is_far(sums, limit)
+    if wide_within(&sums.sum, limit.floor_bound):
+        return True
+    if not (limit.narrow and at.marked and money.limbs == 1 and fits_i64(node.quantity) and wide_fits192(&sums.sum)):
+        return False
+    wide_zero(&part)
+    wide_addmul(&part, <i128>(<u128>abs_i128(node.quantity) * <u128>abs_i64(at.mark)), money)
+    # 100 x part / gross < warn, multiplied out; narrow: 100 x scale is below 2**63, and the part fits 192 bits.
+    return wide_cmp_scaled(&part, 100 * limit.scale.v[0], &sums.sum, limit.warn.v[0]) < 0
 
 
 cdef void add_value(Wide* sum, const Node* node, const Valuation* at, bint subtract, const Factor* money) noexcept nogil:
@@ -36,6 +51,8 @@ cdef bint is_flat(LimitBook limits, const Position* p) noexcept nogil:
     """Whether no cell of it holds anything, so that no mark can move it."""
     cdef uint32_t cell = p.first_cell
     cdef const Cell* c
+    if p.quantity:
+        return False
     while cell:
         c = &(<const Cell*>limits.book.store.cells.data)[cell]
         if c.quantity or c.quantity_carry:
@@ -56,7 +73,7 @@ cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* befor
     elif not same_value(before, after):
         add_value(sum, node, before, True, money)
         add_value(sum, node, after, False, money)
-    return touch(limits, node.key)
+    return 0 if node_stays_ok(limits, node, after, money) else touch(limits, node.key)
 
 
 cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil:
@@ -66,7 +83,7 @@ cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before,
     cdef uint32_t index
     cdef const Node* node
     if p.first_node:
-        before.marked = limits.book.valued_at(p, &before.mark)
+        before.marked = valued_at(p, s, &before.mark)
         before.cost = cost_before
         after.marked = s.source != MARK_NONE
         after.mark = s.mark
@@ -153,14 +170,18 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
     cdef const Factor* money = &(<SymbolFactors*>limits.factors.data)[symbol].money
     cdef const Position* p
     cdef const Node* node
+    cdef const Node* coming
     cdef Valuation before, after
     cdef uint32_t index = s.first_node
     after.mark = s.mark
     after.marked = s.source != MARK_NONE
     while index:
         node = &(<const Node*>limits.nodes.data)[index]
+        coming = &(<const Node*>limits.nodes.data)[node.next_in_symbol]
+        prefetch(&(<const Node*>limits.nodes.data)[coming.next_in_symbol])
+        prefetch(&(<const Position*>limits.book.store.positions.data)[coming.position])
         p = &(<const Position*>limits.book.store.positions.data)[node.position]
-        before.marked = limits.book.valued_at(p, &before.mark)
+        before.marked = valued_at(p, s, &before.mark)
         before.cost = after.cost = p.cost
         if not is_flat(limits, p) and revalue_node(limits, node, &before, &after, money) < 0:
             return -1
@@ -174,8 +195,8 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
 cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, int64_t quantity, int64_t fee, Judge judge) noexcept nogil:
     cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[cell]
     cdef uint32_t symbol = (<const Position*>limits.book.store.positions.data)[c.position].symbol
-    return fill_slots(limits, c, &(<const Symbol*>limits.book.store.symbols.data)[symbol], price, quantity, fee, 0, judge,
-                      NULL)
+    return fill_slots(limits, c, &(<const Symbol*>limits.book.store.symbols.data)[symbol], price, quantity, fee, 0,
+                      NULL, judge, NULL)
 
 
 cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t quantity, int64_t fee,
@@ -185,7 +206,7 @@ cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t qu
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
     cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
     cdef int64_t mark
-    cdef bint marked = limits.book.valued_at(p, &mark)
+    cdef bint marked = valued_at(p, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol], &mark)
     if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
         if marked:
             add_absolute_change(sum, node.quantity, node.quantity + quantity, mark, &f.money)
@@ -201,6 +222,39 @@ cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t qu
         wide_addmul(sum, -<i128>fee, &f.fee)
     node.quantity += quantity
     return touch(limits, slot.key)
+
+
+cdef int move_node(LimitBook limits, const Slot* slot, const Valuation* before, int64_t price, int64_t quantity,
+                   int64_t fee) noexcept nogil:
+    cdef Node* node = &(<Node*>limits.nodes.data)[slot.node]
+    cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
+    cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
+    cdef i128 held = node.quantity, holds = held + quantity, change
+    cdef Valuation after
+    cdef int64_t mark = before.mark if before.marked else 0
+    after.mark = p.mark
+    after.marked = p.valued
+    after.cost = before.cost
+    if not (after.marked and (before.marked or (held == 0 and before.cost == 0)) and fits_i64(held) and fits_i64(holds)):
+        if revalue_node(limits, node, before, &after, &f.money) < 0:
+            return -1
+        return fill_node(limits, slot, price, quantity, fee, p.cost - before.cost)
+    # Each product needs 126 bits at most.
+    if node.kind == GROSS_NOTIONAL or node.kind == CONCENTRATION:
+        change = <i128>abs_i128(holds) * <i128>abs_i64(after.mark) - <i128>abs_i128(held) * <i128>abs_i64(mark)
+    elif node.kind == NET_NOTIONAL:
+        change = holds * <i128>after.mark - held * <i128>mark
+    else:
+        # What is bought at the mark is worth what was paid for it.
+        change = held * <i128>after.mark - held * <i128>mark
+        if after.mark != price:
+            wide_addmul(sum, <i128>quantity * <i128>after.mark - <i128>quantity * <i128>price, &f.money)
+        if fee:
+            wide_addmul(sum, -<i128>fee, &f.fee)
+    wide_addmul(sum, change, &f.money)
+    node.quantity = holds
+    return 0 if node_stays_ok(limits, node, &after, &f.money) else touch(limits, slot.key)
 
 
 cdef void add_absolute_change(Wide* sum, i128 before, i128 after, int64_t mark, const Factor* money) noexcept nogil:

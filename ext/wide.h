@@ -228,6 +228,33 @@ static inline int rw_wide_cmp_scaled(const rw_wide *a, uint64_t x, const rw_wide
     return 0;
 }
 
+/* The high 128 of the low 192 bits less one, for rw_wide_within; all ones where w is 2**192 or more, 0 where it is below 0. */
+static inline rw_u128 rw_wide_bound(const rw_wide *w) {
+    if (rw_wide_negative(w)) return 0;
+    if (!rw_wide_fits192(w)) return ~(rw_u128)0;
+    rw_u128 high = rw_u128_of(w->v[2], w->v[1]);
+    return high ? high - 1 : 0;
+}
+
+/* Whether |w| is surely below what the bound was made of: without a look at the lowest limb, so not always where it is. */
+static inline int rw_wide_within(const rw_wide *w, rw_u128 bound) {
+    uint64_t sign = (uint64_t)((int64_t)w->v[RW_LIMBS - 1] >> 63), other = 0;
+    for (int i = 3; i < RW_LIMBS; i++) other |= w->v[i] ^ sign;
+    return !other && rw_u128_of(w->v[2] ^ sign, w->v[1] ^ sign) < bound;
+}
+
+/* The same of a - b, where that is not negative. */
+static inline int rw_wide_difference_within(const rw_wide *a, const rw_wide *b, rw_u128 bound) {
+    uint64_t sign = (uint64_t)((int64_t)a->v[RW_LIMBS - 1] >> 63), mark = (uint64_t)((int64_t)b->v[RW_LIMBS - 1] >> 63);
+    uint64_t other = 0, low, middle, high, top;
+    for (int i = 3; i < RW_LIMBS; i++) other |= (a->v[i] ^ sign) | (b->v[i] ^ mark);
+    unsigned char borrow = rw_sub_limb(0, a->v[0], b->v[0], &low);
+    borrow = rw_sub_limb(borrow, a->v[1], b->v[1], &middle);
+    borrow = rw_sub_limb(borrow, a->v[2], b->v[2], &high);
+    rw_sub_limb(borrow, sign, mark, &top);
+    return !other && !top && rw_u128_of(high, middle) < bound;
+}
+
 static inline void rw_wide_mul_pow10(rw_wide *a, int exponent) {
     while (exponent >= 19) {
         rw_wide_mul_u64(a, 10000000000000000000ULL);
@@ -325,9 +352,17 @@ static inline void rw_wide_addmul(rw_wide *acc, rw_i128 raw, const rw_factor *f)
         rw_wide_addmul_long(acc, raw, f);
         return;
     }
-    rw_u128 magnitude = rw_abs_i128(raw), low = (rw_u128)(uint64_t)magnitude * f->v[0];
-    rw_u128 high = (rw_u128)(uint64_t)(magnitude >> 64) * f->v[0] + (uint64_t)(low >> 64);
-    rw_wide_accumulate3(acc, (uint64_t)low, (uint64_t)high, (uint64_t)(high >> 64), raw < 0);
+    /* Two's complement, so that no branch asks for the sign, which is anybody's guess. */
+    rw_u128 low = (rw_u128)(uint64_t)raw * f->v[0];
+    rw_i128 high = (rw_i128)(int64_t)(raw >> 64) * (rw_i128)(rw_u128)f->v[0] + (rw_i128)(rw_u128)(uint64_t)(low >> 64);
+    unsigned char carry = rw_add_limb(0, acc->v[0], (uint64_t)low, &acc->v[0]);
+    carry = rw_add_limb(carry, acc->v[1], (uint64_t)high, &acc->v[1]);
+    carry = rw_add_limb(carry, acc->v[2], (uint64_t)((rw_u128)high >> 64), &acc->v[2]);
+    int64_t above = (int64_t)(high >> 127) + carry; /* 0, but where the sum passes a power of 2**192 */
+    if (above > 0)
+        for (int i = 3; carry && i < RW_LIMBS; i++) carry = ++acc->v[i] == 0;
+    else if (above < 0)
+        for (int i = 3, borrow = 1; borrow && i < RW_LIMBS; i++) borrow = acc->v[i]-- == 0;
 }
 
 RW_SELDOM static void rw_wide_addmul2_long(rw_wide *acc, rw_i128 a, int64_t b, const rw_factor *f) {

@@ -37,6 +37,9 @@ cdef extern from "wide.h" nogil:
     bint wide_negative "rw_wide_negative"(const Wide* w)
     bint wide_is_zero "rw_wide_is_zero"(const Wide* w)
     void wide_set_u128 "rw_wide_set_u128"(Wide* w, u128 a)
+    u128 wide_bound "rw_wide_bound"(const Wide* w)
+    bint wide_within "rw_wide_within"(const Wide* w, u128 bound)                # |w| is surely below what it was made of
+    bint wide_difference_within "rw_wide_difference_within"(const Wide* a, const Wide* b, u128 bound)      # 0 <= a - b, so
     bint wide_fits192 "rw_wide_fits192"(const Wide* w)
     int wide_cmp_scaled "rw_wide_cmp_scaled"(const Wide* a, uint64_t x, const Wide* b, uint64_t y)
     void wide_accumulate3 "rw_wide_accumulate3"(Wide* acc, uint64_t low, uint64_t middle, uint64_t high, bint negative)

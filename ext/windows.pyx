@@ -3,9 +3,8 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from ext.records cimport i128, u128
-from ext.wide cimport (POWERS_OF_TEN, Wide, add_i64, high_u128, low_u128, wide_accumulate3, wide_add, wide_mul_pow10,
-                       wide_set_u128, wide_sub)
+from ext.records cimport i128
+from ext.wide cimport Wide, add_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
 
 
 cdef WindowEntry* slot(const Window* w, uint32_t i) noexcept nogil:
@@ -31,12 +30,10 @@ cdef void window_shrink(Window* w) noexcept nogil:
 
 
 cdef void add_amount(Wide* total, const WindowEntry* e, int scale, bint subtract) noexcept nogil:
-    cdef u128 product
     cdef int shift = <int>e.exponent - scale
     cdef Wide value
     if 0 <= shift < 19:
-        product = <u128><uint64_t>e.amount * <u128>POWERS_OF_TEN[shift]
-        wide_accumulate3(total, low_u128(product), high_u128(product), 0, subtract)
+        add_short(total, <uint64_t>e.amount, shift, subtract)
         return
     wide_set_u128(&value, <uint64_t>e.amount)
     wide_mul_pow10(&value, shift)

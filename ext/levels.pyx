@@ -2,6 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Key, LEVEL_BREACH, LEVEL_OK, Limit, LimitBook, MAX_DRAWDOWN,
@@ -10,7 +11,8 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Key, LEVEL_BREACH, LEVEL
 from ext.positions cimport Position, Symbol
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, i128, u128
 from ext.risk cimport RiskCore
-from ext.wide cimport Wide, high_u128, low_u128
+from ext.wide cimport (Factor, Wide, factor_set, high_u128, i128_of, low_u128, wide_addmul, wide_bound,
+                       wide_difference_within, wide_within)
 from ext.windows cimport Window
 
 from ext.limits import DIMENSIONS
@@ -105,3 +107,30 @@ def check_cash(RiskCore core not None):
             p = &(<const Position*>core.book.store.positions.data)[i]
             raise AssertionError(f"realized - cost is not the cash that flowed in {core.accounts[p.account].decode()}/"
                                  f"{core.symbols[p.symbol].decode()}")
+
+
+cdef int wide_of(Wide* out, value) except -1:
+    cdef bytes raw = value.to_bytes(sizeof(Wide), "little", signed=True)
+    memcpy(out, <const char*>raw, sizeof(Wide))
+    return 0
+
+
+def add_product(total, raw, factor):
+    """total + raw x factor, as limits add to a sum; total of 768 bits, raw of 128, factor of 64."""
+    cdef Wide sum, by
+    cdef Factor f
+    cdef uint64_t low = raw & 0xFFFFFFFFFFFFFFFF, high = (raw >> 64) & 0xFFFFFFFFFFFFFFFF
+    wide_of(&sum, total)
+    wide_of(&by, factor)
+    factor_set(&f, &by)
+    wide_addmul(&sum, i128_of(high, low), &f)
+    return int_of_wide(&sum)
+
+
+def is_within(value, below, warn):
+    """(whether a glance tells |value| < warn, whether one tells 0 <= value - below < warn); all of 768 bits."""
+    cdef Wide a, b, w
+    wide_of(&a, value)
+    wide_of(&b, below)
+    wide_of(&w, warn)
+    return bool(wide_within(&a, wide_bound(&w))), bool(wide_difference_within(&a, &b, wide_bound(&w)))

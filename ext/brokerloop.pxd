@@ -8,7 +8,9 @@ from ext.records cimport Bytes, FrameView
 from ext.sequencer cimport Control, Sequencer, SourceState
 
 cdef enum:
-    DRAIN_MAX = 64                  # messages taken from one socket before the others have their turn
+    DRAIN_MAX = 256                 # messages taken from one socket before the others have their turn,
+    DRAIN_BYTES_MAX = 8388608       # and bytes: 10 ms of work
+    FETCHES_MAX = 64                # answered before the replay loop looks whether it should end
     FETCH_FRAMES_MAX = 512          # frames in one answer to a FETCH
     FETCH_BYTES_MAX = 8388608
     RAW_BYTES_MAX = 1048576         # of a malformed message that are kept for its dead letter

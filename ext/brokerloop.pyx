@@ -256,6 +256,7 @@ cdef class BrokerLoop:
     cdef int take_waiting(self, zmq_msg_t* msg) noexcept nogil:
         cdef uint8_t identity[256]
         cdef int taken, length, status = 0
+        cdef size_t size = 0
         for taken in range(DRAIN_MAX):
             length = recv_bytes(self.publish, identity, sizeof(identity), ZMQ_DONTWAIT)
             if length < 0:
@@ -270,7 +271,8 @@ cdef class BrokerLoop:
                 status = self.publish_frames()
                 if status < 0 or self.published < self.journal.frames():
                     return status
-            if self.sink_full or self.stalled:
+            size += lib.msg_size(msg)
+            if self.sink_full or self.stalled or size >= DRAIN_BYTES_MAX:
                 return 0
         return 0
 
@@ -713,7 +715,7 @@ cdef class ReplayLoop:
         cdef uint8_t identity[256]
         cdef Control fetch
         cdef int taken, length
-        for taken in range(DRAIN_MAX):
+        for taken in range(FETCHES_MAX):
             length = recv_bytes(self.replay, identity, sizeof(identity), ZMQ_DONTWAIT)
             if length < 0 or recv_message(self.replay, msg, ZMQ_DONTWAIT) < 0:
                 return

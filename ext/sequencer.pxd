@@ -12,8 +12,8 @@ cdef enum:
     CONTROL_MAGIC = 0x31435752      # "RWC1"
     CONTROL_VERSION = 1
     CONTROL_BYTES = 48              # without the text
-    MERGED_RECORDS_MAX = 256        # a frame that has as many is not kept open for more
-    MERGED_BYTES_MAX = 65536
+    MERGED_RECORDS_MAX = 1024       # a frame that has as many is not kept open for more
+    MERGED_BYTES_MAX = 131072
     CHUNK_RECORDS = 32              # records whose duplicate slots are fetched ahead together
     LIMITS_JSON_SLACK = 65536       # bytes that a limits document may grow by when it is made canonical
     SOURCE_TEXT_BYTES_MAX = 64      # a source's name

@@ -482,12 +482,12 @@ def test_with_nodrop_a_full_subscriber_holds_the_broker_up_and_loses_nothing(con
         raw = RawPublisher(context, rig.base)
         raw.hello(1)
         encoder = EventEncoder()
-        firsts = list(range(1, 60 * 256, 256))  # frames that are not joined
+        firsts = list(range(1, 60 * 1024, 1024))  # frames that are not joined
         for first in firsts:
-            raw.send(frame_of(*map(trade, range(first, first + 256)), first=first, encoder=encoder))
+            raw.send(frame_of(*map(trade, range(first, first + 1024)), first=first, encoder=encoder))
         wait_for(lambda: rig.broker.stats().last_seq > 0, "the first frame")
         assert [Frame(events.recv()).first_seq for _ in range(60)] == firsts
-        ack_of(raw, 60 * 256)
+        ack_of(raw, 60 * 1024)
         events.close(0)
         raw.close()
 
@@ -535,6 +535,19 @@ def test_small_frames_that_wait_together_share_a_frame_of_the_sequence(rig, raw,
     stats = rig.broker.stats()
     assert (stats.accepted, stats.duplicates, stats.refused) == (30, 27, 3)
     other.close()
+
+
+def test_frames_that_wait_are_joined_until_there_is_enough_for_a_message(rig, raw):
+    raw.hello(1)
+    encoder = EventEncoder()
+    with held(rig.broker):
+        for first in range(1, 3073, 256):
+            raw.send(frame_of(*map(trade, range(first, first + 256)), first=first, encoder=encoder))
+    wait_for(lambda: rig.broker.stats().last_seq == 3072, "all of them")
+    sizes = [len(Frame(data)) for data in rig.journal]
+    assert sum(sizes) == 3072
+    assert len(sizes) < 8, "hardly any frame was joined"
+    assert max(sizes) < 1024 + 256, "who waits for the first of them waits for all of them"
 
 
 def test_frames_that_are_joined_have_no_more_records_than_a_frame_may_have(rig, raw, context):

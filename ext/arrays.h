@@ -19,6 +19,7 @@ typedef struct {
     char *data;
     uint32_t count; /* element 0 included, once anything was added */
     uint32_t capacity;
+    size_t mapped; /* rw_release */
 } rw_array;
 
 static inline void *rw_aligned_alloc(size_t size) {
@@ -41,17 +42,60 @@ static inline void *rw_streamed_alloc(size_t size) {
     return p;
 }
 
+#ifdef __linux__
+/* A large array's own pages, huge ones where there are: they move to where there is more room, instead of what is in them,
+ * which would have to be written once more into pages that were never touched (docs/decisions/0006). NULL without memory. */
+static inline char *rw_map(char *old, size_t old_size, size_t size) {
+    const int access = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char *room = (char *)mmap(NULL, size + RW_HUGE, old ? PROT_NONE : access, flags, -1, 0), *at;
+    if (room == (char *)MAP_FAILED) return NULL;
+    at = (char *)(((uintptr_t)room + RW_HUGE - 1) & ~(uintptr_t)(RW_HUGE - 1));
+    if (at > room) munmap(room, at - room);
+    if (at < room + RW_HUGE) munmap(at + size, room + RW_HUGE - at);
+    if (old && mremap(old, old_size, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+        munmap(at, size);
+        return NULL;
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(at, size, MADV_HUGEPAGE);
+#endif
+    return at;
+}
+#endif
+
+/* mapped: bytes, where the system gave them itself; else 0. */
+static inline void rw_release(void *data, size_t mapped) {
+#ifdef __linux__
+    if (mapped) {
+        munmap(data, mapped);
+        return;
+    }
+#endif
+    free(data);
+}
+
 static inline int rw_array_reserve(rw_array *a, uint32_t count, size_t width) {
     if (count <= a->capacity) return 0;
     uint64_t capacity = a->capacity ? (uint64_t)a->capacity * 2 : 16;
     while (capacity < count) capacity *= 2;
     if (capacity > UINT32_MAX) capacity = UINT32_MAX;
-    char *grown = (char *)rw_aligned_alloc((size_t)capacity * width);
+    size_t size = (size_t)capacity * width, mapped = 0;
+    char *grown;
+#ifdef __linux__
+    if (size >= RW_HUGE) {
+        mapped = (size + RW_HUGE - 1) & ~(RW_HUGE - 1);
+        grown = rw_map(a->mapped ? a->data : NULL, a->mapped, mapped);
+    } else
+#endif
+        grown = (char *)rw_aligned_alloc(size);
     if (!grown) return -1;
-    if (a->data) memcpy(grown, a->data, (size_t)a->count * width);
-    free(a->data);
+    if (!a->mapped) {
+        if (a->data) memcpy(grown, a->data, (size_t)a->count * width);
+        free(a->data);
+    }
     a->data = grown;
     a->capacity = (uint32_t)capacity;
+    a->mapped = mapped;
     return 0;
 }
 
@@ -75,41 +119,61 @@ static inline int rw_array_extend(rw_array *a, uint32_t count, size_t width) {
 }
 
 static inline void rw_array_free(rw_array *a) {
-    free(a->data);
+    rw_release(a->data, a->mapped);
     memset(a, 0, sizeof *a);
 }
 
 /* An open-addressing table of 32-bit values under 64-bit hashes; the caller compares what a value stands for.
- * A slot holds the upper half of the hash and the value, 0 when free. Nothing is ever taken out. */
+ * A slot holds the upper half of the hash and the value, 0 when free. A value is at home where the hash's upper bits say, at
+ * most 32 of them, so that a table grows from what its slots hold, front to back. Nothing is ever taken out. */
 typedef struct {
     uint64_t *slots;
     uint64_t mask;
     uint64_t count;
+    size_t mapped; /* rw_release */
+    uint32_t shift; /* 64 less the bits of mask */
 } rw_table;
 
-static inline void rw_table_put(uint64_t *slots, uint64_t mask, uint64_t hash, uint32_t value) {
-    uint64_t at = hash & mask;
-    while (slots[at]) at = (at + 1) & mask;
-    slots[at] = (hash & 0xFFFFFFFF00000000ULL) | value;
+static inline uint64_t rw_table_home(const rw_table *t, uint64_t hash) { return hash >> t->shift; }
+
+static inline void rw_table_place(rw_table *t, uint64_t slot) {
+    uint64_t at = rw_table_home(t, slot);
+    while (t->slots[at]) at = (at + 1) & t->mask;
+    t->slots[at] = slot;
 }
 
-/* The upper half of a hash is kept, the lower half is not: it is given again by `rehash` when the table grows. */
-static inline int rw_table_reserve(rw_table *t, uint64_t (*rehash)(void *, uint32_t), void *context) {
+/* Put in a value, for which there is room (rw_table_reserve). */
+static inline void rw_table_put(rw_table *t, uint64_t hash, uint32_t value) {
+    rw_table_place(t, (hash & 0xFFFFFFFF00000000ULL) | value);
+    t->count++;
+}
+
+/* Room for one more; 0, or -1 without memory. */
+static inline int rw_table_reserve(rw_table *t) {
     if (t->slots && (t->count + 1) * 2 <= t->mask + 1) return 0;
+    rw_table grown = {NULL, 0, t->count, 0, 0};
     uint64_t size = t->slots ? (t->mask + 1) * 2 : 64;
-    uint64_t *slots = (uint64_t *)rw_aligned_alloc(size * sizeof *slots);
-    if (!slots) return -1;
-    memset(slots, 0, size * sizeof *slots);
+    if (size > (uint64_t)1 << 32) return -1;
+#ifdef __linux__
+    if (size * sizeof *grown.slots >= RW_HUGE) {
+        grown.mapped = size * sizeof *grown.slots;
+        grown.slots = (uint64_t *)rw_map(NULL, 0, grown.mapped);
+    } else
+#endif
+        grown.slots = (uint64_t *)rw_aligned_alloc(size * sizeof *grown.slots);
+    if (!grown.slots) return -1;
+    if (!grown.mapped) memset(grown.slots, 0, size * sizeof *grown.slots);
+    grown.mask = size - 1;
+    grown.shift = 64 - (uint32_t)__builtin_ctzll(size);
     for (uint64_t i = 0; t->slots && i <= t->mask; i++)
-        if (t->slots[i]) rw_table_put(slots, size - 1, rehash(context, (uint32_t)t->slots[i]), (uint32_t)t->slots[i]);
-    free(t->slots);
-    t->slots = slots;
-    t->mask = size - 1;
+        if (t->slots[i]) rw_table_place(&grown, t->slots[i]);
+    rw_release(t->slots, t->mapped);
+    *t = grown;
     return 0;
 }
 
 static inline void rw_table_free(rw_table *t) {
-    free(t->slots);
+    rw_release(t->slots, t->mapped);
     memset(t, 0, sizeof *t);
 }
 

@@ -12,12 +12,14 @@ cdef extern from "arrays.h" nogil:
         uint64_t* slots
         uint64_t mask
         uint64_t count
+        uint32_t shift
 
     void* streamed_alloc "rw_streamed_alloc"(size_t size)
     int array_reserve "rw_array_reserve"(Array* a, uint32_t count, size_t width)
     uint32_t array_add "rw_array_add"(Array* a, size_t width)           # 0: no memory
     int array_extend "rw_array_extend"(Array* a, uint32_t count, size_t width)
     void array_free "rw_array_free"(Array* a)
-    void table_put "rw_table_put"(uint64_t* slots, uint64_t mask, uint64_t hash, uint32_t value)
-    int table_reserve "rw_table_reserve"(Table* t, uint64_t (*rehash)(void*, uint32_t) noexcept nogil, void* context)
+    uint64_t table_home "rw_table_home"(const Table* t, uint64_t hash)  # where to begin to look; then on, around by mask
+    void table_put "rw_table_put"(Table* t, uint64_t hash, uint32_t value)
+    int table_reserve "rw_table_reserve"(Table* t)                      # room for one more; 0, or -1 without memory
     void table_free "rw_table_free"(Table* t)

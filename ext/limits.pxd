@@ -206,6 +206,7 @@ cdef class LimitBook:
     # Give a key that has lost its cells the rule it needs to be judged; 0, or -1 without memory.
     cdef int ensure_rule(self, uint32_t key) noexcept nogil
     cdef int rebuild_key_table(self) noexcept nogil
+    cdef uint64_t hash_of(self, const Key* key) noexcept nogil
     cdef int add_holder(self, uint32_t index) noexcept nogil
     cdef int rebuild_holders(self) noexcept nogil
     cdef int add_state(self, uint32_t key) noexcept nogil

@@ -6,7 +6,8 @@ from decimal import Decimal
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
-from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_put, table_reserve)
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_home, table_put,
+                         table_reserve)
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, cell_quantity, valued_at
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
@@ -76,19 +77,6 @@ cdef uint64_t key_hash(uint32_t limit, uint8_t kind, uint8_t per, const Position
 cdef bint same_names(uint8_t per, const Position* p, const Cell* c, const Position* q, const Cell* d) noexcept nogil:
     return ((not per & PER_ACCOUNT or p.account == q.account) and (not per & PER_SYMBOL or p.symbol == q.symbol)
             and (not per & PER_VENUE or c.venue == d.venue) and (not per & PER_STRATEGY or c.strategy == d.strategy))
-
-
-cdef struct KeyContext:
-    const Position* positions
-    const Cell* cells
-    const Key* keys
-
-
-cdef uint64_t rehash_key(void* context, uint32_t index) noexcept nogil:
-    cdef const KeyContext* all = <const KeyContext*>context
-    cdef const Key* key = &all.keys[index]
-    cdef const Cell* cell = &all.cells[key.cell]
-    return key_hash(key.limit, key.kind, key.per, &all.positions[cell.position], cell)
 
 
 cdef bint is_sum(uint8_t kind) noexcept nogil:
@@ -432,7 +420,7 @@ cdef class LimitBook:
         cdef const Key* key
         if self.key_table.slots == NULL:
             return 0
-        at = hash & self.key_table.mask
+        at = table_home(&self.key_table, hash)
         while True:
             slot = self.key_table.slots[at]
             if slot == 0:
@@ -446,14 +434,10 @@ cdef class LimitBook:
 
     cdef uint32_t ensure_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil:
         cdef uint32_t index = self.find_key(limit, cell, kind, per)
-        cdef KeyContext context
         cdef Key* key
         if index:
             return index
-        context.positions = <const Position*>self.book.store.positions.data
-        context.cells = <const Cell*>self.book.store.cells.data
-        context.keys = <const Key*>self.keys.data
-        if table_reserve(&self.key_table, rehash_key, &context) < 0:
+        if table_reserve(&self.key_table) < 0:
             return 0
         index = array_add(&self.keys, sizeof(Key))
         if index == 0:
@@ -465,23 +449,20 @@ cdef class LimitBook:
         key.per = per
         if self.add_state(index) < 0:
             return 0
-        context.keys = <const Key*>self.keys.data
-        table_put(self.key_table.slots, self.key_table.mask, rehash_key(&context, index), index)
-        self.key_table.count += 1
+        table_put(&self.key_table, self.hash_of(&(<const Key*>self.keys.data)[index]), index)
         return index
 
     cdef int rebuild_key_table(self) noexcept nogil:
-        cdef KeyContext context
         cdef uint32_t i
-        context.positions = <const Position*>self.book.store.positions.data
-        context.cells = <const Cell*>self.book.store.cells.data
-        context.keys = <const Key*>self.keys.data
         for i in range(1, self.keys.count):
-            if table_reserve(&self.key_table, rehash_key, &context) < 0:
+            if table_reserve(&self.key_table) < 0:
                 return -1
-            table_put(self.key_table.slots, self.key_table.mask, rehash_key(&context, i), i)
-            self.key_table.count += 1
+            table_put(&self.key_table, self.hash_of(&(<const Key*>self.keys.data)[i]), i)
         return 0
+
+    cdef uint64_t hash_of(self, const Key* key) noexcept nogil:
+        cdef const Cell* cell = &(<const Cell*>self.book.store.cells.data)[key.cell]
+        return key_hash(key.limit, key.kind, key.per, &(<const Position*>self.book.store.positions.data)[cell.position], cell)
 
     cdef int ensure_rule(self, uint32_t index) noexcept nogil:
         cdef const Key* key = &(<const Key*>self.keys.data)[index]

@@ -4,7 +4,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
-                         table_put, table_reserve)
+                         table_home, table_put, table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
 from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Bytes, Record, bytes_append, bytes_free,
                           i128, u128)
@@ -23,18 +23,6 @@ cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
 
 cdef uint64_t position_hash(uint32_t account, uint32_t symbol) noexcept nogil:
     return mix(<uint64_t>account << 32 | symbol, 0x50)
-
-
-cdef uint64_t rehash_cell(void* context, uint32_t index) noexcept nogil:
-    cdef Store* store = <Store*>context
-    cdef Cell* cell = &(<Cell*>store.cells.data)[index]
-    cdef Position* position = &(<Position*>store.positions.data)[cell.position]
-    return cell_hash(position.account, position.symbol, cell.venue, cell.strategy)
-
-
-cdef uint64_t rehash_position(void* context, uint32_t index) noexcept nogil:
-    cdef Position* position = &(<Position*>(<Store*>context).positions.data)[index]
-    return position_hash(position.account, position.symbol)
 
 
 cdef class Book:
@@ -71,7 +59,7 @@ cdef class Book:
         cdef Position* position
         if self.store.position_table.slots == NULL:
             return 0
-        at = hash & self.store.position_table.mask
+        at = table_home(&self.store.position_table, hash)
         while True:
             slot = self.store.position_table.slots[at]
             if slot == 0:
@@ -88,7 +76,7 @@ cdef class Book:
         cdef Position* position
         if self.store.cell_table.slots == NULL:
             return 0
-        at = hash & self.store.cell_table.mask
+        at = table_home(&self.store.cell_table, hash)
         while True:
             slot = self.store.cell_table.slots[at]
             if slot == 0:
@@ -105,7 +93,7 @@ cdef class Book:
         cdef Position* position
         cdef Symbol* of = &(<Symbol*>self.store.symbols.data)[symbol]
         cdef uint32_t index
-        if table_reserve(&self.store.position_table, rehash_position, &self.store) < 0:
+        if table_reserve(&self.store.position_table) < 0:
             return 0
         index = array_add(&self.store.positions, sizeof(Position))
         if index == 0:
@@ -116,9 +104,7 @@ cdef class Book:
         position.valuation = of.valuation
         position.next_in_symbol = of.first_position
         of.first_position = index
-        table_put(self.store.position_table.slots, self.store.position_table.mask,
-                  position_hash(account, symbol), index)
-        self.store.position_table.count += 1
+        table_put(&self.store.position_table, position_hash(account, symbol), index)
         return index
 
     cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
@@ -126,7 +112,7 @@ cdef class Book:
         cdef Cell* cell
         if position == 0:
             position = self.add_position(account, symbol)
-        if position == 0 or table_reserve(&self.store.cell_table, rehash_cell, &self.store) < 0:
+        if position == 0 or table_reserve(&self.store.cell_table) < 0:
             return 0
         index = array_add(&self.store.cells, sizeof(Cell))
         if index == 0:
@@ -137,24 +123,24 @@ cdef class Book:
         cell.strategy = strategy
         cell.next_in_position = (<Position*>self.store.positions.data)[position].first_cell
         (<Position*>self.store.positions.data)[position].first_cell = index
-        table_put(self.store.cell_table.slots, self.store.cell_table.mask,
-                  cell_hash(account, symbol, venue, strategy), index)
-        self.store.cell_table.count += 1
+        table_put(&self.store.cell_table, cell_hash(account, symbol, venue, strategy), index)
         return index
 
     cdef int rebuild_tables(self) noexcept nogil:
         cdef uint32_t i
+        cdef const Position* p
+        cdef const Cell* c
         for i in range(1, self.store.positions.count):
-            if table_reserve(&self.store.position_table, rehash_position, &self.store) < 0:
+            if table_reserve(&self.store.position_table) < 0:
                 return -1
-            table_put(self.store.position_table.slots, self.store.position_table.mask,
-                      rehash_position(&self.store, i), i)
-            self.store.position_table.count += 1
+            p = &(<const Position*>self.store.positions.data)[i]
+            table_put(&self.store.position_table, position_hash(p.account, p.symbol), i)
         for i in range(1, self.store.cells.count):
-            if table_reserve(&self.store.cell_table, rehash_cell, &self.store) < 0:
+            if table_reserve(&self.store.cell_table) < 0:
                 return -1
-            table_put(self.store.cell_table.slots, self.store.cell_table.mask, rehash_cell(&self.store, i), i)
-            self.store.cell_table.count += 1
+            c = &(<const Cell*>self.store.cells.data)[i]
+            p = &(<const Position*>self.store.positions.data)[c.position]
+            table_put(&self.store.cell_table, cell_hash(p.account, p.symbol, c.venue, c.strategy), i)
         return 0
 
     cdef void take_baseline(self, uint32_t cell, Baseline* out) noexcept nogil:

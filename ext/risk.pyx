@@ -4,7 +4,7 @@ import json
 
 from libc.string cimport memset
 
-from ext.arrays cimport Table, array_extend
+from ext.arrays cimport Table, array_extend, table_home
 from ext.definitions cimport Instrument, NO_NAME
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.fills cimport fold_fill, remember
@@ -57,13 +57,13 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
         ahead.hashes[at % RING] = hash
         ahead.cells[at % RING] = 0
         if table.slots != NULL:
-            prefetch(&table.slots[hash & table.mask])
+            prefetch(&table.slots[table_home(table, hash)])
     if table.slots == NULL:
         return
     at -= STEP
     if at < count:
         hash = ahead.hashes[at % RING]
-        place = hash & table.mask
+        place = table_home(table, hash)
         while table.slots[place] and (table.slots[place] ^ hash) >> 32:
             place = (place + 1) & table.mask
         cell = <uint32_t>table.slots[place]

@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from ext.alertlog cimport ALERT_BYTES, AlertLog
-from ext.arrays cimport Array, Table, array_extend
+from ext.arrays cimport Array, Table, array_extend, table_home
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.fills cimport remember
 from ext.journal cimport Journal, frame_bytes
@@ -940,9 +940,9 @@ cdef void find_cells(Book book, const Record* records, uint32_t count, uint32_t*
             hashes[i] = cell_hash(r.account, r.symbol, r.venue, r.strategy)
         else:
             hashes[i] = cell_hash(r.account, r.symbol, 0, 0)
-        prefetch(&table.slots[hashes[i] & table.mask])
+        prefetch(&table.slots[table_home(table, hashes[i])])
     for i in range(count if table.slots != NULL else 0):
-        prefetch(&all_cells[<uint32_t>table.slots[hashes[i] & table.mask]])
+        prefetch(&all_cells[<uint32_t>table.slots[table_home(table, hashes[i])]])
     for i in range(count):
         r = &records[i]
         cells[i] = 0

@@ -113,6 +113,7 @@ class EventStream(Subscription):
         self._on_removed = on_removed
         self._anchor: tuple[int, int, bytes] | None = None  # epoch, first seq and CRC of the frame read last
         self._doubt = False  # another epoch: is that frame still there?
+        self._sure = False  # what is being fetched began with that frame
         self.last_seq = 0  # the highest seq the broker is known to have given
         self.gaps = 0
         self.caught_up = False
@@ -181,7 +182,7 @@ class EventStream(Subscription):
             self._fetch()
 
     def _fetch(self) -> None:
-        self._fetching = True
+        self._fetching, self._sure = True, False
         self._asked_at = time.monotonic()
         first = self.next_seq - 1 if self._doubt else self.next_seq
         upto = self._held[0][0].first_seq - 1 if self._held and not self._doubt else 0
@@ -220,9 +221,21 @@ class EventStream(Subscription):
     def _settle_doubt(self, frame: Frame, message: bytes) -> None:
         """Compare the engine's frame with the one read last at its place."""
         if frame.first_seq <= self.next_seq - 1 <= _last(frame):
-            self._doubt = False
+            self._doubt, self._sure = False, True
             if self._anchor != _anchor(frame, message):
                 self._begin_again()
+
+    def _goes_on(self, frame: Frame) -> bool:
+        """Tell whether a frame that was fetched surely follows the one read last.
+
+        One of another epoch may come from an engine that was asked before it lost its tail: then the frame read last is
+        asked for first, and answers for all behind it.
+        """
+        if self._sure or self._anchor is None or frame.epoch == self._anchor[0]:
+            return True
+        self._doubt = True
+        self._fetch()
+        return False
 
     def _begin_again(self) -> None:
         if self._on_lost is None:
@@ -251,12 +264,13 @@ class EventStream(Subscription):
             frame = self._open(message)
             if frame is not None and self._doubt:
                 self._settle_doubt(frame, message)
-            elif frame is not None and frame.first_seq <= self.next_seq <= _last(frame):
+            elif frame is not None and frame.first_seq <= self.next_seq <= _last(frame) and self._goes_on(frame):
                 self._asked_at = time.monotonic()
                 self._deliver(frame, message)
             return
         if control.type != FETCHED or not self._fetching:
             return
+        self._sure = False
         if not self._is_known(control.epoch):
             if control.epoch == self._epoch and control.b < self.next_seq - 1:
                 self._begin_again()

@@ -38,6 +38,7 @@ cdef struct Topic:
 cdef class ConsumerLoop:
     cdef readonly RiskCore core
     cdef AlertLog log               # the core's
+    cdef bint sure                  # what is being fetched began with what was applied last
     cdef Journal journal            # that frames may lie in for good; or None
     cdef object on_refused          # (frame bytes, [(seq, reason number)]) under the GIL
     cdef object on_kill             # (frame bytes) under the GIL: a frame that holds KillSwitch events; or None
@@ -98,6 +99,7 @@ cdef class ConsumerLoop:
     cdef void take_event(self, zmq_msg_t* msg) noexcept nogil
     cdef void take_heartbeat(self, const uint8_t* data) noexcept nogil
     cdef bint is_known(self, uint64_t epoch) noexcept nogil
+    cdef bint goes_on(self, const FrameView* view) noexcept nogil
     cdef bint settles_doubt(self, const FrameView* view) noexcept nogil
     cdef void begin_again(self) noexcept nogil
     cdef void reset(self) noexcept with gil

@@ -329,6 +329,15 @@ cdef class ConsumerLoop:
         self.ask()
         return False
 
+    cdef bint goes_on(self, const FrameView* view) noexcept nogil:
+        """Whether a frame that was fetched surely follows what was applied. One of another epoch may come from a broker that
+        was asked before it lost its tail: then the frame of applied_seq is asked for first, and answers for all behind it."""
+        if self.sure or self.anchor_epoch == 0 or view.header.epoch == self.anchor_epoch:
+            return True
+        self.doubt = True
+        self.ask()
+        return False
+
     cdef bint settles_doubt(self, const FrameView* view) noexcept nogil:
         """Compare the broker's frame of applied_seq with the one applied; True: it is the same."""
         cdef uint64_t first = view.header.first_seq
@@ -432,6 +441,7 @@ cdef class ConsumerLoop:
             upto = (<const FrameHeader*>lib.msg_data(&self.held[0])).first_seq - 1
         fill_control(&control, CONTROL_FETCH, self.epoch, first, upto, FETCH_BYTES)
         self.asked_from = self.core.applied_seq + 1
+        self.sure = False
         self.asked_at_ns = now_ns()
         # A full socket (no broker for long) is no error: it is asked again after retry_ns.
         send_bytes(self.replay, &control, CONTROL_BYTES, ZMQ_DONTWAIT)
@@ -456,9 +466,10 @@ cdef class ConsumerLoop:
             elif frame_open(data, size, self.check_crc, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
                 self.damaged += 1
             elif self.doubt:
-                self.settles_doubt(&view)
+                self.sure = self.settles_doubt(&view)
             elif (view.header.first_seq <= self.core.applied_seq + 1
-                    and view.header.first_seq + view.header.record_count - 1 > self.core.applied_seq):
+                    and view.header.first_seq + view.header.record_count - 1 > self.core.applied_seq
+                    and self.goes_on(&view)):
                 self.asked_at_ns = now_ns()     # something comes: do not ask for it again meanwhile
                 self.apply(&view)
         return 0
@@ -466,6 +477,7 @@ cdef class ConsumerLoop:
     cdef void take_fetched(self, const uint8_t* data) noexcept nogil:
         cdef const Control* control = <const Control*>data
         cdef uint64_t target
+        self.sure = False
         if self.state == STATE_LIVE:
             return
         if not self.is_known(control.epoch):

@@ -46,6 +46,7 @@ class FakeBroker:
         self.fetched = threading.Event()
         self.mute = mute  # takes requests and does not answer
         self.reply_bytes_max = 1 << 30
+        self.frames_left: int | None = None  # to be answered; after them nothing, not even the answer's end
         self._context, self._base = context, base
         self._stop = threading.Event()
         self._bound = threading.Event()
@@ -83,6 +84,10 @@ class FakeBroker:
     def accept_trades(self, count: int, publish: bool = True) -> None:
         self.accept(trades_frame(self.last_seq + 1, count, self.epoch), count, publish)
 
+    def answer_frames(self, count: int | None) -> None:
+        """Fall silent in the middle of an answer, as one that is killed does, behind so many frames; None: never."""
+        self.frames_left = count
+
     def send(self, message: bytes) -> None:
         self._pub.send(message)
 
@@ -114,7 +119,13 @@ class FakeBroker:
                 continue
             if (request.b and first > request.b) or (sent and sent + len(frame) > limit):
                 break
+            if self.frames_left is not None:
+                if self.frames_left == 0:
+                    return
+                self.frames_left -= 1
             router.send_multipart([identity, frame])
             sent += len(frame)
             next_seq = last + 1
+        if self.frames_left == 0:
+            return
         router.send_multipart([identity, Control(FETCHED, epoch=self.epoch, a=next_seq, b=self.last_seq).encode()])

@@ -195,6 +195,29 @@ def test_a_broker_that_lost_its_tail_is_followed_from_the_start(context, base, c
         assert row["avg_price"] == avg_price(seq, regrown)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_broker_that_loses_its_tail_while_it_is_asked_is_noticed(context, base, lost):
+    """What is fetched from the next life of the broker goes on where the last one stopped; nothing else tells of it."""
+    with FakeBroker(context, base) as broker:
+        for count in (3, 2, 1):
+            broker.accept_trades(count, publish=False)
+        broker.answer_frames(2)
+        with RiskConsumer(context, base, announce=False, retry_s=0.05) as consumer:
+            assert consumer.wait_applied(5, WAIT_S) == 5
+            broker.epoch = 2
+            del broker.frames[1 if lost else 2 :]
+            if lost:
+                broker.accept(trades_frame(4, 2, 2, price=900), 2, publish=False)
+            broker.accept_trades(2, publish=False)
+            broker.answer_frames(None)
+            wait_for(lambda: consumer.loop.resets == int(lost), "a new start where the tail was lost")
+            assert consumer.wait_applied(7, WAIT_S) == 7
+            assert consumer.loop.resets == int(lost)
+            (row,) = consumer.call(lambda core: core.positions()).result(WAIT_S)
+            assert row["quantity"] == "7"
+            assert row["avg_price"] == avg_price(7, 2 if lost else 0)
+
+
 def avg_price(seq: int, regrown: int) -> str:
     cost = Decimal(100 * (seq - regrown) + 900 * regrown)
     return str((cost / seq).quantize(Decimal("1e-9")).normalize() + 0)

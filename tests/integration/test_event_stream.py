@@ -52,6 +52,28 @@ def test_an_engine_of_another_epoch_that_goes_on_is_followed(context, base):
         stream.close()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_engine_that_loses_its_tail_while_it_is_asked_is_noticed(context, base, lost):
+    """What is fetched from the next life of the engine goes on where the last one stopped; nothing else tells of it."""
+    with FakeBroker(context, base) as broker:
+        for count in (3, 2, 1):
+            broker.accept_trades(count, publish=False)
+        broker.answer_frames(2)
+        told: list[bool] = []
+        stream = EventStream(base, context=context, on_lost=lambda: told.append(True))
+        assert read(stream, 5) == [(1, 1), (1, 4)]
+        broker.epoch = 2
+        del broker.frames[1 if lost else 2 :]
+        if lost:
+            broker.accept(trades_frame(4, 2, 2, price=900), 2, publish=False)
+        broker.accept_trades(2, publish=False)
+        broker.answer_frames(None)
+        wanted = [(1, 1), (2, 4), (2, 6)] if lost else [(2, 6)]
+        assert read(stream, 7) == wanted
+        assert told == ([True] if lost else [])
+        stream.close()
+
+
 def lose_tail(broker: FakeBroker, regrown: int) -> None:
     del broker.frames[1:]
     broker.epoch = 2

@@ -110,7 +110,7 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     if key.kind == MAX_NOTIONAL:
         return level_of_notional(limits, key)
     if key.kind == TRADE_RATE:
-        return level_of_count((<const Window*>limits.windows.data)[key.state].trades, limit.count_above,
+        return level_of_count((<const Window*>limits.windows.data)[key.state].size, limit.count_above,
                               limit.count_warn, limit.count_clear, key.level)
     if key.kind == VOLUME_RATE:
         return level_of_sum(&(<const Sums*>limits.sums.data)[key.node].sum, limit, key.level)

@@ -69,7 +69,7 @@ cdef object sum_of(LimitBook limits, const Key* key):
         symbol = &(<const Symbol*>limits.book.store.symbols.data)[(<const Rule*>limits.rules.data)[key.rule].symbol]
         return int_of_i128(key.quantity), symbol.instrument.quantity_exponent, 0
     if key.kind == TRADE_RATE:
-        return int((<const Window*>limits.windows.data)[key.state].trades), 0, 0
+        return int((<const Window*>limits.windows.data)[key.state].size), 0, 0
     if key.kind == VOLUME_RATE:
         return int_of_wide(&sums[key.node].sum), limits.quantity_scale, 0
     if key.kind == CONCENTRATION:

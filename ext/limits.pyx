@@ -526,6 +526,8 @@ cdef class LimitBook:
             return 0
         if kind == TRADE_RATE or kind == VOLUME_RATE:
             key.state = array_add(&self.windows, sizeof(Window))
+            if key.state:
+                (<Window*>self.windows.data)[key.state].has_amounts = kind == VOLUME_RATE
             if kind == VOLUME_RATE:
                 key.node = array_add(&self.sums, sizeof(Sums))
                 if key.node == 0:
@@ -759,7 +761,7 @@ cdef class LimitBook:
             notional_of(self, key, value)
             return self.money_scale
         if key.kind == TRADE_RATE:
-            wide_set_u128(value, (<const Window*>self.windows.data)[key.state].trades)
+            wide_set_u128(value, (<const Window*>self.windows.data)[key.state].size)
             return 0
         if key.kind == VOLUME_RATE:
             value[0] = (<const Sums*>self.sums.data)[key.node].sum

@@ -36,7 +36,7 @@ from ext.records cimport (
 )
 from ext.risk cimport Refusal, RiskCore
 from ext.wide cimport prefetch
-from ext.windows cimport Run, RunMark, Window, WindowEntry, run_restore, window_entry, window_restore
+from ext.windows cimport Amount, Run, RunMark, Window, run_restore, window_place, window_restore
 
 cdef enum:
     COLUMN_BYTES = 34               # of an entry, without its texts
@@ -156,14 +156,16 @@ cdef int write_windows(Bytes* out, LimitBook limits) except -1:
             w = &(<const Window*>limits.windows.data)[i]
             head[0] = w.seen
             head[1] = w.latest
-            head[2] = <int64_t>w.trades
+            head[2] = w.has_amounts
             head[3] = w.size
             status |= bytes_append(out, head, sizeof(head))
-            status |= bytes_reserve(out, w.size * sizeof(WindowEntry))
+            status |= bytes_reserve(out, w.size * (sizeof(int64_t) + sizeof(Amount)))
             if status < 0:
                 break
             for k in range(w.size):
-                bytes_append(out, window_entry(w, k), sizeof(WindowEntry))
+                bytes_append(out, &w.times[window_place(w, k)], sizeof(int64_t))
+            for k in range(w.size if w.has_amounts else 0):
+                bytes_append(out, &w.amounts[window_place(w, k)], sizeof(Amount))
     if status < 0:
         raise MemoryError
     end(out, began)
@@ -476,7 +478,7 @@ def state_bytes(RiskCore core not None):
     total += limits.rules.count * sizeof(Rule) + limits.sums.count * sizeof(Sums) + limits.lasts.count * sizeof(Last)
     total += limits.factors.count * sizeof(SymbolFactors) + core.judge.killed.count
     for i in range(1, limits.windows.count):
-        total += 32 + (<const Window*>limits.windows.data)[i].size * sizeof(WindowEntry)
+        total += 32 + (<const Window*>limits.windows.data)[i].size * (sizeof(int64_t) + sizeof(Amount))
     for i in range(1, limits.runs.count):
         total += 32 + (<const Run*>limits.runs.data)[i].size * sizeof(RunMark)
     return total
@@ -706,16 +708,19 @@ cdef int read_windows(Reader source, LimitBook limits) except -1:
     cdef size_t size, at = 0
     cdef const uint8_t* section = source.take(&size)
     cdef int64_t[4] head
+    cdef int64_t taken
     cdef uint32_t count = 0
     while at < size:
         count = max(count, 1) + 1
         memcpy(head, section + at, sizeof(head))
         at += sizeof(head)
-        if array_extend(&limits.windows, count, sizeof(Window)) < 0 or window_restore(
-                &(<Window*>limits.windows.data)[count - 1], <uint8_t>head[0], head[1], <uint64_t>head[2],
-                <uint32_t>head[3], <const WindowEntry*>(section + at)) < 0:
+        taken = -1
+        if array_extend(&limits.windows, count, sizeof(Window)) == 0:
+            taken = window_restore(&(<Window*>limits.windows.data)[count - 1], <uint8_t>head[0], head[1], head[2] != 0,
+                                   <uint32_t>head[3], section + at)
+        if taken < 0:
             raise MemoryError
-        at += <size_t>head[3] * sizeof(WindowEntry)
+        at += taken
     return 0
 
 

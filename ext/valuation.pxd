@@ -52,7 +52,7 @@ cdef inline bint rate_stays_ok(LimitBook limits, Key* key, const Slot* slot, int
     """Count a trade in a window that is far from its limit; False: nothing was done."""
     cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
     cdef Window* window = &(<Window*>limits.windows.data)[key.state]
-    if (key.level != LEVEL_OK or key.frozen or <u128>window.trades + 1 >= limit.count_warn
+    if (key.level != LEVEL_OK or key.frozen or <u128>window.size + 1 >= limit.count_warn
             or not window_push(window, at, 1, exponent, limit.window_ns, NULL, 0)):
         return False
     key.stamp = limits.stamp            # as if it had been put on the list: a state says nothing of a window's capacity

@@ -4,22 +4,25 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ext.records cimport i128
-from ext.wide cimport Wide, add_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
-
-
-cdef WindowEntry* slot(const Window* w, uint32_t i) noexcept nogil:
-    return &w.entries[(w.head + i) & (w.capacity - 1)]
+from ext.wide cimport Wide, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
 
 
 cdef int resize(Window* w, uint32_t capacity) noexcept nogil:
-    cdef WindowEntry* entries = <WindowEntry*>malloc(capacity * sizeof(WindowEntry))
+    cdef int64_t* times = <int64_t*>malloc(capacity * sizeof(int64_t))
+    cdef Amount* amounts = <Amount*>malloc(capacity * sizeof(Amount)) if w.has_amounts else NULL
     cdef uint32_t i
-    if entries == NULL:
+    if times == NULL or (w.has_amounts and amounts == NULL):
+        free(times)
+        free(amounts)
         return -1
     for i in range(w.size):
-        entries[i] = slot(w, i)[0]
-    free(w.entries)
-    w.entries = entries
+        times[i] = w.times[window_place(w, i)]
+        if w.has_amounts:
+            amounts[i] = w.amounts[window_place(w, i)]
+    free(w.times)
+    free(w.amounts)
+    w.times = times
+    w.amounts = amounts
     w.head = 0
     w.capacity = capacity
     return 0
@@ -29,13 +32,13 @@ cdef void window_shrink(Window* w) noexcept nogil:
     resize(w, w.capacity // 2)          # without memory it stays as large as it is
 
 
-cdef void add_amount(Wide* total, const WindowEntry* e, int scale, bint subtract) noexcept nogil:
-    cdef int shift = <int>e.exponent - scale
+cdef void add_amount(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil:
+    cdef int shift = <int>a.exponent - scale
     cdef Wide value
     if 0 <= shift < 19:
-        add_short(total, <uint64_t>e.amount, shift, subtract)
+        add_short(total, <uint64_t>a.amount, shift, subtract)
         return
-    wide_set_u128(&value, <uint64_t>e.amount)
+    wide_set_u128(&value, <uint64_t>a.amount)
     wide_mul_pow10(&value, shift)
     if subtract:
         wide_sub(total, &value)
@@ -45,59 +48,45 @@ cdef void add_amount(Wide* total, const WindowEntry* e, int scale, bint subtract
 
 cdef void expire(Window* w, int64_t span, Wide* total, int scale) noexcept nogil:
     """Drop what is at or before latest - span."""
-    cdef WindowEntry* e
-    while w.size:
-        e = slot(w, 0)
-        if <i128>w.latest - <i128>e.at < <i128>span:
-            break
-        if total == NULL:
-            w.trades -= e.amount
-        else:
-            add_amount(total, e, scale, True)
+    while w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>span:
+        if w.has_amounts:
+            add_amount(total, &w.amounts[w.head], scale, True)
         w.head = (w.head + 1) & (w.capacity - 1)
         w.size -= 1
     if w.capacity > CAPACITY_MIN and w.size * 4 < w.capacity:
         window_shrink(w)
 
 
-cdef int insert(Window* w, int64_t at, int64_t amount, int exponent) noexcept nogil:
-    """Put an entry where its time belongs: nearly always at the end."""
-    cdef uint32_t i = w.size, k
-    cdef int64_t merged
-    cdef WindowEntry* e
-    while i and slot(w, i - 1).at > at:
-        i -= 1
-    if i:
-        e = slot(w, i - 1)
-        # Volumes of two trades may need 65 bits: those stay apart.
-        if e.at == at and e.exponent == exponent and not add_i64(e.amount, amount, &merged):
-            e.amount = merged
-            return 0
+cdef int insert(Window* w, int64_t at, const Amount* amount) noexcept nogil:
+    """Put a trade where its time belongs: nearly always at the end."""
+    cdef uint32_t i, place, before
     if w.size == w.capacity and resize(w, w.capacity * 2 if w.capacity else CAPACITY_MIN) < 0:
         return -1
+    i = w.size
     w.size += 1
-    k = w.size - 1
-    while k > i:
-        slot(w, k)[0] = slot(w, k - 1)[0]
-        k -= 1
-    e = slot(w, i)
-    e.at = at
-    e.amount = amount
-    e.exponent = exponent
+    place = window_place(w, i)
+    while i and w.times[window_place(w, i - 1)] > at:
+        before = window_place(w, i - 1)
+        w.times[place] = w.times[before]
+        if w.has_amounts:
+            w.amounts[place] = w.amounts[before]
+        place = before
+        i -= 1
+    w.times[place] = at
+    if w.has_amounts:
+        w.amounts[place] = amount[0]
     return 0
 
 
 cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
-    cdef WindowEntry added
+    cdef Amount added
     if w.seen and <i128>w.latest - <i128>at >= <i128>span:
         return 0
-    if insert(w, at, amount, exponent) < 0:
+    added.amount = amount
+    added.exponent = exponent
+    if insert(w, at, &added) < 0:
         return -1
-    if total == NULL:
-        w.trades += amount
-    else:
-        added.amount = amount
-        added.exponent = exponent
+    if w.has_amounts:
         add_amount(total, &added, scale, False)
     if not w.seen or at > w.latest:
         w.latest = at
@@ -107,8 +96,11 @@ cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t
 
 
 cdef void window_clear(Window* w) noexcept nogil:
-    free(w.entries)
+    cdef uint8_t has_amounts = w.has_amounts
+    free(w.times)
+    free(w.amounts)
     memset(w, 0, sizeof(Window))
+    w.has_amounts = has_amounts
 
 
 cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil:
@@ -152,24 +144,23 @@ cdef void run_clear(Run* r) noexcept nogil:
 
 # --- snapshots ---------------------------------------------------------------------------------------------------
 
-cdef const WindowEntry* window_entry(const Window* w, uint32_t i) noexcept nogil:
-    return slot(w, i)
-
-
-cdef int window_restore(Window* w, uint8_t seen, int64_t latest, uint64_t trades, uint32_t size,
-                        const WindowEntry* entries) noexcept nogil:
+cdef int64_t window_restore(Window* w, uint8_t seen, int64_t latest, bint has_amounts, uint32_t size,
+                            const uint8_t* entries) noexcept nogil:
     cdef uint32_t capacity = CAPACITY_MIN
+    cdef size_t amounts_at = <size_t>size * sizeof(int64_t)
+    w.has_amounts = has_amounts
     while capacity < size:
         capacity *= 2
     if size and resize(w, capacity) < 0:
         return -1
     if size:
-        memcpy(w.entries, entries, size * sizeof(WindowEntry))
+        memcpy(w.times, entries, amounts_at)
+    if size and has_amounts:
+        memcpy(w.amounts, entries + amounts_at, size * sizeof(Amount))
     w.size = size
     w.seen = seen
     w.latest = latest
-    w.trades = trades
-    return 0
+    return <int64_t>amounts_at + (<int64_t>(size * sizeof(Amount)) if has_amounts else 0)
 
 
 cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil:

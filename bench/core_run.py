@@ -57,9 +57,8 @@ class Engine:
         if not accepted or not judged:
             return between - start, 0
         again = cpu_ns()
-        self.core.follow(
-            self.journal, check_crc=True
-        )  # as a consumer in the broker's process; the reference checks too
+        # As a consumer in the broker's process; the CRC is checked because the reference does.
+        self.core.follow(self.journal, check_crc=True)
         return between - start, cpu_ns() - again
 
 

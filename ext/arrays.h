@@ -22,16 +22,6 @@ typedef struct {
     size_t mapped; /* rw_release */
 } rw_array;
 
-static inline void *rw_aligned_alloc(size_t size) {
-    void *p = NULL;
-    size_t align = size >= RW_HUGE ? RW_HUGE : RW_LINE;
-    if (posix_memalign(&p, align, size)) return NULL;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (align == RW_HUGE) madvise(p, size, MADV_HUGEPAGE);
-#endif
-    return p;
-}
-
 /* For memory that is written front to back: plain pages, which the system has at hand more often than huge ones. */
 static inline void *rw_streamed_alloc(size_t size) {
     void *p = NULL;
@@ -74,20 +64,27 @@ static inline void rw_release(void *data, size_t mapped) {
     free(data);
 }
 
+/* Memory for so many bytes, aligned to cache lines: zeroed pages of the system's own where it is large, which are those of `old`
+ * where it had such; else malloc's, as it is. mapped: for rw_release. NULL without memory. */
+static inline char *rw_room(char *old, size_t old_mapped, size_t size, size_t *mapped) {
+    void *p = NULL;
+    *mapped = 0;
+#ifdef __linux__
+    if (size >= RW_HUGE) {
+        *mapped = (size + RW_HUGE - 1) & ~(RW_HUGE - 1);
+        return rw_map(old_mapped ? old : NULL, old_mapped, *mapped);
+    }
+#endif
+    return posix_memalign(&p, RW_LINE, size) ? NULL : (char *)p;
+}
+
 static inline int rw_array_reserve(rw_array *a, uint32_t count, size_t width) {
     if (count <= a->capacity) return 0;
     uint64_t capacity = a->capacity ? (uint64_t)a->capacity * 2 : 16;
     while (capacity < count) capacity *= 2;
     if (capacity > UINT32_MAX) capacity = UINT32_MAX;
-    size_t size = (size_t)capacity * width, mapped = 0;
-    char *grown;
-#ifdef __linux__
-    if (size >= RW_HUGE) {
-        mapped = (size + RW_HUGE - 1) & ~(RW_HUGE - 1);
-        grown = rw_map(a->mapped ? a->data : NULL, a->mapped, mapped);
-    } else
-#endif
-        grown = (char *)rw_aligned_alloc(size);
+    size_t mapped;
+    char *grown = rw_room(a->data, a->mapped, (size_t)capacity * width, &mapped);
     if (!grown) return -1;
     if (!a->mapped) {
         if (a->data) memcpy(grown, a->data, (size_t)a->count * width);
@@ -154,13 +151,7 @@ static inline int rw_table_reserve(rw_table *t) {
     rw_table grown = {NULL, 0, t->count, 0, 0};
     uint64_t size = t->slots ? (t->mask + 1) * 2 : 64;
     if (size > (uint64_t)1 << 32) return -1;
-#ifdef __linux__
-    if (size * sizeof *grown.slots >= RW_HUGE) {
-        grown.mapped = size * sizeof *grown.slots;
-        grown.slots = (uint64_t *)rw_map(NULL, 0, grown.mapped);
-    } else
-#endif
-        grown.slots = (uint64_t *)rw_aligned_alloc(size * sizeof *grown.slots);
+    grown.slots = (uint64_t *)rw_room(NULL, 0, size * sizeof *grown.slots, &grown.mapped);
     if (!grown.slots) return -1;
     if (!grown.mapped) memset(grown.slots, 0, size * sizeof *grown.slots);
     grown.mask = size - 1;

@@ -10,18 +10,18 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen
 
-from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
+from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal
 from ext.feedvalues cimport scale_time, trim_i64, write_number
 from ext.feedwriter cimport (
-    FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_SYMBOL, FIELD_ACCOUNT, FIELD_VENUE, FIELD_STRATEGY, FIELD_VOLUME,
-    FIELDS, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room, is_utf8,
+    FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_SYMBOL, FIELD_ACCOUNT, FIELD_VENUE, FIELD_STRATEGY,
+    FIELD_VOLUME, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, RowRules, has_room, is_utf8,
 )
 from ext.recordreader cimport (
-    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, RecordReader,
+    HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
 )
 from ext.records cimport (
     EVENT_REJECTED, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, REASON_OVERFLOW,
-    REASON_UNDECODABLE, Bytes, Record, bytes_free, bytes_reserve, i128, put_origin,
+    REASON_UNDECODABLE, Record, bytes_free, bytes_reserve, i128, put_origin,
 )
 
 cdef extern from "Python.h":

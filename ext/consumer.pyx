@@ -514,7 +514,7 @@ cdef class ConsumerLoop:
     cdef void apply(self, const FrameView* view) noexcept nogil:
         cdef const uint8_t* data = <const uint8_t*>view.header
         cdef bint lasting = self.journal is not None and (
-            is_lasting(self.core.book, self.journal, self.journal.index_of(view.header.first_seq), data))
+            is_lasting(self.core.book, self.journal, view.header.first_seq, data))
         cdef int status = self.core.apply_frame(view, lasting)
         if status != 0:
             self.halt(halt_reason(status))

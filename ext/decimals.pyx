@@ -8,6 +8,9 @@ from ext.records cimport (
 )
 from ext.wide cimport POWERS_OF_TEN
 
+cdef extern from "feedvalues.h":
+    uint64_t rw_trim(uint64_t m, int* exponent) noexcept nogil
+
 cdef enum:
     EXPONENT_CLAMP = 100000         # written exponents beyond this cannot change the outcome
 
@@ -44,9 +47,7 @@ cdef inline bint parse_short(const uint8_t* text, size_t length, Decimal64* out)
     if mantissa == 0:
         out.exponent = 0
     else:
-        while mantissa % 10 == 0:
-            mantissa //= 10
-            out.exponent += 1
+        mantissa = <int64_t>rw_trim(<uint64_t>mantissa, &out.exponent)
     out.mantissa = mantissa
     out.wide = 0
     return True

@@ -7,7 +7,7 @@ known as long as fewer events than that (5 TB of journal) came after it. Beyond 
 """
 
 cimport cython
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, uint8_t, uint64_t
 from libc.string cimport memcmp, memset
 
 import secrets

@@ -1,6 +1,6 @@
 """From Python objects to the core without a broker: the same door, the same sequence, one call."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from ext.encoder cimport EventEncoder
 from ext.journal cimport Journal, frame_bytes
@@ -63,7 +63,6 @@ cdef class Direct:
     cdef int pass_on(self, const FrameView* view, int* door) noexcept nogil:
         """0, or a CoreError; door: the status of Sequencer.process()."""
         cdef const uint8_t* data
-        cdef uint64_t index
         cdef FrameView sequenced
         door[0] = self.sequencer.process(view, &self.source.state, 0)
         if door[0] < 0:
@@ -71,7 +70,6 @@ cdef class Direct:
         self.source.state.taken = view.header.first_seq + view.header.record_count - 1
         if self.sequencer.accepted == 0:
             return 0
-        index = self.journal.frames() - 1
-        data = self.journal.frame_at(index)
+        data = self.journal.frame_at(self.journal.frames() - 1)
         frame_open(data, frame_bytes(data), False, &sequenced)
-        return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, index, data))
+        return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, sequenced.header.first_seq, data))

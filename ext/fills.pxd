@@ -3,8 +3,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, ENTRY_TRADE, Holding, PLACE_BITS,
-                            PLACE_END, PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS)
-from ext.records cimport EVENT_ADJUST, Record, SIDE_BUY, i128
+                            PLACE_END, PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS, quantity_of)
+from ext.records cimport EVENT_ADJUST, Record, i128
 from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, removed_cost, set_i128, sub_i128, text_end
 
 
@@ -48,8 +48,8 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
 cdef inline Packed* next_entry(Book book) noexcept nogil:
     """The next entry, for the caller to fill in; NULL: no memory."""
     cdef uint32_t index = book.entry_count
-    if (index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count and book.add_chunk() < 0:
-        return NULL
+    if index + 1 == 0 or ((index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count and book.add_chunk() < 0):
+        return NULL                     # also where all indices are used
     book.entry_count = index + 1
     return &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
 
@@ -70,12 +70,10 @@ cdef inline int remember(Book book, Position* p, const Record* r, const uint8_t*
     # An entry has room for an address of 48 bits, a seq of 40, and an id 2**24 bytes behind its record.
     cdef bint kept = (lasting and <uint64_t><size_t>r >> PLACE_BITS == 0 and seq >> (64 - TEXT_BITS) == 0
                       and <size_t>(id - <const uint8_t*>r) >> TEXT_BITS == 0)
-    cdef int64_t quantity
     cdef uint64_t place = <uint64_t><size_t>r
     cdef Packed* e
     if not kept:
-        quantity = r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
-        place = book.copy_of(r.price, quantity, r.fee, id, id_length)
+        place = book.copy_of(r.price, quantity_of(r), r.fee, id, id_length)
     e = next_entry(book) if place else NULL
     if e == NULL:
         return -1

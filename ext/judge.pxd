@@ -44,7 +44,6 @@ cdef class Judge:
     cdef Array killed               # uint8_t by account
     cdef bint firm_killed
     cdef uint64_t seq
-    cdef int64_t executed_at
     cdef const Record* event        # at hand
     cdef const uint8_t* heap        # its texts
 
@@ -83,7 +82,6 @@ cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* 
 
 cdef inline void begin_event(Judge judge, uint64_t seq, const uint8_t* heap, const Record* event) noexcept nogil:
     judge.seq = seq
-    judge.executed_at = event.executed_at
     judge.event = event
     judge.heap = heap
     judge.pending.count = 0

@@ -4,20 +4,18 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_SYMBOL, ALERT_THRESHOLD,
                            ALERT_TRADE_ID, ALERT_UTILIZATION, ALERT_VALUE, ALERT_VENUE, SEVERITY_BREACH,
-                           SEVERITY_CLEAR, SEVERITY_WARN)
+                           SEVERITY_CLEAR)
 from ext.arrays cimport array_add, array_extend, array_free, array_reserve
-from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH, LEVEL_OK, LEVEL_WARN,
-                         MAX_DRAWDOWN, MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME,
-                         NET_NOTIONAL, Node, PER_ACCOUNT, PER_STRATEGY, PER_SYMBOL, PER_VENUE, PRICE_COLLAR,
-                         REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors, TRADE_AFTER_KILL, TRADE_RATE,
-                         VOLUME_RATE, Last, held_of, level_of, level_of_count, note_level, notional_of, part_of_gross,
-                         sum_value, touch)
+from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS,
+                         MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PER_ACCOUNT, PER_STRATEGY,
+                         PER_SYMBOL, PER_VENUE, PRICE_COLLAR, REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors,
+                         TRADE_AFTER_KILL, TRADE_RATE, VOLUME_RATE, Last, held_of, level_of, level_of_count,
+                         note_level, notional_of, part_of_gross, sum_is_far, sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
-from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, fits_i64, format_ratio, format_u128, low_u128, wide_abs,
-                       wide_add, wide_addmul2, wide_cmp, wide_cmp_scaled, wide_fits192, wide_is_zero, wide_mul,
-                       wide_mul_u64, wide_neg, wide_negative, wide_set_u128, wide_sub, wide_zero)
+from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, format_ratio, low_u128, wide_cmp, wide_cmp_scaled,
+                       wide_fits192, wide_mul, wide_set_u128)
 from ext.windows cimport Run, Window, run_add, window_add
 
 # The order in which names decide the order of alerts, with the bit of `per` for each.
@@ -54,15 +52,6 @@ cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit*
     wide_mul(&warn, &limit.warn)
     wide_mul(&clear, &limit.clear)
     return level_of(wide_cmp(&left, &above) > 0, wide_cmp(&left, &warn) >= 0, wide_cmp(&left, &clear) >= 0, before)
-
-
-cdef bint is_far(const Sums* sums, const Limit* limit) noexcept nogil:
-    """Whether a sum is between what it is warned from on either side: nearly always (False: it has to be looked at)."""
-    if limit.kind == NET_NOTIONAL or limit.kind == MAX_LOSS:
-        if wide_negative(&sums.sum):
-            return wide_cmp(&sums.sum, &limit.sum_warn_below) > 0
-        return limit.kind == MAX_LOSS or wide_cmp(&sums.sum, &limit.sum_warn) < 0
-    return limit.kind == GROSS_NOTIONAL and wide_cmp(&sums.sum, &limit.sum_warn) < 0
 
 
 cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
@@ -119,7 +108,7 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     sums = &(<Sums*>limits.sums.data)[key.state]
     if key.kind == MAX_DRAWDOWN and wide_cmp(&sums.sum, &sums.peak) > 0:
         sums.peak = sums.sum
-    if key.level == LEVEL_OK and is_far(sums, limit):
+    if key.level == LEVEL_OK and sum_is_far(sums, limit):
         return LEVEL_OK
     sum_value(sums, key.kind, &value)
     return level_of_sum(&value, limit, key.level)
@@ -211,7 +200,7 @@ cdef class Judge:
             s = &(<const Symbol*>limits.book.store.symbols.data)[
                 (<const Position*>limits.book.store.positions.data)[
                     (<const Cell*>limits.book.store.cells.data)[trade.cell].position].symbol]
-            if window_add(&(<Window*>limits.windows.data)[key.state], self.executed_at,
+            if window_add(&(<Window*>limits.windows.data)[key.state], self.event.executed_at,
                           1 if kind == TRADE_RATE else <int64_t>volume, s.instrument.quantity_exponent,
                           limit.window_ns,
                           NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[key.node].sum,
@@ -225,7 +214,7 @@ cdef class Judge:
             wide_set_u128(&value, 1)
         elif kind == REPEATED_TRADE:
             key = &(<Key*>limits.keys.data)[slot.key]
-            length = run_add(&(<Run*>limits.runs.data)[key.state], self.executed_at, trade.price, trade.quantity,
+            length = run_add(&(<Run*>limits.runs.data)[key.state], self.event.executed_at, trade.price, trade.quantity,
                              limit.window_ns)
             if length < 0:
                 return -1
@@ -427,7 +416,7 @@ cdef class Judge:
             lengths[<int>ALERT_LIMIT_ID] = l.id_length
             texts[<int>ALERT_THRESHOLD] = l.threshold_text
             lengths[<int>ALERT_THRESHOLD] = l.threshold_length
-        return self.alerts.append(self.seq, self.executed_at, alert.kind, alert.severity, texts, lengths)
+        return self.alerts.append(self.seq, self.event.executed_at, alert.kind, alert.severity, texts, lengths)
 
     # --- kills ---------------------------------------------------------------------------------------------------
 

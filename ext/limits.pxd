@@ -62,7 +62,6 @@ cdef struct Limit:
     Wide floor
     Wide sum_above                  # in units of the sum: breach above, warn from, ok below; rounded so that it is exact
     Wide sum_warn
-    Wide sum_warn_below             # -sum_warn
     Wide sum_clear
     Wide sum_floor
     u128 sum_bound                  # of sum_warn (wide_bound)

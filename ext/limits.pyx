@@ -11,9 +11,9 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, tab
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, cell_quantity, valued_at
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
-from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul, wide_mul_pow10,
-                       wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg,
-                       wide_saturate_u128, wide_set_u128, wide_sub, wide_zero)
+from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul_pow10,
+                       wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
+                       wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 cdef enum:
@@ -332,8 +332,6 @@ cdef class LimitBook:
             scale = self.quantity_scale if limit.kind == VOLUME_RATE else self.money_scale
             to_units(&limit.sum_above, &limit.threshold, limit.exponent, &one, scale, False)
             to_units(&limit.sum_warn, &limit.warn, limit.exponent, &one, scale, True)
-            limit.sum_warn_below = limit.sum_warn
-            wide_neg(&limit.sum_warn_below)
             to_units(&limit.sum_clear, &limit.clear, limit.exponent, &one, scale, True)
             to_units(&limit.sum_floor, &limit.floor, limit.exponent, &one, scale, False)
             limit.sum_bound = wide_bound(&limit.sum_warn)

@@ -10,7 +10,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
-from ext.wide cimport add_i64, add_i128, mix, sub_i64, sub_i128
+from ext.wide cimport add_i64, add_i128, mix, set_i128, sub_i64, sub_i128
 
 cdef enum MarkSource:
     MARK_NONE = 0
@@ -123,9 +123,7 @@ cdef struct Before:                 # what changed of an entry that is being cop
     uint8_t state                   # EntryState
     uint8_t unused[3]
 
-cdef struct Hold:                   # memory with records that entries lie in
-    const uint8_t* start
-    const uint8_t* end
+cdef struct Hold:                   # of memory with records that entries lie in
     void (*release)(void* what) noexcept nogil
     void* what
 
@@ -150,13 +148,29 @@ cdef inline bint is_kept(const Packed* e) noexcept nogil:
 cdef inline uint64_t seq_of(const Packed* e) noexcept nogil:
     return e.seq >> TEXT_BITS if is_kept(e) else e.seq
 
+cdef inline int64_t quantity_of(const Record* r) noexcept nogil:
+    """What a trade or an adjustment adds to its position, signed."""
+    return r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
+
+cdef inline Holding holding_of(const Position* p) noexcept nogil:
+    cdef Holding held
+    held.cost = p.cost
+    held.realized = p.realized
+    held.quantity = p.quantity
+    return held
+
+cdef inline void set_holding(Position* p, const Holding* h) noexcept nogil:
+    set_i128(&p.cost, h.cost)
+    set_i128(&p.realized, h.realized)
+    p.quantity = h.quantity
+
 cdef inline void fill_of(const Packed* e, int64_t* price, int64_t* quantity) noexcept nogil:
     cdef const Record* r
     cdef const Copy* copy
     if is_kept(e):
         r = <const Record*>place_of(e)
         price[0] = r.price
-        quantity[0] = r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
+        quantity[0] = quantity_of(r)
     else:
         copy = <const Copy*>place_of(e)
         price[0] = copy.price
@@ -233,10 +247,10 @@ cdef class Book:
     cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil
     cdef Packed* entry(self, uint32_t index) noexcept nogil
     cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil       # id: where it lies
-    # Let entries lie in the records of memory that stays until `release(what)`; 0, or -1 without memory.
+    # Let entries lie in the records of memory that stays until `release(what)`, which the book calls at its end; 0, or -1
+    # without memory.
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
-    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil     # id copied; 0: no memory
     cdef int add_block(self) noexcept nogil
     # The live trade that a bust (side: +1 buy, -1 sell) or a correct (side 0) names: 0, or the Reason of its refusal.
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,

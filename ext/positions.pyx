@@ -1,13 +1,13 @@
 """Positions, cells and the trades they are made of: netting at average cost, exact to the last unit."""
 
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free,
-                         table_home, table_put, table_reserve)
+from ext.arrays cimport (array_add, array_free, array_reserve, streamed_alloc, table_free, table_home, table_put,
+                         table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
-from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Bytes, Record, bytes_append, bytes_free,
-                          i128, u128)
+from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, bytes_append,
+                          bytes_free, i128, u128)
 from ext.wide cimport copy_text, high_u128, i128_of, low_u128, mix, prefetch, text_end
 
 cdef enum:
@@ -215,8 +215,8 @@ cdef class Book:
         if index == 0:
             return -1
         hold = &(<Hold*>self.holds.data)[index]
-        hold.start = self.held_start = start
-        hold.end = self.held_end = start + size
+        self.held_start = start
+        self.held_end = start + size
         hold.release = release
         hold.what = what
         return 0
@@ -248,14 +248,6 @@ cdef class Book:
         e.previous = values.previous
         e.cell = values.cell
         return self.entry_count - 1
-
-    cdef uint32_t add_entry(self, uint32_t position, const Entry* values) noexcept nogil:
-        cdef Position* p = &(<Position*>self.store.positions.data)[position]
-        cdef uint32_t index = self.new_entry(values)
-        if index:
-            self.entry(index).previous = p.last_entry
-            p.last_entry = index
-        return index
 
     cdef void note_before(self, uint32_t index) noexcept nogil:
         cdef Before before

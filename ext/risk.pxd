@@ -7,7 +7,7 @@ from ext.alertlog cimport AlertLog
 from ext.definitions cimport Instruments, NameTable
 from ext.judge cimport Judge
 from ext.limits cimport LimitBook
-from ext.positions cimport Book, Entry, Holding
+from ext.positions cimport Book, Entry
 from ext.records cimport Bytes, FrameView, Record
 
 cdef struct Refusal:                # an event refused in the sequence: keeps its seq, moves nothing
@@ -58,7 +58,6 @@ cdef class RiskCore:
     cdef int ensure_used(self, uint32_t symbol) noexcept nogil
     cdef int open_cell(self, const Record* r, uint32_t venue, uint32_t strategy, int64_t quantity, uint32_t* cell) noexcept nogil
     cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil
-    cdef void set_holding(self, uint32_t position, const Holding* h) noexcept nogil
     cdef int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil
     cdef int finish(self) noexcept nogil
     cdef int apply_revision(self, const Record* r) noexcept nogil

@@ -11,18 +11,17 @@ from ext.fills cimport fold_fill, remember
 from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
-from ext.limits cimport (ACCOUNT_GROSS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, REPEATED_TRADE, Sums, TRADE_RATE,
-                         VOLUME_RATE, begin, fetch_holders, fetch_keys, fetch_slots)
-from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_DEAD, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE,
-                            MARK_TRADE, Packed, Position, Store, Symbol, TEXT_BITS,
-                            cell_add, cell_hash, valued_at)
+from ext.limits cimport (Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_holders, fetch_keys,
+                         fetch_slots)
+from ext.positions cimport (Baseline, Cell, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position, Store, Symbol,
+                            cell_add, cell_hash, holding_of, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
-                          EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FRAME_SEQUENCED, FrameHeader,
-                          NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW,
-                          REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append, bytes_free, frame_open, i128)
+                          EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_NEW, FRAME_SEQUENCED, NAME_ACCOUNT, NAME_KINDS,
+                          NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,
+                          bytes_free, frame_open, i128)
 from ext.report cimport position_rows, positions_as, sorted_positions
 from ext.valuation cimport Valuation, fill_cell, fill_slots, revalue_position, revalue_symbol, touch_all
-from ext.wide cimport add_i64, prefetch, set_i128
+from ext.wide cimport add_i64, prefetch
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
@@ -30,14 +29,6 @@ from ext.records import FrameDecodeError
 
 cdef enum:
     LEAD = 4 * STEP                 # records between the first look at a record and its application
-
-
-cdef inline Holding holding_of(const Position* p) noexcept nogil:
-    cdef Holding held
-    held.cost = p.cost
-    held.realized = p.realized
-    held.quantity = p.quantity
-    return held
 
 
 # --- one new trade, from its first look to its last: all of it in one piece of machine code ----------------------
@@ -110,7 +101,7 @@ cdef inline bint is_cell_of(const Store* store, uint32_t cell, const Record* r) 
 
 cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
     cdef uint32_t cell = likely
-    cdef int64_t quantity = r.volume if r.side == SIDE_BUY else -r.volume
+    cdef int64_t quantity = quantity_of(r)
     cdef Cell* c
     cdef Position* p
     cdef Symbol* s
@@ -162,7 +153,7 @@ cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Recor
     # Where it has other cells too, all of them are valued first; else the fill finds what to value (`before`).
     before[0] = NULL
     if p.first_cell != cell or c.next_in_position:
-        if revalue_position(limits, c.position, p.cost, p.cost) < 0:
+        if revalue_position(limits, c.position) < 0:
             return -1
     else:
         if p.first_node:
@@ -172,9 +163,7 @@ cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Recor
         p.mark = s.mark
         p.valued = s.source != MARK_NONE
         p.valuation = s.valuation
-    set_i128(&p.cost, after.cost)
-    set_i128(&p.realized, after.realized)
-    p.quantity = after.quantity
+    set_holding(p, after)
     cell_add(c, r.price, quantity, r.fee, False)
     return CORE_CORRUPT if IS_DEBUG and not cash_holds(&book.store, c.position) else 0
 
@@ -343,12 +332,6 @@ cdef class RiskCore:
             return 0
         return cell
 
-    cdef inline void set_holding(self, uint32_t position, const Holding* h) noexcept nogil:
-        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
-        p.cost = h.cost
-        p.realized = h.realized
-        p.quantity = h.quantity
-
     cdef inline int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil:
         if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
             return CORE_NO_MEMORY
@@ -406,7 +389,7 @@ cdef class RiskCore:
             return self.revise(r, position, found, NULL)
         self.book.unpack(found, &revised)
         revised.price = r.price
-        revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
+        revised.quantity = quantity_of(r)
         revised.fee = r.fee
         revised.id = self.heap + r.id_offset
         revised.id_length = r.id_length
@@ -444,11 +427,11 @@ cdef class RiskCore:
             facts.quantity = new.quantity
             facts.counts = False
             facts.cell = new.cell
-        self.set_holding(position, &after)
+        set_holding(&(<Position*>self.book.store.positions.data)[position], &after)
         if IS_DEBUG and not cash_holds(&self.book.store, position):
             return CORE_CORRUPT
         status = self.remark(r.symbol, r.executed_at)
-        if status < 0 or revalue_position(self.limits, position, after.cost, after.cost) < 0:
+        if status < 0 or revalue_position(self.limits, position) < 0:
             return CORE_NO_MEMORY
         if revised == NULL:
             return self.finish()
@@ -634,7 +617,7 @@ cdef class RiskCore:
                 data = journal.frame_at(index)
                 bad = frame_open(data, frame_bytes(data), check_crc, &view)
                 if bad == 0:
-                    status = self.apply_frame(&view, is_lasting(self.book, journal, index, data))
+                    status = self.apply_frame(&view, is_lasting(self.book, journal, view.header.first_seq, data))
                 index += 1
         if bad:
             raise FrameDecodeError(bad)

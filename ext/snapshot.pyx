@@ -24,11 +24,11 @@ from ext.arrays cimport Array, Table, array_extend, table_home
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.fills cimport remember
 from ext.journal cimport Journal, frame_bytes
-from ext.judge cimport Judge, Kill
+from ext.judge cimport Kill
 from ext.lasting cimport is_lasting
 from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors
 from ext.positions cimport (
-    ARENA_BYTES, Baseline, Before, Book, Cell, Entry, Position, Symbol, cell_hash,
+    ARENA_BYTES, Baseline, Before, Book, Cell, Entry, Position, Symbol, cell_hash, quantity_of,
 )
 from ext.records cimport (
     EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
@@ -898,7 +898,7 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after, bint lasts
             index += 1
             if frame_open(data, frame_bytes(data), False, &view) != 0 or view.header.first_seq > core.applied_seq:
                 break
-            status = take_trades(core, &view, lasts and is_lasting(core.book, journal, index - 1, data), &refusals_at)
+            status = take_trades(core, &view, lasts and is_lasting(core.book, journal, view.header.first_seq, data), &refusals_at)
     if status == -1:
         raise MemoryError
     if status < 0:
@@ -979,7 +979,7 @@ cdef int revise(Book book, const Record* r, const uint8_t* heap) noexcept nogil:
         return 0
     book.unpack(found, &revised)
     revised.price = r.price
-    revised.quantity = r.volume if r.side == SIDE_BUY else -r.volume
+    revised.quantity = quantity_of(r)
     revised.fee = r.fee
     revised.id = heap + r.id_offset
     revised.id_length = r.id_length

@@ -9,8 +9,8 @@ from ext.records cimport i128, u128
 from ext.wide cimport Wide, abs_i64, abs_i128, low_u128
 from ext.windows cimport Run, Window, run_restart, window_push
 
-# Value one (account, symbol) at its symbol's current mark. cost: what it cost before this event, for one without a mark.
-cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil
+# Value one (account, symbol) at its symbol's current mark; one without a mark counts by what it costs.
+cdef int revalue_position(LimitBook limits, uint32_t position) noexcept nogil
 # Value every holder of a symbol at its current mark.
 cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil
 cdef struct Valuation:              # of a position
@@ -111,7 +111,7 @@ cdef inline int fill_slots(LimitBook limits, const Cell* c, const Symbol* s, int
             if status < 0:
                 return -1
         elif trade != NULL and not is_small(limits, slot, trade):
-            status = fill_window(limits, slot, judge.executed_at, trade, s.instrument.quantity_exponent)
+            status = fill_window(limits, slot, judge.event.executed_at, trade, s.instrument.quantity_exponent)
             if status < 0 or (status and judge.judge_slot(limits, slot, trade) < 0):
                 return -1
         slot += 1

@@ -76,7 +76,7 @@ cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* befor
     return 0 if node_stays_ok(limits, node, after, money) else touch(limits, node.key)
 
 
-cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before, i128 cost_after) noexcept nogil:
+cdef int revalue_position(LimitBook limits, uint32_t position) noexcept nogil:
     cdef Position* p = &(<Position*>limits.book.store.positions.data)[position]
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]
     cdef Valuation before, after
@@ -84,10 +84,9 @@ cdef int revalue_position(LimitBook limits, uint32_t position, i128 cost_before,
     cdef const Node* node
     if p.first_node:
         before.marked = valued_at(p, s, &before.mark)
-        before.cost = cost_before
+        before.cost = after.cost = p.cost
         after.marked = s.source != MARK_NONE
         after.mark = s.mark
-        after.cost = cost_after
         index = p.first_node
         while index:
             node = &(<const Node*>limits.nodes.data)[index]

@@ -55,8 +55,7 @@ cdef inline bint run_restart(Run* r, int64_t at, int64_t price, int64_t quantity
     r.marks[0].index = 0
     return True
 
-# Where entry i of a window by time is in its ring; and both kinds as they were in a snapshot (into zeroed ones; bytes taken,
-# or -1 without memory).
+# Both kinds as they were in a snapshot, into zeroed ones: the bytes that a window took, 0 for a run; -1 without memory.
 cdef int64_t window_restore(Window* w, uint8_t seen, int64_t latest, bint has_amounts, uint32_t size,
                             const uint8_t* entries) noexcept nogil
 cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil
@@ -64,6 +63,7 @@ cdef void window_shrink(Window* w) noexcept nogil       # to half its capacity, 
 
 
 cdef inline uint32_t window_place(const Window* w, uint32_t i) noexcept nogil:
+    """Where entry i by time is in the ring."""
     return (w.head + i) & (w.capacity - 1)
 
 

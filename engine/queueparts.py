@@ -75,9 +75,11 @@ class OpenQueue:
 
     def read(self) -> None:
         """Read on as far as more is wanted, and count the jobs of what passes by."""
-        self.unjudged.extend(self.reader.read(self.wants_frames))
-        for frame in self.reader.passed:
-            self.backlog.offer(frame)
+        frames = self.reader.read(self.wants_frames)
+        self.unjudged.extend(frames)
+        if self.reader.passed:  # they follow what was taken
+            for frame in frames + self.reader.passed:
+                self.backlog.offer(frame)
 
     def feed_judged(self, through: int) -> None:
         """Give the queue the frames whose events are all judged, which they are up to a seq."""

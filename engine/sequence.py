@@ -20,6 +20,7 @@ FETCH_BYTES = 1 << 20  # asked for at once
 HELD_FRAMES_MAX = 64  # live frames kept while a fetch is on its way
 JOINED_RECORDS_MAX = 2048
 DRAIN_MAX = 256  # messages taken from one socket before others have their turn
+READ_RECORDS_MAX = 16_384  # live events taken by one `read`; the frame that reaches it is taken whole
 EVENTS_HWM = 256
 ASK_AGAIN_S = 1.0  # a fetch without an answer is asked again; a silent broker is asked for news
 MESSAGE_BYTES_MAX = 32 << 20
@@ -67,7 +68,10 @@ class SequenceReader:
         """
         frames: list[Frame] = []
         self._read_replay(frames)
-        self.passed = _join_small(self._read_events(frames, wanted))
+        passed = self._read_events(frames, wanted)
+        if passed:  # what was taken is looked at before more is asked for
+            wanted = wanted and not frames
+        self.passed = _join_small(passed)
         if not self._asked:
             while self._held:
                 self._take(self._held.popleft(), frames)
@@ -103,8 +107,9 @@ class SequenceReader:
                     self.next_seq = self.removed_below = control.c
 
     def _read_events(self, frames: list[Frame], wanted: bool) -> list[Frame]:
-        """Take live frames that are wanted; return the others."""
+        """Take live frames that are wanted, no more than bring in READ_RECORDS_MAX events; return the others."""
         passed: list[Frame] = []
+        end = self.next_seq + READ_RECORDS_MAX
         for message in _drain(self.events):
             if not self._asked:
                 self._heard_at = time.monotonic()
@@ -113,7 +118,7 @@ class SequenceReader:
                 if frame is None:
                     continue
                 self.last_seq = max(self.last_seq, frame.first_seq + len(frame) - 1)
-                if wanted and not self._asked:
+                if wanted and not self._asked and self.next_seq < end:
                     self._take(frame, frames)
                     continue
                 passed.append(frame)

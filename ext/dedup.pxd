@@ -4,7 +4,11 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.base cimport Base
 from ext.journal cimport Journal
-from ext.records cimport Bytes, FrameView, Record
+from ext.records cimport Bytes, EVENT_TRADE, FrameView, Record
+from ext.wide cimport prefetch
+
+cdef extern from "identity.h":
+    uint64_t rw_identity(const uint64_t* key, uint64_t w0, uint64_t w1, const uint8_t* p, size_t n) noexcept nogil
 
 cdef enum DedupVerdict:
     DEDUP_NEW = 0
@@ -20,6 +24,7 @@ cdef enum:
 cdef enum:
     TAG_BITS = 28
     CODE_BITS = 36
+    PROBES_AHEAD = 6                # slots: where a look-up ends that does not end at once, often in the next line
 
 cdef struct TimedSeq:
     int64_t executed_at             # ns
@@ -57,10 +62,7 @@ cdef class Dedup:
     cdef Base base                  # what is known of seqs that the journal has no more; None: it has all
     cdef Record known               # one of these, as a record
 
-    # `record` has the broker's name ids; id is the trade_id or event_id.
-    cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil
     cpdef void prepare(self) noexcept nogil
-    cdef void prefetch(self, uint64_t fingerprint) noexcept nogil
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef bint is_too_old(self, const Record* record) noexcept nogil
     cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil      # 0, or -1: no memory
@@ -80,3 +82,54 @@ cdef class Dedup:
     cdef void find_head(self) noexcept nogil
     cdef TimedSeq oldest(self) noexcept nogil
     cdef void forget_oldest(self) noexcept nogil
+
+
+cdef inline uint64_t code_mask() noexcept nogil:
+    return (<uint64_t>1 << CODE_BITS) - 1
+
+
+cdef inline uint64_t seq_period() noexcept nogil:
+    return (<uint64_t>1 << CODE_BITS) - 2
+
+
+cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq) noexcept nogil:
+    return (fingerprint & ~code_mask()) | ((seq if seq < seq_period() else seq % seq_period()) + 1)
+
+
+cdef inline uint64_t home_of(uint64_t slot, int shift) noexcept nogil:
+    """Where a fingerprint (or a slot, which begins with its tag) belongs: by its top bits, so tables grow in order."""
+    return (slot & ~code_mask()) >> shift
+
+
+cdef inline uint64_t fingerprint_of(Dedup dedup, const Record* record, const uint8_t* id) noexcept nogil:
+    """`record` has the broker's name ids; id is the trade_id or event_id."""
+    cdef uint64_t w0 = 0, w1 = <uint64_t>record.type << 32
+    if record.type == EVENT_TRADE:
+        w0 = record.venue | <uint64_t>record.account << 32
+        w1 |= record.symbol | <uint64_t>record.side << 40 | <uint64_t>record.exec_type << 48
+    return rw_identity(dedup.key, w0, w1, id, record.id_length)
+
+
+cdef inline void fetch_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
+    """Into the cache, for a look-up to come."""
+    cdef const uint64_t* home = &dedup.slots[home_of(fingerprint, dedup.shift)]
+    prefetch(home)
+    prefetch(home + PROBES_AHEAD)
+    if dedup.old != NULL:
+        prefetch(&dedup.old[home_of(fingerprint, dedup.old_shift)])
+
+
+cdef inline bint takes_plainly(Dedup dedup) noexcept nogil:
+    """Whether a new trade costs a slot and nothing else: no table is being left or full, and nothing is forgotten."""
+    return (dedup.old == NULL and dedup.used * 4 < (dedup.mask + 1) * 3 and dedup.forgotten == 0
+            and dedup.trades < dedup.trades_max)
+
+
+cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
+    """The slot for an identity that is surely new; NULL where one that is known may be the same."""
+    cdef uint64_t at = home_of(fingerprint, dedup.shift)
+    while dedup.slots[at] != 0:
+        if (dedup.slots[at] ^ fingerprint) <= code_mask():
+            return NULL
+        at = (at + 1) & dedup.mask
+    return &dedup.slots[at]

@@ -24,31 +24,9 @@ cdef extern from "journal_os.h" nogil:
     void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
 
-cdef extern from *:
-    """
-    static inline void rw_prefetch(const void *p) { __builtin_prefetch(p); }
-    """
-    void rw_prefetch(const void* p) noexcept nogil
-
-cdef extern from "identity.h":
-    uint64_t rw_identity(const uint64_t* key, uint64_t w0, uint64_t w1, const uint8_t* p, size_t n) noexcept nogil
-
-cdef uint64_t CODE_MASK = (<uint64_t>1 << CODE_BITS) - 1
-cdef uint64_t SEQ_PERIOD = (<uint64_t>1 << CODE_BITS) - 2
-cdef uint64_t GONE = (<uint64_t>1 << CODE_BITS) - 1       # as a code
-
-
-cdef enum:
-    PROBES_AHEAD = 6
-
-
-cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq) noexcept nogil:
-    return (fingerprint & ~CODE_MASK) | ((seq if seq < SEQ_PERIOD else seq % SEQ_PERIOD) + 1)
-
-
-cdef inline uint64_t home_of(uint64_t slot, int shift) noexcept nogil:
-    """Where a fingerprint (or a slot, which begins with its tag) belongs: by its top bits, so tables grow in order."""
-    return (slot & ~CODE_MASK) >> shift
+cdef uint64_t CODE_MASK = code_mask()
+cdef uint64_t SEQ_PERIOD = seq_period()
+cdef uint64_t GONE = code_mask()        # as a code
 
 
 cdef inline bint is_before(TimedSeq a, TimedSeq b) noexcept nogil:
@@ -131,20 +109,6 @@ cdef class Dedup:
         """Bytes of the tables, for memory accounts."""
         cdef uint64_t slots = self.mask + 1 + (self.old_mask + 1 if self.old != NULL else 0)
         return slots * sizeof(uint64_t) + self.late.capacity
-
-    cdef uint64_t fingerprint(self, const Record* record, const uint8_t* id) noexcept nogil:
-        cdef uint64_t w0 = 0, w1 = <uint64_t>record.type << 32
-        if record.type == EVENT_TRADE:
-            w0 = record.venue | <uint64_t>record.account << 32
-            w1 |= record.symbol | <uint64_t>record.side << 40 | <uint64_t>record.exec_type << 48
-        return rw_identity(self.key, w0, w1, id, record.id_length)
-
-    cdef void prefetch(self, uint64_t fingerprint) noexcept nogil:
-        cdef const uint64_t* home = &self.slots[home_of(fingerprint, self.shift)]
-        rw_prefetch(home)
-        rw_prefetch(home + PROBES_AHEAD)        # where a look-up ends that does not end at once: often the next line
-        if self.old != NULL:
-            rw_prefetch(&self.old[home_of(fingerprint, self.old_shift)])
 
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
         cdef int verdict = self.probe(self.slots, self.mask, home_of(fingerprint, self.shift), fingerprint, record, id, ref)
@@ -242,7 +206,7 @@ cdef class Dedup:
         cdef const Record* record
         for i in range(base.known.size // sizeof(Known)):
             record = self.fetch_known(known[i].seq, &heap)
-            if self.remember(self.fingerprint(record, heap), known[i].seq, record) < 0:
+            if self.remember(fingerprint_of(self, record, heap), known[i].seq, record) < 0:
                 return -1
         self.newest = base.header.first_seq - 1
         self.forgotten = base.header.trades
@@ -293,8 +257,8 @@ cdef class Dedup:
             end = at + 64 if at + 64 < view.header.record_count else view.header.record_count
             for i in range(at, end):
                 record = &view.records[i]
-                fingerprints[i - at] = self.fingerprint(record, view.heap + record.id_offset)
-                self.prefetch(fingerprints[i - at])
+                fingerprints[i - at] = fingerprint_of(self, record, view.heap + record.id_offset)
+                fetch_slot(self, fingerprints[i - at])
             for i in range(at, end):
                 if self.remember(fingerprints[i - at], view.header.first_seq + i, &view.records[i]) < 0:
                     return -1
@@ -393,7 +357,7 @@ cdef class Dedup:
         cdef const uint8_t* heap
         cdef const Record* record = self.fetch(entry.seq, &heap)
         if record != NULL:              # never: what is remembered is not removed
-            self.erase(self.fingerprint(record, heap + record.id_offset), entry.seq)
+            self.erase(fingerprint_of(self, record, heap + record.id_offset), entry.seq)
         if entry.seq == self.head.seq:
             self.head.seq = 0
         else:

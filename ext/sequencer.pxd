@@ -111,6 +111,7 @@ cdef struct Work:                   # one record between the first and the secon
     uint8_t unmapped                # bit per NameKind whose text has no id of the broker's yet
     uint8_t reason
     uint8_t detail
+    uint8_t plain                   # ext/plaintrades.pxd
 
 cdef class Source:
     """One incarnation of a publisher: its names and counts."""

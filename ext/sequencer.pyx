@@ -15,9 +15,10 @@ import json
 
 from ext.base cimport Base, BaseUnits
 from ext.decimals cimport rescale
-from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup
+from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup, fetch_slot, fingerprint_of
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.journal cimport Journal, frame_bytes
+from ext.plaintrades cimport is_plain, take_plain
 from ext.records cimport (
     EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK, EVENT_REJECTED, EVENT_SESSION, EVENT_TRADE,
     EXEC_BUST, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION, FLAG_PRICE_WIDE, FLAG_TIME_OVERFLOW,
@@ -576,6 +577,7 @@ cdef class Sequencer:
         work.detail = DETAIL_NONE
         work.unmapped = 0
         work.fingerprint = 0
+        work.plain = False
         if r.type == EVENT_REJECTED:
             work.reason = r.exec_type if REASON_NONE < r.exec_type <= REASON_OVERFLOW else <uint8_t>REASON_INVALID
             return
@@ -604,8 +606,8 @@ cdef class Sequencer:
             work.reason = REASON_TOO_MANY_NAMES
             return
         if r.type != EVENT_TRADE or not work.unmapped & IDENTITY_NAMES:
-            work.fingerprint = self.dedup.fingerprint(r, id)
-            self.dedup.prefetch(work.fingerprint)
+            work.fingerprint = fingerprint_of(self.dedup, r, id)
+            fetch_slot(self.dedup, work.fingerprint)
 
     cdef int decide(self, const FrameView* view, uint32_t i, SourceState* source, Work* work) noexcept nogil:
         """Second pass: accept, count or refuse one record. 0, or -1: no memory."""
@@ -623,7 +625,7 @@ cdef class Sequencer:
             return self.refuse(i, work)
         if r.type != EVENT_TRADE or not work.unmapped & IDENTITY_NAMES:
             if work.fingerprint == 0:
-                work.fingerprint = self.dedup.fingerprint(r, id)
+                work.fingerprint = fingerprint_of(self.dedup, r, id)
             verdict = self.dedup.look_up(work.fingerprint, r, id, ref)
         if verdict == DEDUP_DUPLICATE:
             self.duplicates += 1
@@ -690,7 +692,7 @@ cdef class Sequencer:
         if work.unmapped:
             if self.introduce(source, work) < 0:
                 return -1
-            work.fingerprint = self.dedup.fingerprint(&work.record, id)
+            work.fingerprint = fingerprint_of(self.dedup, &work.record, id)
         r = self.out + self.built
         r[0] = work.record
         r.flags = 0
@@ -855,16 +857,21 @@ cdef class Sequencer:
     cdef int take_records(self, const FrameView* view, SourceState* source, uint32_t skip) noexcept nogil:
         """Both passes over the records, a chunk at a time; 0, or -1 without memory."""
         cdef uint32_t count = view.header.record_count, at = skip, end, i
+        cdef int status
         while at < count:
             end = at
             while end < count and end - at < CHUNK_RECORDS:
-                self.prepare(view, end, source, &self.work[end - at])
+                if not is_plain(self, self.dedup, view, end, source, &self.work[end - at]):
+                    self.prepare(view, end, source, &self.work[end - at])
                 end += 1
                 # What an instrument's definition changes, the records behind it must see.
                 if view.records[end - 1].type == EVENT_INSTRUMENT:
                     break
             for i in range(at, end):
-                if self.decide(view, i, source, &self.work[i - at]) < 0:
+                status = take_plain(self, self.dedup, view, &self.work[i - at])
+                if status > 0:
+                    status = self.decide(view, i, source, &self.work[i - at])
+                if status < 0:
                     return -1
             at = end
         return 0

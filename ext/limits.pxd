@@ -37,6 +37,7 @@ cdef enum Dimension:                # bits of `per`, in the order that alerts ar
     PER_SYMBOL = 2
     PER_VENUE = 4
     PER_STRATEGY = 8
+    PER_POSITION = 3                # account and symbol, and nothing else
 
 cdef enum KillScope:
     KILL_NONE = 0
@@ -99,9 +100,9 @@ cdef struct Key:                    # what a limit is kept for
     uint32_t limit
     uint32_t rule                   # 0: none
     uint32_t cell                   # one of its cells: its names
-    uint32_t state                  # sums, windows or runs
+    uint32_t state                  # sums, windows or runs; max_notional: its place among the holders of its rule
     uint32_t node                   # concentration: its node; volume_rate: sums
-    uint32_t held                   # max_notional: its place among the holders of its rule
+    uint32_t next_in_position       # kept for account and symbol: the next of them, in order of the limits
     uint32_t last                   # Last; 0: none yet
     uint8_t kind
     uint8_t level                   # Level
@@ -182,7 +183,8 @@ cdef class LimitBook:
     cdef Array factors                      # SymbolFactors by symbol
     cdef Array rates                        # Rate by currency
     cdef Array touched                      # uint32_t keys
-    cdef Table key_table
+    cdef Table key_table                    # of the keys that no position leads to
+    cdef uint32_t latest_key                # the one found last by way of its position: the next is mostly behind it
     cdef uint32_t stamp
     cdef bint has_notional                  # some max_notional
 
@@ -204,6 +206,9 @@ cdef class LimitBook:
     cdef uint32_t ensure_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil
     # Give a key that has lost its cells the rule it needs to be judged; 0, or -1 without memory.
     cdef int ensure_rule(self, uint32_t key) noexcept nogil
+    # The last key of a position before that of a limit; 0: there is none, the position's first is behind it.
+    cdef uint32_t key_before(self, uint32_t position, uint32_t limit) noexcept nogil
+    cdef void put_in_position(self, uint32_t index) noexcept nogil
     cdef int rebuild_key_table(self) noexcept nogil
     cdef uint64_t hash_of(self, const Key* key) noexcept nogil
     cdef int add_holder(self, uint32_t index) noexcept nogil
@@ -235,7 +240,7 @@ cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, co
 cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil
 
 cdef inline Held* held_of(LimitBook limits, const Key* key) noexcept nogil:
-    return (<Holders*>limits.holders.data)[key.rule].entries + key.held
+    return (<Holders*>limits.holders.data)[key.rule].entries + key.state
 
 
 cdef inline void begin(LimitBook limits) noexcept nogil:

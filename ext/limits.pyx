@@ -414,10 +414,19 @@ cdef class LimitBook:
         cdef const Position* positions = <const Position*>self.book.store.positions.data
         cdef const Cell* c = &cells[cell]
         cdef const Position* p = &positions[c.position]
-        cdef uint64_t hash = key_hash(limit, kind, per, p, c), at, slot
+        cdef uint64_t hash, at, slot
+        cdef uint32_t index
         cdef const Key* key
+        if per == PER_POSITION:
+            index = self.key_before(c.position, limit)
+            index = (<const Key*>self.keys.data)[index].next_in_position if index else p.first_key
+            if index == 0 or (<const Key*>self.keys.data)[index].limit != limit:
+                return 0
+            self.latest_key = index
+            return index
         if self.key_table.slots == NULL:
             return 0
+        hash = key_hash(limit, kind, per, p, c)
         at = table_home(&self.key_table, hash)
         while True:
             slot = self.key_table.slots[at]
@@ -435,7 +444,7 @@ cdef class LimitBook:
         cdef Key* key
         if index:
             return index
-        if table_reserve(&self.key_table) < 0:
+        if per != PER_POSITION and table_reserve(&self.key_table) < 0:
             return 0
         index = array_add(&self.keys, sizeof(Key))
         if index == 0:
@@ -447,12 +456,44 @@ cdef class LimitBook:
         key.per = per
         if self.add_state(index) < 0:
             return 0
-        table_put(&self.key_table, self.hash_of(&(<const Key*>self.keys.data)[index]), index)
+        if per == PER_POSITION:
+            self.put_in_position(index)
+        else:
+            table_put(&self.key_table, self.hash_of(&(<const Key*>self.keys.data)[index]), index)
         return index
+
+    cdef uint32_t key_before(self, uint32_t position, uint32_t limit) noexcept nogil:
+        cdef const Key* keys = <const Key*>self.keys.data
+        cdef const Key* latest
+        cdef uint32_t before = 0, index = (<const Position*>self.book.store.positions.data)[position].first_key
+        if self.latest_key:
+            latest = &keys[self.latest_key]
+            if latest.limit < limit and (<const Cell*>self.book.store.cells.data)[latest.cell].position == position:
+                before = self.latest_key
+                index = latest.next_in_position
+        while index and keys[index].limit < limit:
+            before = index
+            index = keys[index].next_in_position
+        return before
+
+    cdef void put_in_position(self, uint32_t index) noexcept nogil:
+        cdef Key* keys = <Key*>self.keys.data
+        cdef uint32_t position = (<const Cell*>self.book.store.cells.data)[keys[index].cell].position
+        cdef uint32_t before = self.key_before(position, keys[index].limit)
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
+        if before:
+            keys[index].next_in_position = keys[before].next_in_position
+            keys[before].next_in_position = index
+        else:
+            keys[index].next_in_position = p.first_key
+            p.first_key = index
+        self.latest_key = index
 
     cdef int rebuild_key_table(self) noexcept nogil:
         cdef uint32_t i
         for i in range(1, self.keys.count):
+            if (<const Key*>self.keys.data)[i].per == PER_POSITION:
+                continue
             if table_reserve(&self.key_table) < 0:
                 return -1
             table_put(&self.key_table, self.hash_of(&(<const Key*>self.keys.data)[i]), i)
@@ -487,7 +528,7 @@ cdef class LimitBook:
                 return -1
             holders.entries = <Held*>grown
             holders.capacity = 2 * (holders.capacity + 2)
-        key.held = holders.count
+        key.state = holders.count
         holders.entries[holders.count].quantity = ASK_KEY
         holders.entries[holders.count].key = index
         holders.entries[holders.count].level = key.level

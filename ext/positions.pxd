@@ -67,8 +67,9 @@ cdef struct Position:               # of one account in one symbol
     uint32_t first_cell
     uint32_t next_in_symbol
     uint32_t first_node
+    uint32_t first_key              # of those that are kept for this account and symbol (ext/limits.pxd)
     uint8_t valued                  # 1: mark is a price
-    uint8_t unused[7]
+    uint8_t unused[3]
 
 cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits; one cache line
     i128 cash                       # raw, below the carry

@@ -565,6 +565,7 @@ cdef class RiskCore:
             (<Symbol*>self.book.store.symbols.data)[i].first_rule = 0
         for i in range(1, self.book.store.positions.count):
             (<Position*>self.book.store.positions.data)[i].first_node = 0
+            (<Position*>self.book.store.positions.data)[i].first_key = 0
         for i in range(1, self.book.store.cells.count):
             (<Cell*>self.book.store.cells.data)[i].slots = 0
             (<Cell*>self.book.store.cells.data)[i].slot_count = 0

@@ -17,6 +17,7 @@ from engine.events import (
     TradeExecuted,
 )
 from engine.risk import RiskEngine
+from ext.levels import sums
 from ext.risk import RiskCore
 
 D = Decimal
@@ -248,3 +249,18 @@ def test_a_hash_has_no_bytes_that_nothing_was_written_to() -> None:
 
         hashes.add(made(depth).state_hash())
     assert len(hashes) == 1
+
+
+def test_cells_of_one_position_share_its_keys_in_whatever_order_their_limits_come() -> None:
+    globs = {"late": "V2", "first": "V1", "all": "V*", "last": "V3"}
+    engine = engine_with(*(limit("max_position", "20", id=name, match={"venue": glob}) for name, glob in globs.items()))
+    trade = Trader(engine)
+    for venue in ("V1", "V2", "V3", "V1"):
+        for account in ("A", "B"):
+            assert trade("2", account=account, venue=venue) == []
+    held = {"late": 2, "first": 4, "all": 8, "last": 2}
+    found = {name: D(whole).scaleb(exponent) for name, (whole, exponent, _) in sums(engine.core).items()}
+    assert found == {(name, (account, "X", "*", "*")): held[name] for name in held for account in "AB"}
+    restored = RiskCore()
+    restored.restore(engine.core.snapshot())
+    assert restored.state_hash() == engine.core.state_hash()

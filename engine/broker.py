@@ -53,6 +53,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     to make room for at once. window_frames: frames one publisher may have
     unacked. events_hwm: frames that wait for one slow subscriber. nodrop: a full subscriber holds the broker up
     instead of losing frames (for consumers in this process only). sources_max: publishers' lives remembered at once.
+    check_crc: of frames that come; False only where every publisher is of this process and seals none.
     """
 
     publish: str | Sequence[str]
@@ -67,6 +68,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     nodrop: bool = False
     heartbeat_ns: int = 200_000_000
     sources_max: int = 4096
+    check_crc: bool = True
 
 
 class SourceStats(msgspec.Struct, frozen=True):
@@ -281,6 +283,7 @@ class Broker:
                 credit=self.settings.window_frames,
                 heartbeat_ns=self.settings.heartbeat_ns,
                 sources_max=self.settings.sources_max,
+                check_crc=self.settings.check_crc,
             )
             self._replay = ReplayLoop(self._loop)
             self._start_replay()

@@ -48,7 +48,8 @@ class Pipeline:
     journal: open for writing; it stays the caller's. dead_letters: the sink's file.
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
     consumers of this process). frames_ahead: that may wait for a subscriber, where it is not the config that says so;
-    what waits is memory touched. expected_events: about how many will come, where it is known. count_after: refusals in
+    what waits is memory touched. check_crc: of published frames; False only where all publishers are of
+    this process and seal none. expected_events: about how many will come, where it is known. count_after: refusals in
     the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already, or is being prepared while the broker takes up the journal.
     on_kills: see RiskConsumer.
@@ -66,6 +67,7 @@ class Pipeline:
         nodrop: bool = False,
         frames_ahead: int = 0,
         shortcut: bool = True,
+        check_crc: bool = True,
         expected_events: int = 0,
         count_after: int = 0,
         context: zmq.Context[Any] | None = None,
@@ -97,6 +99,7 @@ class Pipeline:
                 window_frames=config.publisher_window_frames,
                 events_hwm=events_hwm,
                 nodrop=nodrop,
+                check_crc=check_crc,
                 heartbeat_ns=config.heartbeat_every_ns,
             ),
             self.context,

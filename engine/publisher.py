@@ -85,7 +85,7 @@ class Publisher:
     bytes. context: the ZeroMQ context to share, needed for ``inproc://``. window: frames that may be unacked (the
     engine may allow fewer). wait_s: how long to wait for an engine that does not answer. when_full: what to do
     with more while the engine is behind: ``"block"`` until it takes it, or ``"raise"`` EngineBehind at once (for a feed
-    that cannot wait).
+    that cannot wait). seal: False leaves out the CRC of frames, for a broker of this process that looks at none.
     Not to be used by two threads at once. It may be made before the engine is up.
 
     >>> publisher = Publisher("ipc:///run/riskwire", "desk-1")            # doctest: +SKIP
@@ -102,6 +102,7 @@ class Publisher:
         wait_s: float = WAIT_S,
         role: str = "publish",
         when_full: Literal["block", "raise"] = "block",
+        seal: bool = True,
     ) -> None:
         if when_full not in ("block", "raise"):
             raise UsageError(f"when_full is {when_full!r}; expected 'block' or 'raise'")
@@ -110,6 +111,7 @@ class Publisher:
         self.source = source
         self.endpoint = endpoint(base, role) if role else base
         self.wait_s = wait_s
+        self._seal = seal
         self._raises = when_full == "raise"
         self._hopeful = True  # an engine is likely to answer at once: worth a moment
         self._window = max(window, 1)
@@ -294,7 +296,7 @@ class Publisher:
             self._quiet_since = time.monotonic()  # silence counts from here
         lane.next_seq += records
         lane.unacked.append((lane.next_seq - 1, frame))
-        if not send_stamped(self._socket, frame, first, lane.incarnation):
+        if not send_stamped(self._socket, frame, first, lane.incarnation, self._seal):
             lane.welcome = False  # the connection is gone: it goes again after the next welcome
 
     def _send(self, message: bytes | bytearray) -> bool:

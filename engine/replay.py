@@ -231,6 +231,11 @@ def _frames_ahead(options: ReplayOptions) -> int:
     return min(1000, max(8, RECORDS_AHEAD // options.frame_records))
 
 
+def _leaves_process(options: ReplayOptions) -> bool:
+    """Tell whether frames leave this process on their way to the broker, so that they need a CRC."""
+    return options.transport != "inproc"
+
+
 def _make_base(transport: str, stack: ExitStack) -> str:
     """Return a base that nobody else uses; an ipc folder goes when the replay ends."""
     if transport == "inproc":
@@ -262,6 +267,7 @@ class _Run:
             nodrop=True,
             frames_ahead=_frames_ahead(options),
             shortcut=False,
+            check_crc=_leaves_process(options),
             expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,
             core=core,
@@ -352,7 +358,12 @@ class _Feeding:
         self._failure: BaseException | None = None
         self._pace = _Pace(options.speed, self._stopping) if options.speed is not None else None
         self._publisher = Publisher(
-            pipeline.base, SOURCE, context=pipeline.context, wait_s=WAIT_S, window=_frames_ahead(options)
+            pipeline.base,
+            SOURCE,
+            context=pipeline.context,
+            wait_s=WAIT_S,
+            window=_frames_ahead(options),
+            seal=_leaves_process(options),
         )
         self.stats = self._publisher.stats
         self._reader = threading.Thread(target=self._read, name="feed", daemon=True)

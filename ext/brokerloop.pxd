@@ -39,6 +39,7 @@ cdef class BrokerLoop:
     cdef SourceState** sources
     cdef readonly size_t source_count
     cdef readonly size_t sources_max
+    cdef bint check_crc             # of frames that come in
     cdef size_t last_found
     cdef Bytes dirty                # SourceState*: acks are due
     cdef void* publish

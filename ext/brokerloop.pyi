@@ -32,6 +32,7 @@ class BrokerLoop:
         credit: int = ...,
         heartbeat_ns: int = ...,
         sources_max: int = ...,
+        check_crc: bool = ...,
     ) -> None: ...
     def run(
         self,

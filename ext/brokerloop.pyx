@@ -98,11 +98,13 @@ cdef class BrokerLoop:
     on_refused(frame, source, skip, refused) -> int: number of the sink's batch that holds the refused records (the ack
     waits for it), or 0. on_malformed(reason, text, raw). on_trouble(text). on_plain(raw) -> (reply, batch): takes one
     event as JSON or msgpack; None: such messages are malformed. sink_client: see engine.sink.SinkClient.
-    credit: frames a publisher may have unacked. sources_max: incarnations remembered at once.
+    credit: frames a publisher may have unacked. sources_max: incarnations remembered at once. check_crc: False where all
+    publishers are of this process and seal nothing.
     """
 
     def __cinit__(self, Sequencer sequencer not None, *, on_refused, on_malformed, on_trouble, on_plain=None, sink_client=None,
-                  uint32_t credit=64, int64_t heartbeat_ns=200_000_000, size_t sources_max=4096):
+                  uint32_t credit=64, int64_t heartbeat_ns=200_000_000, size_t sources_max=4096,
+                  bint check_crc=True):
         self.sequencer = sequencer
         self.journal = sequencer.journal
         self.on_refused = on_refused
@@ -115,6 +117,7 @@ cdef class BrokerLoop:
         self.credit = credit
         self.heartbeat_ns = heartbeat_ns
         self.sources_max = max(sources_max, 1)
+        self.check_crc = check_crc
         self.source_objects = {}
         self.sources = <SourceState**>malloc(self.sources_max * sizeof(SourceState*))
         if self.sources == NULL:
@@ -319,7 +322,7 @@ cdef class BrokerLoop:
     cdef int take_frame(self, const uint8_t* identity, size_t length, const uint8_t* data, size_t size) noexcept nogil:
         cdef FrameView view
         cdef SourceState* source
-        cdef int error = frame_open(data, size, True, &view)
+        cdef int error = frame_open(data, size, self.check_crc, &view)
         if error:
             self.report_malformed(REASON_UNSUPPORTED_VERSION if error == FRAME_BAD_VERSION else REASON_UNDECODABLE,
                                   error, data, size)

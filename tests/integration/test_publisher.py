@@ -18,7 +18,7 @@ from engine.publisher import Publisher
 from engine.sink import Sink
 from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control
 from ext.encoder import EventEncoder
-from ext.records import Frame
+from ext.records import Frame, FrameDecodeError
 
 
 @pytest.fixture
@@ -463,3 +463,28 @@ def test_junk_and_strangers_words_change_nothing(bad):
     wait_for(lambda: publisher.poll() == 1 and not publisher._socket.poll(0), "the junk to be read")
     broker.say(ACK, incarnation, a=1)
     publisher.flush()
+
+
+def test_an_unsealed_frame_is_sealed_in_the_journal_by_a_broker_that_looks_at_no_crc(context):
+    base = new_base()
+    with Rig(context, base, check_crc=False) as rig:
+        with Publisher(base, "feed", context=context, wait_s=WAIT_S, seal=False) as publisher:
+            sent = frames(EventEncoder(), 1, 100, 10)
+            for frame in sent:
+                publisher.publish_frame(frame)
+        with pytest.raises(FrameDecodeError, match="CRC"):
+            Frame(sent[0])
+        assert rig.trade_ids() == ids(1, 100)
+        seq = 1
+        while seq <= 100:
+            seq += len(Frame(rig.journal.frame(seq)))  # raises where the CRC is not the frame's
+
+
+def test_any_other_broker_refuses_an_unsealed_frame(context):
+    base = new_base()
+    with Rig(context, base) as rig:
+        publisher = Publisher(base, "feed", context=context, wait_s=WAIT_S, seal=False)
+        publisher.publish_frame(frames(EventEncoder(), 1, 10, 10)[0])
+        wait_for(lambda: rig.broker.stats().malformed > 0, "the refusal")
+        publisher.abandon()
+        assert rig.journal.last_seq == 0

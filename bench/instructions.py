@@ -18,9 +18,8 @@ from bench.report import Report
 UNIT = "instructions"
 LEAST = 5.0  # smaller modules are one row
 NOTES = {
-    "sequencer": "the door: fields, UTF-8, names, placing the record and its texts",
-    "dedup": "duplicates",
-    "decimals": "rescaling to the instrument's unit",
+    "sequencer": "the door: fields, UTF-8, names, units, duplicates, placing the record and its text",
+    "dedup": "duplicates that are looked at in full",
     "crc32c": "three times: in, into the journal, in the consumer",
     "records": "opening and sealing frames",
     "definitions": "names",

@@ -1,4 +1,7 @@
-"""A broker as a process of its own, to be killed: `python broker_process.py BASE JOURNAL SYNC`. Prints `ready`."""
+"""A broker as a process of its own, to be killed: `python broker_process.py BASE JOURNAL SYNC [EVENTS_HWM]`.
+
+Prints `ready`.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,13 @@ from engine.journal import open_journal
 
 
 def main() -> None:
-    base, directory, sync = sys.argv[1:4]
+    base, directory, sync, *more = sys.argv[1:]
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with BaseLock(base), open_journal(directory, sync) as journal:
-        settings = BrokerSettings(
-            publish=endpoint(base, "publish"), events=endpoint(base, "events"), replay=endpoint(base, "replay")
-        )
+        roles = {role: endpoint(base, role) for role in ("publish", "events", "replay")}
+        settings = BrokerSettings(**roles, **({"events_hwm": int(more[0])} if more else {}))
         with Broker(journal, settings, context):
             print("ready", flush=True)
             stopped.wait()

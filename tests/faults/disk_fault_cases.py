@@ -102,7 +102,7 @@ def snapshot_case(folder: Path, call: str, nth: int, error: int) -> dict[str, An
         with Publisher(base, "p", context=context) as publisher:
             publisher.publish_frame(bytearray(ALL_FRAMES[0]))
         with RiskConsumer(context, base, announce=False) as consumer:
-            consumer.wait_applied(RECORDS, 10)
+            consumer.wait_applied(RECORDS, 60)
             snapshotter = Snapshotter(consumer, journal)
             shim.rw_fault_arm(call.encode(), nth, 1, error)
             problem = ""

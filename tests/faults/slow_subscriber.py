@@ -2,7 +2,8 @@
 
 Without LAST_SEQ it reads until a line on stdin says which seq is the last.
 
-Prints `ready` after its first frame, and at the end how many seqs it got, in order and once each, and its gaps.
+Prints `ready` after its first frame, once it follows the topic and fetches nothing, and at the end how many seqs it
+got, in order and once each, and its gaps.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ FOREVER = 2**63
 def main() -> None:
     base, last_seq = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else FOREVER
     stream = EventStream(base)
-    next_seq = 1
+    next_seq, ready = 1, False
     while next_seq <= last_seq:
         open_end = last_seq == FOREVER
         frame = stream.next_frame(0.2 if open_end else 60)
         if open_end and select.select([sys.stdin], [], [], 0)[0]:
             last_seq = int(sys.stdin.readline())
+        if not ready and next_seq > 1 and stream.caught_up:
+            ready = True
+            print("ready", flush=True)
         if frame is None and open_end:
             continue
         assert frame is not None, f"nothing came for 60 s; seq {next_seq} is next"
         assert frame.first_seq == next_seq, (frame.first_seq, next_seq)
-        if next_seq == 1:
-            print("ready", flush=True)
         next_seq += len(frame)
     print(next_seq - 1, stream.gaps, flush=True)
 

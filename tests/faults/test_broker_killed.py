@@ -22,19 +22,20 @@ from ext.encoder import EventEncoder
 from ext.records import Frame
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Killable:
     """A broker's process that can be killed and started again."""
 
-    def __init__(self, base: str, directory: Path, sync: str) -> None:
+    def __init__(self, base: str, directory: Path, sync: str, *more: str) -> None:
         self.arguments = [
             sys.executable,
             str(Path(__file__).with_name("broker_process.py")),
             base,
             str(directory),
             sync,
+            *more,
         ]
         self.process: subprocess.Popen[str] | None = None
 

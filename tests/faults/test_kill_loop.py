@@ -108,7 +108,7 @@ def run_undisturbed(folder: Path, more: str) -> Outcome:
         with EngineClient(engine.base) as client:
             client.wait_judged(engine.journal.last_seq)
             positions = client.positions()
-        state = engine.pipeline.consumer.call(RiskCore.state_hash).result(10)
+        state = engine.pipeline.consumer.call(RiskCore.state_hash).result(60)
         alerts = all_alerts(engine.base)
     return Outcome(journaled(folder / "journal"), positions, alerts, state, letters_of(folder / "dead.db"))
 

@@ -73,7 +73,7 @@ class Chaos:
         self.base = f"ipc://{folder}/run"
         self.chance = random.Random(seed)
         (folder / "riskwire.toml").write_text(CONFIG)
-        self.db = sqlite3.connect(folder / "effects.db", isolation_level=None, timeout=30)
+        self.db = sqlite3.connect(folder / "effects.db", isolation_level=None, timeout=60)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute(
             "CREATE TABLE effects (no INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT, seq INTEGER, account TEXT)"
@@ -147,7 +147,7 @@ class Chaos:
             requeuer.send(list(store.iterate(LetterFilter(status="dead"))))
 
     def queues(self) -> dict[str, Any]:
-        done = riskwire("queue", "--json", "--connect", self.base, cwd=self.folder)
+        done = riskwire("queue", "--json", "--connect", self.base, "--wait", "30s", cwd=self.folder)
         assert done.code == 0, done.err
         return {queue["name"]: queue for queue in json.loads(done.out)}
 
@@ -157,9 +157,9 @@ class Chaos:
             self.signal(pid, signal.SIGTERM)
         assert self.nursery.stdin is not None
         self.nursery.stdin.close()
-        self.nursery.wait(20)
+        self.nursery.wait(60)
         self.engine.terminate()
-        self.engine.communicate(timeout=30)
+        self.engine.communicate(timeout=60)
         self.db.close()
 
 

@@ -70,7 +70,7 @@ class Proof:
         self.workers = [self.hire(name, i) for name in QUEUES for i in range(2)]
 
     def _effects(self, name: str) -> sqlite3.Connection:
-        db = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None, timeout=30)
+        db = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None, timeout=60)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(
             "CREATE TABLE effects (no INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER, account TEXT, pid INTEGER)"
@@ -134,9 +134,9 @@ class Proof:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         self.nursery.stdin.close()
-        self.nursery.wait(20)
+        self.nursery.wait(60)
         self.engine.terminate()
-        self.engine.communicate(timeout=30)
+        self.engine.communicate(timeout=60)
         for db in self.dbs.values():
             db.close()
 

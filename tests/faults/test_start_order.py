@@ -21,7 +21,7 @@ from engine.sink import Sink
 from ext.journal import Journal
 
 TRADES = 200
-WAIT_S = 20.0
+WAIT_S = 60.0
 PARTS = ("publisher", "broker", "consumer", "sink")
 
 

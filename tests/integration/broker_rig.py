@@ -21,7 +21,7 @@ from engine.wire import CONTROL_BYTES, HELLO, WELCOME, Control, decode_control
 from ext.journal import Journal
 from ext.records import Frame
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 _names = itertools.count()
 
 

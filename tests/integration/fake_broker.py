@@ -12,6 +12,7 @@ from engine.wire import FETCH, FETCHED, HEARTBEAT, Control, decode_control
 from ext.records import KIND_SEQUENCED, FrameBuilder
 
 TRADE, BUY, SELL = 1, 1, 2
+WAIT_S = 60.0
 
 
 def trades_frame(first_seq: int, count: int, epoch: int = 1, symbol: bytes = b"ABC", price: int = 100) -> bytes:
@@ -55,14 +56,14 @@ class FakeBroker:
         self._pub.bind(endpoint(base, "events"))
         self._thread = threading.Thread(target=self._answer, daemon=True)
         self._thread.start()
-        assert self._bound.wait(5)
+        assert self._bound.wait(WAIT_S)
 
     def __enter__(self) -> FakeBroker:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(WAIT_S)
         self._pub.close(0)
 
     @property
@@ -71,7 +72,7 @@ class FakeBroker:
 
     def wait_subscribed(self) -> None:
         """Wait for a subscription to arrive, so that what is published from now on is heard."""
-        assert self._pub.poll(5000), "nobody subscribed within 5 s"
+        assert self._pub.poll(int(1000 * WAIT_S)), f"nobody subscribed within {WAIT_S} s"
         assert self._pub.recv() == b"\x01RW"
 
     def accept(self, frame: bytes, count: int, publish: bool = True) -> None:

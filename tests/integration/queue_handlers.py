@@ -34,9 +34,11 @@ def noop(event: Any, context: Any) -> None:
     pass
 
 
-def slow(event: Any, context: Any) -> None:
+def gated(event: Any, context: Any) -> None:
+    """Go on only once there is a file GO."""
     _write(event, context)
-    time.sleep(0.2)
+    while not os.path.exists("GO"):
+        time.sleep(0.01)
 
 
 def poison_every_10(event: Any, context: Any) -> None:
@@ -84,9 +86,11 @@ def note_batch(events: Any, context: Any) -> None:
         os.write(_file, json.dumps({**line, "account": event.account}).encode() + b"\n")
 
 
-def slow_batch(events: Any, context: Any) -> None:
+def gated_batch(events: Any, context: Any) -> None:
+    """Go on only once there is a file GO."""
     note_batch(events, context)
-    time.sleep(0.3)
+    while not os.path.exists("GO"):
+        time.sleep(0.01)
 
 
 async def note_batch_async(events: Any, context: Any) -> None:

@@ -56,13 +56,13 @@ def engine(tmp_path: Path) -> Iterator[str]:
     assert process.stdout.readline() == f"ready {base}\n"
     yield base
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 def rows(path: Path) -> list[Any]:
     if not path.exists():
         return []
-    db = sqlite3.connect(path, timeout=20)
+    db = sqlite3.connect(path, timeout=60)
     try:
         return db.execute("SELECT * FROM trades ORDER BY seq").fetchall()
     except sqlite3.OperationalError:  # no table yet
@@ -108,7 +108,7 @@ def test_each_trade_is_booked_once_though_workers_are_killed_and_a_rebuild_gives
     finally:
         for worker in workers:
             worker.terminate()
-        ends = [worker.communicate(timeout=20)[1] for worker in workers]
+        ends = [worker.communicate(timeout=60)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], ends
 
     booked = rows(path)
@@ -134,7 +134,7 @@ def test_each_trade_is_booked_once_though_workers_are_killed_and_a_rebuild_gives
         publisher.publish(TradeExecuted("last", "BTC", Decimal(1), Decimal(1), "sell", START_NS))
     wait_for(lambda: len(rows(path)) == BOOKED + 1)
     again.terminate()
-    assert again.communicate(timeout=20)[1] == ""
+    assert again.communicate(timeout=60)[1] == ""
 
 
 def test_the_handler_runs_as_any_other_and_trades_can_be_looked_up(engine: str, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_handler_runs_as_any_other_and_trades_can_be_looked_up(engine: str, 
     expected = sum(isinstance(event, TradeExecuted) for event in EVENTS[:200])
     wait_for(lambda: len(rows(tmp_path / "b.db")) == expected)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     (found,) = json.loads(run(tmp_path, "blotter", "show", "T50", "--db", "b.db", "--json").stdout)
     assert (found["account"], found["price"], found["status"]) == ("A0", "12.5", "busted")
     text = run(tmp_path, "blotter", "show", "--db", "b.db", "--account", "A0", "--status", "corrected").stdout
@@ -208,7 +208,7 @@ def test_what_the_sequence_refused_is_marked_so_live_after_a_restart_and_when_ma
     def end(processes: list[subprocess.Popen[str]]) -> None:
         for process in processes[::-1]:
             process.terminate()
-            assert process.communicate(timeout=20)[1] == ""
+            assert process.communicate(timeout=60)[1] == ""
 
     processes = engine_and("live.db")
     publish(REFUSED[:6])

@@ -195,7 +195,7 @@ def test_ctrl_c_in_the_middle_gives_a_summary_and_130(tmp_path: Path) -> None:
             feed.flush()
             wait_for_journal(tmp_path / "j", process)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

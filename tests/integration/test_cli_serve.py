@@ -32,7 +32,7 @@ class Engine:
     def stop(self, with_signal: int = signal.SIGTERM) -> tuple[int, str]:
         assert self.process is not None
         self.process.send_signal(with_signal)
-        _, err = self.process.communicate(timeout=30)
+        _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
     def run(self, *words: str) -> str:
@@ -152,7 +152,7 @@ def test_stale_is_said_when_the_engine_dies(engine: Engine) -> None:
         engine.process.kill()
         assert follower.stderr.readline().startswith("STALE")
         follower.send_signal(signal.SIGINT)
-        follower.communicate(timeout=30)
+        follower.communicate(timeout=60)
         assert follower.returncode == 130
     finally:
         follower.kill()

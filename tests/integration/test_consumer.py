@@ -14,7 +14,7 @@ from fake_broker import FakeBroker, trades_frame
 from engine.consumer import ConsumerStopped, RiskConsumer
 from engine.wire import FETCHED, HEARTBEAT, Control, decode_control
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 _names = itertools.count()
 
 
@@ -67,8 +67,13 @@ def live(broker: FakeBroker, consumer: RiskConsumer) -> None:
     broker.fetches.clear()
 
 
-def test_frames_of_the_topic_are_applied_without_asking_for_anything(context, base, consumer):
-    with FakeBroker(context, base) as broker:
+def patient(context: zmq.Context[zmq.Socket[bytes]], base: str) -> RiskConsumer:
+    """Return a consumer that asks nothing again, however late an answer is on a busy machine."""
+    return RiskConsumer(context, base, announce=False, retry_s=WAIT_S, silence_s=WAIT_S)
+
+
+def test_frames_of_the_topic_are_applied_without_asking_for_anything(context, base):
+    with FakeBroker(context, base) as broker, patient(context, base) as consumer:
         live(broker, consumer)
         for _ in range(50):
             broker.accept_trades(2)
@@ -77,8 +82,8 @@ def test_frames_of_the_topic_are_applied_without_asking_for_anything(context, ba
         assert consumer.loop.gaps == 0
 
 
-def test_a_lost_frame_is_fetched_and_the_next_one_waits_for_it(context, base, consumer):
-    with FakeBroker(context, base) as broker:
+def test_a_lost_frame_is_fetched_and_the_next_one_waits_for_it(context, base):
+    with FakeBroker(context, base) as broker, patient(context, base) as consumer:
         live(broker, consumer)
         broker.accept_trades(3, publish=False)
         broker.accept_trades(1)
@@ -228,9 +233,13 @@ def test_a_consumer_says_when_the_broker_is_gone_and_when_it_is_back(context, ba
         live(broker, consumer)
         wait_for(lambda: "is gone" in caplog.text, "a word that the broker is gone")
         assert consumer.loop.silent
-        broker.beat()
+
+        def heard() -> bool:
+            broker.beat()  # again and again: it is gone again when a busy machine is late
+            return not consumer.loop.silent
+
+        wait_for(heard, "a broker that is heard again")
         wait_for(lambda: "is back" in caplog.text, "a word that it is back")
-        assert not consumer.loop.silent
 
 
 def test_a_new_epoch_that_goes_on_is_followed(context, base, consumer):
@@ -252,7 +261,7 @@ def test_an_idle_consumer_says_on_the_alerts_socket_how_far_it_has_judged(contex
         consumer.wait_applied(3, WAIT_S)
         alerts.subscribe(b"heartbeat")
         alerts.connect(f"{base}-alerts")
-        assert alerts.poll(5000)
+        assert alerts.poll(int(1000 * WAIT_S))
         topic, message = alerts.recv_multipart()
         beat = decode_control(message)
         assert (topic, beat.type, beat.a, beat.b, beat.c) == (b"heartbeat", HEARTBEAT, 3, 3, 0)

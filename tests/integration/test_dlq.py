@@ -169,7 +169,7 @@ def engine(tmp_path: Path) -> Iterator[str]:
     yield base
     process.terminate()
     try:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -205,7 +205,7 @@ def test_what_failed_can_be_sent_again_until_it_succeeds_and_nothing_happens_twi
     def letters() -> dict[str, Any]:
         return {row["reason"]: row for row in dlq(engine, tmp_path, "list")}
 
-    found = wait_for(lambda: len(letters()) == 2 and letters(), 40)
+    found = wait_for(lambda: len(letters()) == 2 and letters())
     failed, precise = found["handler_failed"], found["precision"]
     assert (failed["trade_id"], failed["stage"], precise["trade_id"], precise["stage"]) == (
         "T2",
@@ -231,7 +231,7 @@ def test_what_failed_can_be_sent_again_until_it_succeeds_and_nothing_happens_twi
     assert dlq(engine, tmp_path, "show", str(failed["id"]))["traceback"]
     assert dlq(engine, tmp_path, "purge", "--status", "resolved")["purged"] == 2
     worker.stop()
-    thread.join(10)
+    thread.join(60)
 
 
 def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is_sent_again_or_skipped(
@@ -279,7 +279,7 @@ def test_what_is_parked_behind_a_dead_job_is_shown_kept_and_goes_on_when_that_is
     assert dlq(engine, tmp_path, "show", str(second))["status"] == "skipped"
     assert [row["outcome"] for row in dlq(engine, tmp_path, "requeue", str(second))] == ["settled"]
     worker.stop()
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_letter_is_kept_before_anything_waits_behind_it_and_a_job_whose_letter_is_gone_can_be_skipped(
@@ -327,7 +327,7 @@ def test_a_letter_is_kept_before_anything_waits_behind_it_and_a_job_whose_letter
         assert wrong.code in (1, 2)
         assert_one_line(wrong)
     worker.stop()
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_letter_left_half_sent_by_a_crash_can_be_sent_again(engine: str, tmp_path: Path) -> None:

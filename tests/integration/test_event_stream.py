@@ -12,7 +12,7 @@ from fake_broker import FakeBroker, trades_frame
 from engine.errors import RiskwireError
 from engine.eventstream import EventStream
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 _names = itertools.count()
 
 

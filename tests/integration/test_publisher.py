@@ -280,7 +280,7 @@ def test_an_engine_that_takes_but_cannot_store_refusals_is_told_apart(context):
         publisher = Publisher(base, "test", context=context, wait_s=0.5)
         publisher.publish(trade(1, price=Decimal("1e-40")))
         with pytest.raises(EngineUnreachable, match="answers but has not acked 1 events"):
-            publisher.flush(1.5)
+            publisher.flush(3)
         publisher.abandon()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Crew:
         for worker, _ in self.workers:
             worker.stop()
         for _, thread in self.workers:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         self.workers.clear()
 
@@ -89,16 +89,33 @@ def crew(rig: Rig) -> Iterator[Crew]:
     made.dismiss()
 
 
-def test_competing_workers_do_every_job_once_and_share_them(rig: Rig, crew: Crew) -> None:
-    for _ in range(3):
-        crew.add()
-    wait_for(lambda: len(rig.status().workers) == 3)
-    rig.publish(3000)
-    status = rig.wait_idle()
+def test_competing_workers_do_every_job_once_and_share_them(base: str, tmp_path: Path) -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    def meeting() -> Callable[[Any, JobContext], None]:
+        """Return a handler that goes on with its first job once each worker has one."""
+        met: list[bool] = []
+
+        def handle(event: TradeExecuted, context: JobContext) -> None:
+            if not met:
+                met.append(True)
+                together.wait()
+
+        return handle
+
+    with Rig(base, tmp_path, [config(in_hands_max=100)]) as rig:
+        crew = Crew(rig)
+        for _ in range(3):
+            crew.add(meeting())
+        wait_for(lambda: len(rig.status().workers) == 3)
+        rig.publish(3000)
+        status = rig.wait_idle()
+        letters = rig.letters()
+        crew.dismiss()
     assert sorted(seq for seq, _, _ in crew.seen) == list(range(1, 3001))
     assert all(trade_id == f"T{seq}" and attempt == 1 for seq, attempt, trade_id in crew.seen)
     assert all(worker.done > 0 for worker in status.workers)
-    assert (status.done, status.failed, rig.letters()) == (3000, 0, [])
+    assert (status.done, status.failed, letters) == (3000, 0, [])
 
 
 def test_only_trades_are_jobs_and_names_of_other_events_do_no_harm(rig: Rig, crew: Crew) -> None:
@@ -209,7 +226,7 @@ def test_without_a_journal_a_new_life_begins_at_the_beginning(base: str, tmp_pat
 
 def test_workers_find_a_restarted_queue_again_and_nothing_is_lost(rig: Rig, crew: Crew) -> None:
     gate = threading.Event()
-    crew.add(lambda event, context: gate.wait(10) if context.seq == 50 else None)
+    crew.add(lambda event, context: gate.wait(60) if context.seq == 50 else None)
     rig.publish(100)
     wait_for(lambda: any(seq == 50 for seq, _, _ in crew.seen))
     rig.restart_queue()
@@ -222,7 +239,7 @@ def test_workers_find_a_restarted_queue_again_and_nothing_is_lost(rig: Rig, crew
 
 def test_a_worker_that_leaves_finishes_what_it_does_and_gives_the_rest_back(rig: Rig, crew: Crew) -> None:
     gate = threading.Event()
-    first = crew.add(lambda event, context: gate.wait(10))
+    first = crew.add(lambda event, context: gate.wait(60))
     rig.publish(40)
     wait_for(lambda: crew.seen)
     first.stop()
@@ -284,7 +301,7 @@ def test_a_job_that_is_due_while_nobody_is_free_costs_no_time(base: str, tmp_pat
         def handle(event: TradeExecuted, context: JobContext) -> None:
             if context.seq == 1 and context.attempt == 1:
                 raise RuntimeError("again")
-            gate.wait(30)
+            gate.wait(60)
 
         crew.add(handle)
         rig.publish(2)
@@ -369,7 +386,7 @@ def test_a_worker_leaves_a_batch_alone_that_is_for_another(base: str, tmp_path: 
         if isinstance(message, Drain):
             push.send(encode(Drain()))
     router.send_multipart((identity, encode(Goodbye())))
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     context.destroy(linger=0)
 

@@ -38,7 +38,7 @@ def counted(rig: Rig, depth: int, name: str = "q") -> QueueStatus:
         return status if (status.depth, status.uncounted) == (depth, 0) else None
 
     try:
-        return wait_for(found, 20)
+        return wait_for(found)
     except AssertionError:
         raise AssertionError(f"expected {depth}: {rig.status(name)}") from None
 
@@ -50,7 +50,7 @@ def working(rig: Rig, handler: Any, queue: str = "q") -> Iterator[Worker]:
     thread.start()
     yield worker
     worker.stop()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
 
 

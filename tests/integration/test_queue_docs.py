@@ -34,7 +34,7 @@ def engine(tmp_path: Path) -> Iterator[str]:
             publisher.publish(TradeExecuted(f"T{n}", symbol, Decimal(1000), Decimal(n), "buy", 1_700_000_000 * 10**9))
     yield base
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("example", ["big_trades.py", "trades_by_account.py"])
@@ -50,7 +50,7 @@ def test_the_batch_worker_of_the_page_counts_each_trade_once(engine: str, tmp_pa
 
     def counted() -> int:
         try:
-            with sqlite3.connect(f"file:{tmp_path}/counts.db?mode=ro", uri=True, timeout=10) as db:
+            with sqlite3.connect(f"file:{tmp_path}/counts.db?mode=ro", uri=True, timeout=60) as db:
                 return db.execute("SELECT sum(trades) FROM counts").fetchone()[0] or 0
         except sqlite3.OperationalError:  # no table yet
             return 0
@@ -65,7 +65,7 @@ def test_the_batch_worker_of_the_page_counts_each_trade_once(engine: str, tmp_pa
     finally:
         for worker in workers:
             worker.terminate()
-        ends = [worker.communicate(timeout=20)[1] for worker in workers]
+        ends = [worker.communicate(timeout=60)[1] for worker in workers]
     assert counted() == 200
     assert [worker.returncode for worker in workers] == [0, 0], ends
 
@@ -88,7 +88,7 @@ def test_the_worker_of_the_page_keeps_each_big_trade_once_with_two_competing(eng
     def rows() -> list[tuple[str, str]]:
         if not (tmp_path / "big-trades.db").exists():
             return []
-        db = sqlite3.connect(tmp_path / "big-trades.db", timeout=10)
+        db = sqlite3.connect(tmp_path / "big-trades.db", timeout=60)
         try:
             return db.execute("SELECT trade_id, value FROM big_trades ORDER BY seq").fetchall()
         except sqlite3.OperationalError:  # no table yet
@@ -102,7 +102,7 @@ def test_the_worker_of_the_page_keeps_each_big_trade_once_with_two_competing(eng
     finally:
         for worker in workers:
             worker.terminate()
-        ends = [worker.communicate(timeout=20)[1] for worker in workers]
+        ends = [worker.communicate(timeout=60)[1] for worker in workers]
     assert rows() == expected
     assert [worker.returncode for worker in workers] == [0, 0], ends
 

@@ -48,7 +48,7 @@ def working(engine: Engine, queue: str, handler: Any) -> Iterator[None]:
         yield
     finally:
         worker.stop()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -68,7 +68,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     settings = (
         QueueConfig("desk-1", match={"account": "D1*"}),
         QueueConfig("marks", events=("MarkPrice",), match={"symbol": "A*"}),
-        QueueConfig("all", events=("TradeExecuted", "MarkPrice"), max_attempts=3, backoff_min_ns=60 * 10**9),
+        QueueConfig(
+            "all", events=("TradeExecuted", "MarkPrice"), max_attempts=3, backoff_min_ns=60 * 10**9, lease_ns=60 * 10**9
+        ),
     )
     with Engine(config(tmp_path, journal=str(tmp_path / "journal"), queue=settings)) as made:
         yield made
@@ -105,12 +107,16 @@ def test_queue_tells_depth_what_is_in_flight_ages_attempts_and_workers(engine: E
     def handle(event: Any, context: Any) -> None:
         if event.trade_id == "T1":
             raise ValueError("not yet")
-        gate.wait(20)
+        gate.wait(60)
 
     publish(engine, *[trade(n) for n in range(1, 101)])
     with working(engine, "all", handle):
-        found = wait_for(lambda: (queue := queues(engine)["all"])["failed"] and queue["in_flight"] and queue)
-        assert found["depth"] == 100
+
+        def begun() -> dict[str, Any] | None:
+            queue: dict[str, Any] = queues(engine)["all"]
+            return queue if queue["failed"] and queue["in_flight"] and queue["depth"] == 100 else None
+
+        found = wait_for(begun)
         assert (found["retrying"], found["attempts"]["2"], found["done"]) == (1, 1, 0)
         assert found["in_flight"] + found["waiting"] + found["unread"] == 99
         assert 0 < found["oldest_s"] < 60

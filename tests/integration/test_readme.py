@@ -35,7 +35,7 @@ def engine_base(tmp_path: Path) -> Iterator[str]:
         assert process.stdout.readline() == f"ready {base}\n"
         yield base
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, ""), out
     finally:
         process.kill()

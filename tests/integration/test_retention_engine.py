@@ -20,6 +20,7 @@ from engine.consumer import ConsumerStopped, RiskConsumer
 from engine.errors import RequestRefused, RiskwireError, UsageError
 from engine.events import KillSwitch, MarkPrice, TradeExecuted
 from engine.eventstream import EventStream
+from engine.journal import journal_info
 from engine.publisher import Publisher
 from engine.runtime import Engine
 from engine.subscriber import AlertSubscriber
@@ -65,7 +66,7 @@ def outcome(engine: Engine) -> tuple[Any, bytes, bytes]:
         positions = client.positions()
     with AlertSubscriber(engine.base, since=0, idle_s=0.1) as subscriber:
         alerts = lines_of(list(subscriber))
-    return positions, alerts, engine.pipeline.consumer.call(RiskCore.state_hash).result(10)
+    return positions, alerts, engine.pipeline.consumer.call(RiskCore.state_hash).result(60)
 
 
 def status(engine: Engine) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_an_engine_that_removes_its_beginning_is_as_one_that_does_not(serve: Ser
         for first in range(0, 6000, 1000):
             assert publish(whole, first, 1000) == publish(cut, first, 1000)
         wait_for(lambda: cut.journal.segment_count <= 2, "segments to be removed")
-        assert status(cut)["first_seq"] == cut.journal.first_seq > 1000
+        wait_for(lambda: status(cut)["first_seq"] == cut.journal.first_seq > 1000, "the same in its status")
         assert status(cut)["removed_bytes"] > 3 * 65536
         assert publish(cut, 0, 100) == publish(whole, 0, 100) == (3, 100)  # marks are known, trades too old
         assert outcome(cut) == outcome(whole)
@@ -128,8 +129,9 @@ def test_the_command_line_tells_what_was_removed(serve: Serve, tmp_path: Path) -
     with serve("engine", **SMALL) as engine:
         publish(engine, 0, 4000)
         wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
-        first_seq = engine.journal.first_seq
     folder = tmp_path / "engine" / "journal"
+    first_seq = journal_info(folder).first_seq  # not before the end: until then more may be removed
+    assert first_seq > 1
     done = riskwire("journal", "info", str(folder))
     assert (done.code, f"seqs up to {first_seq - 1:,}" in done.out) == (0, True)
     done = riskwire("journal", "verify", "--json", str(folder))
@@ -189,7 +191,7 @@ def test_fetches_and_publishing_go_on_while_segments_are_removed(serve: Serve) -
         wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert not problems
         assert engine.error == ""
 
@@ -201,7 +203,7 @@ def test_kills_of_the_removed_beginning_hold(serve: Serve) -> None:
         publish(engine, 0, 3000)
         wait_for(lambda: engine.journal.first_seq > 2, "segments to be removed")
     with serve("engine", **SMALL) as engine:
-        assert engine.pipeline.consumer.call(lambda core: core.killed()).result(10) == [b"acc"]
+        assert engine.pipeline.consumer.call(lambda core: core.killed()).result(60) == [b"acc"]
 
 
 @pytest.fixture
@@ -218,11 +220,11 @@ def test_a_consumer_that_joins_after_the_removal_gets_a_snapshot_and_the_tail(
         publish(engine, 0, 4000)
         wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
         with RiskConsumer(context, engine.base, announce=False) as consumer:
-            consumer.wait_applied(engine.journal.last_seq, 10)
+            consumer.wait_applied(engine.journal.last_seq, 60)
             assert "going on from a snapshot" in caplog.text
             publish(engine, 4000, 300)
-            consumer.wait_applied(engine.journal.last_seq, 10)
-            assert consumer.call(RiskCore.state_hash).result(10) == outcome(engine)[2]
+            consumer.wait_applied(engine.journal.last_seq, 60)
+            assert consumer.call(RiskCore.state_hash).result(60) == outcome(engine)[2]
             assert consumer.loop.frames < 4000
 
 
@@ -231,12 +233,12 @@ def test_a_consumer_that_was_away_for_long_goes_on_from_a_snapshot(serve: Serve,
         publish(engine, 0, 200)
         consumer = RiskConsumer(context, engine.base, announce=False)
         with consumer:
-            consumer.wait_applied(engine.journal.last_seq, 10)
+            consumer.wait_applied(engine.journal.last_seq, 60)
         publish(engine, 200, 4000)
         wait_for(lambda: engine.journal.first_seq > 1000, "segments to be removed")
         with RiskConsumer(context, engine.base, core=consumer.core, announce=False) as again:
-            again.wait_applied(engine.journal.last_seq, 10)
-            assert again.call(RiskCore.state_hash).result(10) == outcome(engine)[2]
+            again.wait_applied(engine.journal.last_seq, 60)
+            assert again.call(RiskCore.state_hash).result(60) == outcome(engine)[2]
 
 
 def test_a_consumer_that_can_get_no_snapshot_says_so(serve: Serve, context: zmq.Context[Any]) -> None:
@@ -250,8 +252,8 @@ def test_a_consumer_that_can_get_no_snapshot_says_so(serve: Serve, context: zmq.
             with pytest.raises(
                 ConsumerStopped, match="no snapshot can be had that stands for them: there is no snapshot"
             ):
-                consumer.wait_applied(engine.journal.last_seq, 10)
-            assert consumer.call(lambda core: core.applied_seq).result(10) == 0
+                consumer.wait_applied(engine.journal.last_seq, 60)
+            assert consumer.call(lambda core: core.applied_seq).result(60) == 0
 
 
 def test_a_stream_from_the_beginning_says_where_it_can_begin(serve: Serve) -> None:
@@ -260,7 +262,7 @@ def test_a_stream_from_the_beginning_says_where_it_can_begin(serve: Serve) -> No
         wait_for(lambda: engine.journal.segment_count <= 2, "segments to be removed")
         stream = EventStream(engine.base)
         with pytest.raises(RiskwireError, match=r"events from seq 1 on were removed .* begin at from_seq=\d+"):
-            stream.next_frame(5.0)
+            stream.next_frame(60)
         stream.close()
         told: list[int] = []
         stream = EventStream(engine.base, on_removed=told.append)
@@ -270,11 +272,12 @@ def test_a_stream_from_the_beginning_says_where_it_can_begin(serve: Serve) -> No
                 decoder.learn_names(kind, [text.encode() for text in texts])
         numbered = []
         while stream.next_seq <= engine.journal.last_seq or not numbered:
-            frame = stream.next_frame(5.0)
+            frame = stream.next_frame(60)
             assert frame is not None
             numbered += decoder.decode_all(frame)
         stream.close()
-        assert numbered[0][0] == told[0] > 1
+        assert numbered[0][0] in told  # more than once where more was removed meanwhile
+        assert told[0] > 1
         assert {event.symbol for _, event in numbered if isinstance(event, TradeExecuted)} == {"ABC"}
 
 
@@ -282,4 +285,4 @@ def test_a_stream_from_the_beginning_says_where_it_can_begin(serve: Serve) -> No
 def _no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
-    assert threading.active_count() <= before
+    wait_for(lambda: threading.active_count() <= before, "the end of every thread")

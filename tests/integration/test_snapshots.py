@@ -28,7 +28,7 @@ def run(engine: Engine, first: int, count: int) -> tuple[list[dict[str, str]], b
     with EngineClient(engine.base) as client:
         client.wait_judged(seq)
         alerts = history(engine)
-        state = engine.pipeline.consumer.call(RiskCore.state_hash).result(10)
+        state = engine.pipeline.consumer.call(RiskCore.state_hash).result(60)
         return client.positions(), lines_of(alerts), state
 
 

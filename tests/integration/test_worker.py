@@ -51,37 +51,36 @@ def test_a_handler_of_any_kind_does_every_job_once_and_sigterm_ends_it_with_0(
     worker = rig.start_worker(handler, *options)
     rig.wait_idle()
     worker.terminate()
-    _, errors = worker.communicate(timeout=10)
+    _, errors = worker.communicate(timeout=60)
     assert (worker.returncode, errors) == (0, "")
     assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 301))
 
 
 def test_sigterm_finishes_the_job_in_hand_and_others_get_the_rest(rig: Rig) -> None:
-    worker = rig.start_worker("queue_handlers:slow")
+    worker = rig.start_worker("queue_handlers:gated")
     rig.publish(30)
     wait_for(lambda: effects(rig))
     worker.terminate()
-    assert worker.wait(10) == 0
-    begun = len(effects(rig))
-    assert begun < 10
+    (rig.folder / "GO").touch()  # it finds this after the signal, for certain
+    assert worker.wait(60) == 0
+    assert len(effects(rig)) == 1
     status = rig.status()
-    assert (status.done, status.in_flight) == (begun, 0)
+    assert (status.done, status.in_flight) == (1, 0)
     rig.start_worker("queue_handlers:note")
     rig.wait_idle()
     assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 31))
 
 
 def test_sigterm_finishes_the_batch_in_hand_and_others_get_the_rest(rig: Rig) -> None:
-    worker = rig.start_worker("queue_handlers:slow_batch", "--batch", "5")
+    worker = rig.start_worker("queue_handlers:gated_batch", "--batch", "5")
     rig.publish(30)
     wait_for(lambda: effects(rig))
     worker.terminate()
-    assert worker.wait(10) == 0
-    begun = len(effects(rig))
-    assert begun % 5 == 0
-    assert begun < 30
+    (rig.folder / "GO").touch()
+    assert worker.wait(60) == 0
+    assert len(effects(rig)) == 5
     status = rig.status()
-    assert (status.done, status.in_flight) == (begun, 0)
+    assert (status.done, status.in_flight) == (5, 0)
     rig.start_worker("queue_handlers:note")
     rig.wait_idle()
     assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 31))
@@ -91,23 +90,24 @@ def test_ctrl_c_ends_it_with_130(rig: Rig) -> None:
     worker = rig.start_worker("queue_handlers:note")
     wait_for(lambda: rig.status().workers)
     worker.send_signal(signal.SIGINT)
-    _, errors = worker.communicate(timeout=10)
+    _, errors = worker.communicate(timeout=60)
     assert (worker.returncode, errors) == (130, "")
 
 
 @pytest.mark.parametrize("handler", ["queue_handlers:hang_on_5", "queue_handlers:hang_on_5_async"])
 def test_a_handler_that_hangs_is_cut_at_the_lease_and_others_go_on(tmp_path: Path, handler: str) -> None:
-    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=2)]) as rig:
+    # Three attempts: a busy machine may let the lease of another job end, hardly thrice in a row.
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=1_000_000_000, max_attempts=3)]) as rig:
         rig.publish(20)
         rig.start_worker(handler)
         rig.wait_idle()
         (letter,) = rig.letters()
-        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 2)
+        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 3)
         assert sorted({row["seq"] for row in effects(rig)}) == list(range(1, 21))
 
 
 def test_a_handler_cut_in_a_thread_fails_and_the_thread_goes_on(tmp_path: Path) -> None:
-    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=300_000_000, max_attempts=1)]) as rig:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=1_000_000_000, max_attempts=3)]) as rig:
         rig.publish(20)
         rig.start_worker("queue_handlers:hang_on_5", "--concurrency", "2")
         rig.wait_idle()
@@ -149,12 +149,12 @@ def test_a_batch_that_fails_is_tried_one_by_one_so_that_only_poison_dies(rig: Ri
 def test_in_a_batch_that_hangs_only_the_job_that_hangs_dies(
     tmp_path: Path, handler: str, options: tuple[str, ...]
 ) -> None:
-    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=1_000_000_000, max_attempts=2)]) as rig:
+    with Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=1_000_000_000, max_attempts=3)]) as rig:
         rig.publish(20)
         rig.start_worker(handler, "--batch", "8", *options)
         rig.wait_idle()
         (letter,) = rig.letters()
-        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 2)
+        assert (letter.seq, letter.reason, letter.attempts) == (5, "lease_exhausted", 3)
         # A busy machine may let a lease end once more, and a job be done twice.
         assert {row["seq"] for row in effects(rig)} == {seq for seq in range(1, 21) if seq != 5}
 
@@ -176,7 +176,7 @@ def test_a_handler_with_a_close_is_closed_when_its_worker_leaves(rig: Rig) -> No
     worker = rig.start_worker("queue_handlers:closing")
     rig.wait_idle()
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert [row["seq"] for row in effects(rig)] == [1, 2, 3, 0]
 
 
@@ -204,7 +204,7 @@ def run_worker(folder: Path, handler: str, *options: str) -> subprocess.Complete
         env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -246,7 +246,7 @@ def test_a_handler_in_the_current_directory_is_found(rig: Rig) -> None:
     worker = rig.start_worker("my_handlers:handle")
     rig.wait_idle()
     worker.terminate()
-    assert worker.communicate(timeout=10)[0] == "T1\n"
+    assert worker.communicate(timeout=60)[0] == "T1\n"
 
 
 def test_a_function_with_the_wrong_arguments_is_refused_before_it_gets_a_job() -> None:
@@ -264,7 +264,7 @@ def test_a_process_that_a_handler_forks_never_does_its_parents_jobs(rig: Rig, op
     rig.publish(60)
     rig.wait_idle()
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     assert sorted(row["seq"] for row in effects(rig)) == list(range(1, 61))
     assert len({row["pid"] for row in effects(rig)}) == 1
     assert rig.letters() == []
@@ -286,7 +286,7 @@ def test_whatever_a_handler_raises_prints_or_changes_only_its_own_job_fails(rig:
     dead = sorted((letter.seq, letter.error) for letter in rig.letters())
     assert dead == [(5, "Rude: no"), (6, "SystemExit: enough")]
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_worker_that_can_do_no_job_at_all_leaves_and_no_job_is_the_worse_for_i
     with Rig(f"ipc://{tmp_path}", tmp_path, [config(max_attempts=1)]) as rig:
         worker = rig.start_worker(f"queue_handlers:{handler}", *options)
         rig.publish(30)
-        assert worker.wait(30) == 2
+        assert worker.wait(60) == 2
         assert worker.stderr is not None
         (line,) = worker.stderr.read().splitlines()
         assert ("put it out" in line) != ("p.db: cannot be written: database or disk is full" in line)
@@ -320,7 +320,7 @@ def test_a_worker_that_can_do_no_job_at_all_leaves_and_no_job_is_the_worse_for_i
 def test_a_processed_file_that_cannot_be_used_is_told_before_there_is_a_job(rig: Rig) -> None:
     for name in ("none/p.db", "."):
         worker = rig.start_worker("queue_handlers:note", "--processed", name)
-        assert worker.wait(30) == 2
+        assert worker.wait(60) == 2
         assert worker.stderr is not None
         (line,) = worker.stderr.read().splitlines()
         assert "name a file that can be written" in line
@@ -337,7 +337,7 @@ def test_a_transaction_that_a_handler_leaves_open_is_its_failure_and_holds_nobod
     db.close()
     assert seqs == [seq for seq in range(1, 11) if seq != 3]
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
 
 
 # --- waiting for the disk
@@ -375,7 +375,7 @@ def worker_here(rig: Rig, handler: Any, **options: Any) -> Iterator[tuple[Worker
         yield worker, raised
     finally:
         worker.stop()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -405,8 +405,9 @@ def test_jobs_are_acked_once_their_effects_are_on_the_disk_and_others_are_handle
         Rig(f"ipc://{tmp_path}", tmp_path, [config(lease_ns=60_000_000_000)]) as rig,
         worker_here(rig, handler, batch=10) as (worker, _),
     ):
-        rig.publish(20)
+        rig.publish(10)
         disk.began.get(timeout=60)
+        rig.publish(10)
         wait_for(lambda: effect_seqs(rig) == list(range(1, 21)))
         assert (rig.status().done, rig.status().in_flight, worker.done) == (0, 20, 0)
         disk.go_on.put(None)

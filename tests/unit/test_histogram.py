@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ext.histogram import HIGHEST_NS, Histogram, highest_of, index_of
@@ -57,6 +57,7 @@ def test_a_negative_latency_counts_as_none_and_one_out_of_range_as_the_last():
     assert histogram.max_ns == 2**62
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=50), st.lists(VALUES, max_size=50))
 def test_merged_histograms_are_the_histogram_of_all_values(some: list[int], others: list[int]):
     merged, together = of(*some), of(*some, *others)
@@ -65,6 +66,7 @@ def test_merged_histograms_are_the_histogram_of_all_values(some: list[int], othe
     assert (merged.total, merged.max_ns) == (together.total, together.max_ns)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, st.integers(1, 2**40)), max_size=30))
 def test_what_is_encoded_comes_back(counted: list[tuple[int, int]]):
     histogram = Histogram()

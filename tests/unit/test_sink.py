@@ -292,7 +292,7 @@ def test_confirmed_means_that_another_process_could_read_it(context: zmq.Context
     with Sink(context, "inproc://sink", path):
         client = SinkClient(context, "inproc://sink")
         assert [client.send([letter(b"1")]), client.send([letter(b"2"), letter(b"3")])] == [1, 2]
-        assert client.flush(5)
+        assert client.flush(60)
         assert client.confirmed == 2
         with DeadLetterStore(path, read_only=True) as reader:
             assert [row.payload for row in reader.list()] == [b"1", b"2", b"3"]
@@ -305,7 +305,7 @@ def test_the_wire_is_one_part_with_a_batch_number(context: zmq.Context, path: Pa
         socket = context.socket(zmq.DEALER)
         socket.connect("inproc://sink")
         socket.send(encode_batch(1, [letter()]))
-        assert socket.poll(5000)
+        assert socket.poll(60_000)
         assert HEAD.unpack(socket.recv()) == (b"RWD1", 1)
         socket.close(0)
 
@@ -319,7 +319,7 @@ def test_a_batch_sent_twice_is_stored_once_also_after_a_restart(context: zmq.Con
         with Sink(context, endpoint, path):
             for _ in range(2):
                 socket.send(encode_batch(1, [letter()]))
-                assert socket.poll(5000)
+                assert socket.poll(60_000)
                 assert HEAD.unpack(socket.recv()) == (b"RWD1", 1)
     socket.close(0)
     with DeadLetterStore(path, read_only=True) as reader:
@@ -332,7 +332,7 @@ def test_a_batch_after_a_lost_one_is_not_confirmed(context: zmq.Context, path: P
         socket.setsockopt(zmq.ROUTING_ID, b"me")
         socket.connect("inproc://sink")
         socket.send(encode_batch(2, [letter()]))
-        assert socket.poll(5000)
+        assert socket.poll(60_000)
         assert HEAD.unpack(socket.recv()) == (b"RWD1", 0)
         socket.close(0)
     with DeadLetterStore(path, read_only=True) as reader:
@@ -345,10 +345,10 @@ def test_letters_sent_before_the_sink_is_there_arrive(context: zmq.Context, path
     client.send([letter(b"early")])
     assert not client.flush(0.12)
     with Sink(context, endpoint, path):
-        assert client.flush(5)
+        assert client.flush(60)
     client.send([letter(b"while it is away")])
     with Sink(context, endpoint, path):
-        assert client.flush(5)
+        assert client.flush(60)
     client.close()
     with DeadLetterStore(path, read_only=True) as reader:
         assert [(row.payload, row.count) for row in reader.list()] == [(b"early", 1), (b"while it is away", 1)]
@@ -359,11 +359,11 @@ def test_a_client_goes_on_when_the_file_was_replaced(context: zmq.Context, path:
     client = SinkClient(context, endpoint, resend_after_s=0.05)
     with Sink(context, endpoint, path):
         client.send([letter(b"1")])
-        assert client.flush(5)
+        assert client.flush(60)
     path.unlink()
     with Sink(context, endpoint, path):
         assert client.send([letter(b"2")]) == 2
-        assert client.flush(5)
+        assert client.flush(60)
         assert client.confirmed == 2
     client.close()
     with DeadLetterStore(path, read_only=True) as reader:
@@ -377,7 +377,7 @@ def test_junk_ends_nothing_and_an_unreadable_batch_is_kept_as_a_letter(context: 
         socket.send(b"junk")
         socket.send_multipart([b"RWD1", b"two parts"])
         socket.send(HEAD.pack(b"RWD1", 1) + b"\xc1")
-        assert socket.poll(5000)
+        assert socket.poll(60_000)
         assert HEAD.unpack(socket.recv()) == (b"RWD1", 1)
         assert (sink.malformed, sink.stored, sink.is_alive) == (2, 1, True)
         socket.close(0)
@@ -393,11 +393,11 @@ def test_what_cannot_be_written_is_not_confirmed_until_it_can(context: zmq.Conte
         locker.execute("BEGIN IMMEDIATE")
         client.send([letter()])
         assert client.full
-        assert not client.flush(0.1)
-        assert "locked" in sink.error
+        while "locked" not in sink.error:  # it may take a while until it is tried
+            assert not client.flush(0.1)
         locker.execute("ROLLBACK")
         locker.close()
-        assert client.flush(5)
+        assert client.flush(60)
         assert not client.full
         assert sink.error == ""
         client.close()
@@ -411,7 +411,7 @@ def test_a_job_done_after_all_marks_its_letter_resolved(context: zmq.Context, pa
         client.send([queue_letter(5), queue_letter(6)])
         client.send_resolved("queue:q", [5])
         client.send_resolved("queue:other", [6])
-        assert client.flush(5)
+        assert client.flush(60)
         client.close()
     with DeadLetterStore(path, read_only=True) as reader:
         assert [(row.seq, row.status) for row in reader.list()] == [(5, "resolved"), (6, "dead")]
@@ -430,7 +430,8 @@ def test_nothing_piles_up_for_a_sink_that_is_away(context: zmq.Context, tmp_path
     assert not client.flush(0.2)
     router = context.socket(zmq.ROUTER)
     router.bind(endpoint)
-    assert not client.flush(0.2)
+    while not router.poll(50):  # it may take a while until they are connected
+        assert not client.flush(0.2)
     numbers = []
     while router.poll(50):
         numbers.append(HEAD.unpack_from(router.recv_multipart()[1])[1])

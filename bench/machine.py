@@ -115,14 +115,6 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):.3f} s ({min(values):.3f} to {max(values):.3f})"
 
 
-def command_environment() -> dict[str, str]:
-    """Return an environment in which a timed command finds byte code from its second run on, as an installation has it.
-
-    Under PYTHONDONTWRITEBYTECODE a checkout is compiled anew at each start, while peers in site-packages are not.
-    """
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
 def riskwire_command() -> list[str]:
     """Return the words that start this checkout's riskwire as a process of its own."""
     script = Path(sys.executable).with_name("riskwire")

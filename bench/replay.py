@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import session
-from bench.machine import ROOT, command_environment, median, riskwire_command
+from bench.machine import ROOT, median, riskwire_command
 from bench.report import MORE, Report, ratios
 from bench.sizes import trades_of
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
 def timed(command: list[str]) -> Result:
     """Run a process that prints one JSON object, and add how long the whole process took."""
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=command_environment())
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     wall_s = time.perf_counter() - started
     if done.returncode != 0:
         raise SystemExit(f"bench: {' '.join(command[:3])} ended with {done.returncode}: {done.stderr.strip()}")

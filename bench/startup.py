@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from bench.machine import ROOT, command_environment, riskwire_command
+from bench.machine import ROOT, riskwire_command
 from bench.report import Report
 from bench.sizes import sized
 
@@ -18,7 +18,7 @@ ROUNDS = 15
 def wall_s(command: list[str]) -> float:
     """Run a command and return how long it took."""
     started = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=command_environment())
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as suite
 from bench import compare, gate, latency, plots, published, table
-from bench.machine import command_environment
 from bench.report import MORE, Figure, Report, markdown, ratios, row
 from ext.histogram import Histogram
 
@@ -209,11 +206,3 @@ def test_an_unknown_group_is_a_usage_error(capsys: pytest.CaptureFixture[str]):
 def test_a_compiled_function_belongs_to_its_module():
     names = ("7windows_window_add", "4risk_8RiskCore_fold", "rw_crc32c_three", "__memcpy_avx_unaligned_erms")
     assert [gate.module_of(name) for name in names] == ["windows", "risk", "crc32c", "libc and the interpreter"]
-
-
-def test_a_timed_command_may_keep_byte_code_as_an_installation_does(monkeypatch, tmp_path):
-    (tmp_path / "timed.py").write_text("")
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
-    subprocess.run([sys.executable, "-c", "import timed"], cwd=tmp_path, check=True, env=command_environment())
-    assert list(tmp_path.rglob("timed.*.pyc"))

@@ -109,6 +109,7 @@ class JobLink:
         self._decoder = JobDecoder()
         self._leaving = False
         self._left = False
+        self._welcomed = False  # once is enough: from then on a queue that is away is waited for
         self._heard_at = self._pinged_at = self._hello_at = 0.0
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -197,7 +198,7 @@ class JobLink:
                 self._take_jobs(self._pull)
             self._send_results(dealer)
             self._keep_in_touch(dealer, now)
-            if self.welcome is None and now - started > self._wait_s:
+            if not self._welcomed and now - started > self._wait_s:
                 raise EngineUnreachable(
                     f"no queue answered at {self._endpoint} within {self._wait_s:g} s;"
                     " start an engine with `riskwire serve`, or name its address with --connect"
@@ -259,6 +260,7 @@ class JobLink:
         self._pull = pull
         self._decoder = JobDecoder()
         self.welcome = welcome
+        self._welcomed = True
 
     def _start_again(self, poller: zmq.Poller) -> None:
         """Forget what a queue that does not know us gave us: it hands those jobs out again."""

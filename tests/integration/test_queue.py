@@ -237,6 +237,19 @@ def test_workers_find_a_restarted_queue_again_and_nothing_is_lost(rig: Rig, crew
     assert len(crew.seen) <= 200 + 100, "at most what was in hand is done again"
 
 
+def test_a_worker_waits_for_a_restarted_queue_however_long_it_has_worked(rig: Rig, crew: Crew) -> None:
+    wait_s = 0.5  # of the start alone
+    begun = time.monotonic()
+    crew.add(wait_s=wait_s)
+    rig.publish(10)
+    rig.wait_idle()
+    wait_for(lambda: crew.errors or time.monotonic() - begun > 2 * wait_s)
+    rig.restart_queue()
+    rig.publish(10)
+    wait_for(lambda: crew.errors or len({seq for seq, _, _ in crew.seen}) == 20)
+    assert crew.errors == []
+
+
 def test_a_worker_that_leaves_finishes_what_it_does_and_gives_the_rest_back(rig: Rig, crew: Crew) -> None:
     gate = threading.Event()
     first = crew.add(lambda event, context: gate.wait(60))

@@ -68,15 +68,13 @@ class SequenceReader:
         """
         frames: list[Frame] = []
         self._read_replay(frames)
-        passed = self._read_events(frames, wanted)
-        if passed:  # what was taken is looked at before more is asked for
-            wanted = wanted and not frames
-        self.passed = _join_small(passed)
+        self.passed = _join_small(self._read_events(frames, wanted))
         if not self._asked:
             while self._held:
                 self._take(self._held.popleft(), frames)
         now = time.monotonic()
-        if self._should_ask(wanted, now):
+        stopped = bool(frames and self.passed)  # what was taken is looked at before more is asked for
+        if self._should_ask(wanted and not stopped, now):
             self._ask(now)
         return _join_small(frames)
 

@@ -9,13 +9,14 @@ from libc.string cimport memchr, memcmp
 
 from ext.feedwriter cimport (
     FIELD_ACCOUNT, FIELD_EXECUTED_AT, FIELD_PRICE, FIELD_SIDE, FIELD_SYMBOL, FIELD_TRADE_ID, FIELD_VENUE, FIELD_VOLUME,
-    FeedWriter, Row, is_utf8,
+    FeedWriter, Row,
 )
 from ext.jsonscan cimport (
     JSON_FALSE, JSON_NUMBER, JSON_STRING, JSON_STRINGS, JSON_TRUE, add_key, read_object, read_value, skip_digits,
     skip_space, skip_string,
 )
 from ext.linereader cimport LINE_NO_MEMORY, LINE_OTHER, LINE_ROWS, LINE_SLOW, LineReader
+from ext.utf8 cimport is_utf8
 
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)

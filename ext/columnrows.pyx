@@ -14,7 +14,7 @@ from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal
 from ext.feedvalues cimport scale_time, trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_SYMBOL, FIELD_ACCOUNT, FIELD_VENUE, FIELD_STRATEGY,
-    FIELD_VOLUME, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, RowRules, has_room, is_utf8,
+    FIELD_VOLUME, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, RowRules, has_room,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
@@ -23,6 +23,7 @@ from ext.records cimport (
     EVENT_REJECTED, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, REASON_OVERFLOW,
     REASON_UNDECODABLE, Record, bytes_free, bytes_reserve, i128, put_origin,
 )
+from ext.utf8 cimport is_utf8
 
 cdef extern from "Python.h":
     char* PyOS_double_to_string(double value, char format, int precision, int flags, int* kind)

@@ -14,13 +14,14 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.bytewindow cimport ByteWindow
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_GUARD, FIELD_IGNORED, FIELDS, FRAME_BYTES_ENOUGH, ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter,
-    Row, RowRules, has_room, is_utf8,
+    Row, RowRules, has_room,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
     WindowReader,
 )
 from ext.records cimport REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, put_origin
+from ext.utf8 cimport is_utf8
 
 cdef extern from "csvmarks.h":
     enum: RW_CSV_MARKS_SLACK

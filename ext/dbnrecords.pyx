@@ -15,7 +15,7 @@ from ext.definitions cimport NO_NAME, NameTable
 from ext.feedvalues cimport trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_PRICE, FIELD_SIDE, FIELD_SYMBOL, FIELD_VOLUME, FIELDS, TEXT_SLACK_BYTES, FeedWriter, Row,
-    RowRules, Values, has_room, is_utf8,
+    RowRules, Values, has_room,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_NO_MEMORY, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY,
@@ -25,6 +25,7 @@ from ext.records cimport (
     NAME_SYMBOL, REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free,
     bytes_reserve, i128,
 )
+from ext.utf8 cimport is_utf8
 
 cdef enum:
     ACTION_TRADE = 84               # T

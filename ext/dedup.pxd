@@ -19,7 +19,7 @@ cdef enum:
     DEDUP_EXPECTED_MAX = 16777216   # identities that room is made for in advance
     DEDUP_MOVES = 16                # slots of the smaller table that move at each insert while the table grows
 
-# A slot is tag << 36 | code: the top 28 bits of the fingerprint, and the seq modulo SEQ_PERIOD, plus 1.
+# A slot is tag << 36 | code: the top 28 bits of the fingerprint, and the seq modulo seq_period(), plus 1.
 # Code 0 (with tag 0): free; the highest code: gone (in the table that is being left).
 cdef enum:
     TAG_BITS = 28
@@ -88,6 +88,10 @@ cdef inline uint64_t code_mask() noexcept nogil:
     return (<uint64_t>1 << CODE_BITS) - 1
 
 
+cdef inline uint64_t gone() noexcept nogil:
+    return code_mask()
+
+
 cdef inline uint64_t seq_period() noexcept nogil:
     return (<uint64_t>1 << CODE_BITS) - 2
 
@@ -133,3 +137,12 @@ cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogi
             return NULL
         at = (at + 1) & dedup.mask
     return &dedup.slots[at]
+
+
+cdef inline void fill_slot(Dedup dedup, uint64_t* slot, uint64_t fingerprint, uint64_t seq, int64_t executed_at) noexcept nogil:
+    """Remember a trade executed no earlier than the latest in its free slot, where that `takes_plainly`."""
+    dedup.newest = seq
+    slot[0] = slot_of(fingerprint, seq)
+    dedup.used += 1
+    dedup.trades += 1
+    dedup.latest = executed_at

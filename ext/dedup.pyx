@@ -24,10 +24,6 @@ cdef extern from "journal_os.h" nogil:
     void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
 
-cdef uint64_t CODE_MASK = code_mask()
-cdef uint64_t SEQ_PERIOD = seq_period()
-cdef uint64_t GONE = code_mask()        # as a code
-
 
 cdef inline bint is_before(TimedSeq a, TimedSeq b) noexcept nogil:
     return a.executed_at < b.executed_at or (a.executed_at == b.executed_at and a.seq < b.seq)
@@ -120,7 +116,7 @@ cdef class Dedup:
                    const uint8_t* id, const uint8_t* ref) noexcept nogil:
         cdef int verdict
         while slots[at] != 0:
-            if (slots[at] ^ fingerprint) <= CODE_MASK and slots[at] & CODE_MASK != GONE:
+            if (slots[at] ^ fingerprint) <= code_mask() and slots[at] & code_mask() != gone():
                 verdict = self.compare(self.seq_of(slots[at]), record, id, ref)
                 if verdict != DEDUP_NEW:
                     return verdict
@@ -129,9 +125,9 @@ cdef class Dedup:
 
     cdef uint64_t seq_of(self, uint64_t slot) noexcept nogil:
         """The latest seq that has this slot's code."""
-        cdef uint64_t code = (slot & CODE_MASK) - 1
-        cdef uint64_t newest = self.newest % SEQ_PERIOD
-        return self.newest - (newest - code if newest >= code else newest + SEQ_PERIOD - code)
+        cdef uint64_t code = (slot & code_mask()) - 1
+        cdef uint64_t newest = self.newest % seq_period()
+        return self.newest - (newest - code if newest >= code else newest + seq_period() - code)
 
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
         cdef const uint8_t* heap
@@ -296,7 +292,7 @@ cdef class Dedup:
             end = self.old_mask + 1
         while self.old_at < end:
             slot = self.old[self.old_at]
-            if slot != 0 and slot & CODE_MASK != GONE:
+            if slot != 0 and slot & code_mask() != gone():
                 self.insert(slot)
             self.old_at += 1
         if self.old_at > self.old_mask:
@@ -310,7 +306,7 @@ cdef class Dedup:
             while self.old[at] != 0 and self.old[at] != slot:
                 at = (at + 1) & self.old_mask
             if self.old[at] == slot:
-                self.old[at] |= GONE
+                self.old[at] |= gone()
         at = home_of(slot, self.shift)
         while self.slots[at] != 0 and self.slots[at] != slot:
             at = (at + 1) & self.mask

@@ -148,7 +148,3 @@ cdef inline bint has_room(FrameBuilder builder, uint32_t records_max) noexcept n
     """Whether the frame being built may grow."""
     return (builder.count < records_max and builder.raw.size < FRAME_BYTES_ENOUGH
             and builder.heap.size < FRAME_BYTES_ENOUGH)
-
-
-cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil
-cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil

@@ -21,6 +21,7 @@ from ext.records cimport (
     REASON_PRECISION, REASON_UNDECODABLE, SIDE_BUY, SIDE_NONE, SIDE_SELL, TEXT_BYTES_MAX, Bytes, FrameBuilder,
     Record, bytes_append, bytes_free, bytes_reserve, i128, keep_record, next_record,
 )
+from ext.utf8 cimport utf8_step
 
 cdef extern from "stdlib.h":
     void* aligned_alloc(size_t alignment, size_t size) noexcept nogil
@@ -156,43 +157,6 @@ cdef void put_found(Message* m, const uint8_t* text, size_t length) noexcept nog
         put_words(m, " (")
         m.length += write_number(length, m.text + m.length)
         put_words(m, " bytes)")
-
-
-cdef size_t utf8_step(const uint8_t* p, size_t n) noexcept nogil:
-    """Bytes of the character at p; 0 where there is none (Unicode 15, table 3-7)."""
-    cdef uint8_t c = p[0]
-    if c < 0x80:
-        return 1
-    if c < 0xC2 or c > 0xF4 or n < 2 or (p[1] & 0xC0) != 0x80:
-        return 0
-    if c < 0xE0:
-        return 2
-    if n < 3 or (p[2] & 0xC0) != 0x80:
-        return 0
-    if c < 0xF0:
-        if (c == 0xE0 and p[1] < 0xA0) or (c == 0xED and p[1] > 0x9F):
-            return 0
-        return 3
-    if n < 4 or (p[3] & 0xC0) != 0x80 or (c == 0xF0 and p[1] < 0x90) or (c == 0xF4 and p[1] > 0x8F):
-        return 0
-    return 4
-
-
-cdef bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
-    cdef size_t i = 0, step
-    cdef uint64_t eight
-    while i < n:
-        if n >= 8:
-            # The last eight overlap those before: no rest is left to be looked at byte by byte.
-            memcpy(&eight, p + (i if i + 8 <= n else n - 8), 8)
-            if eight & 0x8080808080808080ULL == 0:
-                i += 8
-                continue
-        step = utf8_step(p + i, n - i)
-        if step == 0:
-            return False
-        i += step
-    return True
 
 
 # --- the writer --------------------------------------------------------------------------------------------------

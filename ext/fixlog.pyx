@@ -16,7 +16,7 @@ from ext.decimals cimport DECIMAL_OK, Decimal64
 from ext.feedvalues cimport fix_time, read_decimal, trim_i64, write_number
 from ext.feedwriter cimport (
     FIELD_EXEC_TYPE, FIELD_EXECUTED_AT, FIELD_FEE, FIELD_PRICE, FIELD_REF_TRADE_ID, FIELD_SIDE, FIELD_VOLUME, FIELDS,
-    ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room, is_utf8,
+    ROW_SKIPPED, TEXT_SLACK_BYTES, FeedWriter, Row, RowRules, Values, has_room,
 )
 from ext.recordreader cimport (
     HEAD_END, HEAD_MORE, HEAD_TIMED, HEAD_UNTIMED, READ_DONE, READ_END, READ_MORE, READ_NO_MEMORY, WindowReader,
@@ -24,6 +24,7 @@ from ext.recordreader cimport (
 from ext.records cimport (
     REASON_INVALID, REASON_NONE, REASON_UNDECODABLE, Bytes, bytes_append, bytes_free, bytes_reserve, i128,
 )
+from ext.utf8 cimport is_utf8
 
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t haystack_length, const void* needle, size_t needle_length)

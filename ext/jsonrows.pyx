@@ -9,12 +9,13 @@ from ext.definitions cimport NO_NAME
 from ext.feedvalues cimport read_decimal, read_time
 from ext.feedwriter cimport (
     FIELD_EXECUTED_AT, FIELD_PRICE, FIELD_SYMBOL, FIELD_TRADE_ID, FIELDS,
-    ROW_SKIPPED, FeedWriter, Row, is_utf8,
+    ROW_SKIPPED, FeedWriter, Row,
 )
 from ext.jsonscan cimport JSON_NULL, JSON_NUMBER, JSON_STRING, add_key, read_object, skip_space
 from ext.feedwriter import FIELD_NAMES
 from ext.linereader cimport LINE_NO_MEMORY, LINE_ROWS, LINE_SLOW, LineReader
 from ext.records cimport EVENT_MARK, NAME_SYMBOL, REASON_NONE, TEXT_BYTES_MAX, Record
+from ext.utf8 cimport is_utf8
 
 cdef enum:
     # Fields of a trade that may be JSON numbers, as bits.

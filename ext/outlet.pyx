@@ -4,7 +4,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t, uint64_t
 
 from ext.libzmq cimport ZMQ_DONTWAIT, handle_of, lib, send_bytes
-from ext.records cimport HEADER_BYTES, FrameHeader, frame_seal
+from ext.records cimport HEADER_BYTES, frame_seal, frame_stamp
 
 
 def send_stamped(socket, unsigned char[::1] frame not None, uint64_t first_seq, uint64_t epoch, bint seal=True):
@@ -18,7 +18,6 @@ def send_stamped(socket, unsigned char[::1] frame not None, uint64_t first_seq, 
     cdef void* handle = handle_of(socket)
     cdef size_t size = frame.shape[0]
     cdef uint8_t* data
-    cdef FrameHeader* header
     cdef int status
     if size < HEADER_BYTES:
         raise ValueError(f"a frame has at least {HEADER_BYTES} bytes; this has {size}")
@@ -27,11 +26,7 @@ def send_stamped(socket, unsigned char[::1] frame not None, uint64_t first_seq, 
         if seal:
             frame_seal(data, size, first_seq, epoch, 0)
         else:
-            header = <FrameHeader*>data
-            header.first_seq = first_seq
-            header.epoch = epoch
-            header.stamped_at = 0
-            header.crc32c = 0
+            frame_stamp(data, first_seq, epoch, 0)
         status = send_bytes(handle, data, size, ZMQ_DONTWAIT)
     if status == -EAGAIN:
         return False

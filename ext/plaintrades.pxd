@@ -4,37 +4,15 @@ Both passes of ext/sequencer.pyx for such a record, inlined into its loop. Whate
 is left to the sequencer's own two passes, which judge all of it: nothing is refused here.
 """
 
-from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from ext.decimals cimport rescale
-from ext.dedup cimport Dedup, fetch_slot, fingerprint_of, free_slot, slot_of, takes_plainly
+from ext.dedup cimport Dedup, fetch_slot, fill_slot, fingerprint_of, free_slot, takes_plainly
 from ext.records cimport (EVENT_TRADE, EXEC_NEW, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, SIDE_BUY,
                           SIDE_SELL, TEXT_BYTES_MAX, FrameView, Record, bytes_reserve)
 from ext.sequencer cimport Sequencer, SourceState, Units, Work
+from ext.utf8 cimport is_ascii
 from ext.wide cimport copy_text
-
-
-cdef inline bint is_ascii(const uint8_t* p, size_t n) noexcept nogil:
-    """n > 0."""
-    cdef uint64_t word, high = 0
-    cdef uint32_t first, last
-    cdef size_t at = 0
-    if n >= 8:
-        while at + 8 < n:
-            memcpy(&word, p + at, 8)
-            high |= word
-            at += 8
-        memcpy(&word, p + n - 8, 8)
-        high |= word
-    elif n >= 4:
-        memcpy(&first, p, 4)
-        memcpy(&last, p + n - 4, 4)
-        high = first | last
-    else:
-        high = p[0] | p[n >> 1] | p[n - 1]
-    return high & <uint64_t>0x8080808080808080 == 0
 
 
 cdef inline uint32_t global_of(const SourceState* source, int kind, uint32_t local) noexcept nogil:
@@ -100,11 +78,7 @@ cdef inline int take_plain(Sequencer self, Dedup dedup, const FrameView* view, c
     copy_text(self.heap.data + self.heap.size, view.heap + r.id_offset, r.id_length)
     self.heap.size += r.id_length
     (<Units*>self.units.data)[r.symbol].used = 1
-    dedup.newest = self.next_seq + self.built
-    slot[0] = slot_of(work.fingerprint, dedup.newest)
-    dedup.used += 1
-    dedup.trades += 1
-    dedup.latest = r.executed_at
+    fill_slot(dedup, slot, work.fingerprint, self.next_seq + self.built, r.executed_at)
     self.built += 1
     dedup.pending_count = self.built
     return 0

@@ -111,12 +111,17 @@ cdef uint32_t frame_crc(const uint8_t* data, size_t size) noexcept nogil:
     return rw_crc32c(crc, data + CRC_OFFSET + 4, size - CRC_OFFSET - 4)
 
 
-cdef void frame_seal(uint8_t* data, size_t size, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+cdef void frame_stamp(uint8_t* data, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
     cdef FrameHeader* header = <FrameHeader*>data
     header.first_seq = first_seq
     header.epoch = epoch
     header.stamped_at = stamped_at
-    header.crc32c = frame_crc(data, size)
+    header.crc32c = 0
+
+
+cdef void frame_seal(uint8_t* data, size_t size, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil:
+    frame_stamp(data, first_seq, epoch, stamped_at)
+    (<FrameHeader*>data).crc32c = frame_crc(data, size)
 
 
 cdef size_t record_bytes(uint8_t kind) noexcept nogil:

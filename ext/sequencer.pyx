@@ -29,6 +29,7 @@ from ext.records cimport (
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
     Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal,
 )
+from ext.utf8 cimport is_utf8
 from ext.wide cimport copy_text
 
 from ext.errors import JournalError
@@ -74,58 +75,6 @@ cdef int64_t now_ns() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_REALTIME, &t)
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
-
-
-cdef bint is_utf8_slow(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """UTF-8 as RFC 3629 defines it: no overlong forms, no surrogates, nothing above U+10FFFF."""
-    cdef uint8_t c, low, high
-    cdef int more
-    while p < end:
-        c = p[0]
-        p += 1
-        if c < 0x80:
-            continue
-        low = 0x80
-        high = 0xBF
-        if 0xC2 <= c <= 0xDF:
-            more = 1
-        elif 0xE0 <= c <= 0xEF:
-            more = 2
-            if c == 0xE0:
-                low = 0xA0
-            elif c == 0xED:
-                high = 0x9F
-        elif 0xF0 <= c <= 0xF4:
-            more = 3
-            if c == 0xF0:
-                low = 0x90
-            elif c == 0xF4:
-                high = 0x8F
-        else:
-            return False
-        while more:
-            if p == end or p[0] < low or p[0] > high:
-                return False
-            low = 0x80
-            high = 0xBF
-            p += 1
-            more -= 1
-    return True
-
-
-cdef inline bint is_utf8(const uint8_t* p, size_t n) noexcept nogil:
-    cdef uint64_t word, high = 0
-    cdef size_t at = 0
-    while at + 8 <= n:
-        memcpy(&word, p + at, 8)
-        high |= word
-        at += 8
-    while at < n:
-        high |= p[at]
-        at += 1
-    if high & 0x8080808080808080ULL == 0:
-        return True
-    return is_utf8_slow(p, p + n)
 
 
 cdef inline bint is_text(const uint8_t* p, size_t n, size_t least) noexcept nogil:

@@ -4,17 +4,17 @@ from array import array
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 
 from ext.alertlog cimport (ALERT_ACCOUNT, ALERT_BYTES, ALERT_LIMIT_ID, ALERT_STRATEGY, ALERT_SYMBOL, ALERT_TEXTS,
                            ALERT_THRESHOLD, ALERT_TRADE_ID, ALERT_UTILIZATION, ALERT_VALUE, ALERT_VENUE, AlertRecord)
-from ext.definitions cimport glob_match
+from ext.definitions cimport Instrument, NameTable, glob_match
 from ext.limits cimport LIMIT_KINDS
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol, cell_fees
 from ext.records cimport (Bytes, FRAME_ALERTS, FrameView, HEADER_BYTES, bytes_append, bytes_free, bytes_reserve,
                           frame_open, i128, u128)
 from ext.wide cimport (Factor, Wide, abs_i128, abs_i64, factor_set, format_quotient, format_ratio, format_u128,
-                       format_wide, sub_i128, wide_addmul, wide_addmul2, wide_neg, wide_set_u128, wide_zero)
+                       format_wide, prefetch, sub_i128, wide_addmul, wide_addmul2, wide_neg, wide_set_u128, wide_zero)
 
 from ext.alertlog import SEVERITIES
 from ext.limits import KINDS
@@ -25,10 +25,24 @@ POSITION_FIELDS = ("account", "symbol", "quantity", "avg_price", "realized_pnl",
 ALERT_FIELDS = ("alert_no", "seq", "limit_id", "kind", "severity", "account", "symbol", "venue", "strategy", "value",
                 "threshold", "utilization", "trade_id", "executed_at")
 
-cdef enum:
-    PIECE_BYTES = 262144
+NUMBER_FIELDS = POSITION_FIELDS[2:8]
 
-cdef bytes HEX = b"0123456789abcdef"
+cdef enum:
+    NUMBERS = 6                     # of NUMBER_FIELDS
+    NUMBER_BYTES = 128              # of one of them as text
+    PIECE_BYTES = 262144
+    ROW_BYTES = 8192                # more than the longest row: two names of 255 bytes, each byte as \\u00XX, and the numbers
+    AHEAD = 8                       # rows
+
+cdef struct Valued:                 # a position, and by what its integers are made money
+    const Position* position
+    const Symbol* symbol
+    Factor multiplier
+    int money                       # exponent
+    bint plain                      # the multiplier is a power of ten: the exponent has it
+    bint marked                     # the symbol has a price
+
+cdef const char* HEX = b"0123456789abcdef"
 
 
 # --- positions ---------------------------------------------------------------------------------------------------
@@ -37,29 +51,28 @@ cdef size_t format_signed(i128 value, int exponent, char* out) noexcept nogil:
     return format_u128(abs_i128(value), exponent, value < 0, out)
 
 
-cdef size_t format_money(i128 raw, const Factor* multiplier, int exponent, char* out) noexcept nogil:
+cdef size_t format_money(i128 raw, const Valued* v, char* out) noexcept nogil:
     cdef Wide w
-    cdef u128 magnitude = abs_i128(raw)
-    if multiplier.limbs == 1 and multiplier.v[0] == 1:
-        return format_u128(magnitude, exponent, raw < 0, out)
+    if v.plain:
+        return format_signed(raw, v.money, out)
     wide_zero(&w)
-    wide_addmul(&w, raw, multiplier)
-    return format_wide(&w, exponent, out)
+    wide_addmul(&w, raw, &v.multiplier)
+    return format_wide(&w, v.money, out)
 
 
-cdef size_t format_unrealized(const Position* p, const Symbol* s, const Factor* multiplier, int exponent,
-                              char* out) noexcept nogil:
+cdef size_t format_unrealized(const Valued* v, char* out) noexcept nogil:
     """quantity x mark - open cost, which may need one bit more than either."""
+    cdef const Position* p = v.position
     cdef Wide w
     cdef i128 value
-    if s.source != MARK_NONE and multiplier.limbs == 1 and multiplier.v[0] == 1:
-        if not sub_i128(<i128>p.quantity * <i128>s.mark, p.cost, &value):
-            return format_signed(value, exponent, out)
+    if v.marked and v.plain:
+        if not sub_i128(<i128>p.quantity * <i128>v.symbol.mark, p.cost, &value):
+            return format_signed(value, v.money, out)
     wide_zero(&w)
-    if s.source != MARK_NONE:
-        wide_addmul2(&w, <i128>p.quantity, s.mark, multiplier)
-        wide_addmul(&w, -p.cost, multiplier)
-    return format_wide(&w, exponent, out)
+    if v.marked:
+        wide_addmul2(&w, <i128>p.quantity, v.symbol.mark, &v.multiplier)
+        wide_addmul(&w, -p.cost, &v.multiplier)
+    return format_wide(&w, v.money, out)
 
 
 cdef size_t format_average(const Position* p, int exponent, char* out) noexcept nogil:
@@ -76,26 +89,40 @@ cdef size_t format_average(const Position* p, int exponent, char* out) noexcept 
     return format_ratio(&cost, &quantity, exponent, out)
 
 
-cdef void format_position(Book book, uint32_t index, RowTexts* out) noexcept nogil:
-    cdef const Position* p = &(<const Position*>book.store.positions.data)[index]
-    cdef const Symbol* s = &(<const Symbol*>book.store.symbols.data)[p.symbol]
-    cdef int prices = s.instrument.price_exponent, quantities = s.instrument.quantity_exponent
-    cdef int money = prices + quantities + s.instrument.multiplier_exponent
+cdef size_t format_fees(Book book, uint32_t cell, char* out) noexcept nogil:
     cdef i128 fees = 0
-    cdef uint32_t cell = p.first_cell
-    cdef Factor multiplier
-    cdef Wide w
-    wide_set_u128(&w, <uint64_t>s.instrument.multiplier)
-    factor_set(&multiplier, &w)
     while cell:
         fees += cell_fees(&(<const Cell*>book.store.cells.data)[cell])
         cell = (<const Cell*>book.store.cells.data)[cell].next_in_position
-    out.lengths[0] = format_signed(<i128>p.quantity, quantities, out.quantity)
-    out.lengths[1] = format_average(p, prices, out.average)
-    out.lengths[2] = format_money(p.realized, &multiplier, money, out.realized)
-    out.lengths[3] = format_unrealized(p, s, &multiplier, money, out.unrealized)
-    out.lengths[4] = format_signed(fees, -9, out.fees)
-    out.lengths[5] = format_signed(<i128>s.mark if s.source != MARK_NONE else 0, prices, out.mark)
+    return format_signed(fees, -9, out)
+
+
+cdef void value_position(Book book, uint32_t index, Valued* out) noexcept nogil:
+    cdef Wide w
+    cdef const Position* p = &(<const Position*>book.store.positions.data)[index]
+    cdef const Symbol* s = &(<const Symbol*>book.store.symbols.data)[p.symbol]
+    out.position, out.symbol = p, s
+    out.marked = s.source != MARK_NONE
+    out.money = s.instrument.price_exponent + s.instrument.quantity_exponent + s.instrument.multiplier_exponent
+    out.plain = s.instrument.multiplier == 1
+    wide_set_u128(&w, <uint64_t>s.instrument.multiplier)
+    factor_set(&out.multiplier, &w)
+
+
+cdef size_t format_number(Book book, const Valued* v, int field, char* out) noexcept nogil:
+    """One of NUMBERS of a position as text of at most NUMBER_BYTES; its length."""
+    cdef const Instrument* instrument = &v.symbol.instrument
+    if field == 0:
+        return format_signed(<i128>v.position.quantity, instrument.quantity_exponent, out)
+    if field == 1:
+        return format_average(v.position, instrument.price_exponent, out)
+    if field == 2:
+        return format_money(v.position.realized, v, out)
+    if field == 3:
+        return format_unrealized(v, out)
+    if field == 4:
+        return format_fees(book, v.position.first_cell, out)
+    return format_signed(<i128>v.symbol.mark if v.marked else 0, instrument.price_exponent, out)
 
 
 cdef object matching(NameTable names, glob):
@@ -136,52 +163,170 @@ cdef int place_by(uint32_t* out, const uint32_t* found, size_t count, const Posi
     return 0
 
 
-cdef object sorted_positions(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
+cdef uint32_t[::1] sorted_positions(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
     cdef const Position* positions = <const Position*>book.store.positions.data
-    cdef uint32_t* found
-    cdef uint32_t* other
     cdef size_t count = 0, i, room = <size_t>book.store.positions.count + 1
     cdef int64_t[::1] account_ranks = array("q", matching(accounts, account_glob))
     cdef int64_t[::1] symbol_ranks = array("q", matching(symbols, symbol_glob))
-    found = <uint32_t*>malloc(2 * room * sizeof(uint32_t))
-    if found == NULL:
-        raise MemoryError
-    try:
-        other = found + room
-        for i in range(1, book.store.positions.count):
-            if account_ranks[positions[i].account] >= 0 and symbol_ranks[positions[i].symbol] >= 0:
-                found[count] = <uint32_t>i
-                count += 1
-        place_by(other, found, count, positions, symbol_ranks, False, symbols.count)
-        place_by(found, other, count, positions, account_ranks, True, accounts.count)
-        return [found[i] for i in range(count)]
-    finally:
-        free(found)
+    cdef uint32_t[::1] found = array("I", bytes(room * sizeof(uint32_t)))
+    cdef uint32_t[::1] other = array("I", bytes(room * sizeof(uint32_t)))
+    for i in range(1, book.store.positions.count):
+        if account_ranks[positions[i].account] >= 0 and symbol_ranks[positions[i].symbol] >= 0:
+            found[count] = <uint32_t>i
+            count += 1
+    place_by(&other[0], &found[0], count, positions, symbol_ranks, False, symbols.count)
+    place_by(&found[0], &other[0], count, positions, account_ranks, True, accounts.count)
+    return found[:count]
 
 
 cdef object position_rows(Book book, NameTable accounts, NameTable symbols, account_glob, symbol_glob):
-    cdef RowTexts row
+    cdef Valued v
+    cdef char text[NUMBER_BYTES]
     cdef uint32_t i
-    cdef const Position* p
+    cdef int field
     rows = []
     account_texts = [accounts[i].decode("utf-8", "replace") for i in range(accounts.count)]
     symbol_texts = [symbols[i].decode("utf-8", "replace") for i in range(symbols.count)]
     for i in sorted_positions(book, accounts, symbols, account_glob, symbol_glob):
-        p = &(<const Position*>book.store.positions.data)[i]
-        format_position(book, i, &row)
-        rows.append({
-            "account": account_texts[p.account],
-            "symbol": symbol_texts[p.symbol],
-            "quantity": row.quantity[:row.lengths[0]].decode("ascii"),
-            "avg_price": row.average[:row.lengths[1]].decode("ascii"),
-            "realized_pnl": row.realized[:row.lengths[2]].decode("ascii"),
-            "unrealized_pnl": row.unrealized[:row.lengths[3]].decode("ascii"),
-            "fees": row.fees[:row.lengths[4]].decode("ascii"),
-            "last_price": row.mark[:row.lengths[5]].decode("ascii"),
-            "trades": p.trades,
-        })
+        value_position(book, i, &v)
+        row = {"account": account_texts[v.position.account], "symbol": symbol_texts[v.position.symbol]}
+        for field in range(NUMBERS):
+            row[NUMBER_FIELDS[field]] = text[:format_number(book, &v, field, text)].decode("ascii")
+        row["trades"] = v.position.trades
+        rows.append(row)
     return rows
 
+
+cdef inline char* copied(char* to, const void* text, size_t length) noexcept nogil:
+    memcpy(to, text, length)
+    return to + length
+
+
+cdef char* quoted(char* to, const uint8_t* text, size_t length) noexcept nogil:
+    """A JSON string of at most 6 bytes a byte, and 2; names are UTF-8 already."""
+    cdef size_t i
+    cdef uint8_t c
+    to = copied(to, b'"', 1)
+    for i in range(length):
+        c = text[i]
+        if c == 34 or c == 92:
+            to[0] = 92
+            to[1] = <char>c
+            to += 2
+        elif c < 32:
+            to = copied(to, b"\\u00", 4)
+            to[0] = HEX[c >> 4]
+            to[1] = HEX[c & 15]
+            to += 2
+        else:
+            to[0] = <char>c
+            to += 1
+    return copied(to, b'"', 1)
+
+
+cdef char* csv_cell(char* to, const uint8_t* text, size_t length) noexcept nogil:
+    """A CSV cell, quoted where it has to be (RFC 4180)."""
+    cdef size_t i
+    cdef bint plain = True
+    for i in range(length):
+        if text[i] in (34, 44, 10, 13):
+            plain = False
+    if plain:
+        return copied(to, text, length)
+    to = copied(to, b'"', 1)
+    for i in range(length):
+        if text[i] == 34:
+            to = copied(to, b'"', 1)
+        to = copied(to, &text[i], 1)
+    return copied(to, b'"', 1)
+
+
+cdef char* csv_row(char* to, Book book, const Valued* v, NameTable accounts, NameTable symbols) noexcept nogil:
+    cdef size_t length
+    cdef int field
+    cdef const uint8_t* text = accounts.text(v.position.account, &length)
+    to = copied(csv_cell(to, text, length), b",", 1)
+    text = symbols.text(v.position.symbol, &length)
+    to = copied(csv_cell(to, text, length), b",", 1)
+    for field in range(NUMBERS):
+        to += format_number(book, v, field, to)
+        to = copied(to, b",", 1)
+    to += format_u128(<u128>v.position.trades, 0, False, to)
+    return copied(to, b"\r\n", 2)
+
+
+cdef char* json_row(char* to, Book book, const Valued* v, NameTable accounts, NameTable symbols,
+                    const char** names) noexcept nogil:
+    """names: what stands before each number, and before the trades."""
+    cdef size_t length
+    cdef int field
+    cdef const uint8_t* text = accounts.text(v.position.account, &length)
+    to = quoted(copied(to, b'{"account":', 11), text, length)
+    text = symbols.text(v.position.symbol, &length)
+    to = quoted(copied(to, b',"symbol":', 10), text, length)
+    for field in range(NUMBERS):
+        to = copied(to, names[field], strlen(names[field]))
+        to += format_number(book, v, field, to)
+    to = copied(to, names[NUMBERS], strlen(names[NUMBERS]))
+    to += format_u128(<u128>v.position.trades, 0, False, to)
+    return copied(to, b"}", 1)
+
+
+cdef void fetch_position(Book book, const uint32_t[::1] order, size_t i) noexcept nogil:
+    """Positions lie in the order in which they came, and so do their cells: have those ready that are read soon."""
+    cdef const Position* p
+    if i + 2 * AHEAD < <size_t>order.shape[0]:
+        p = &(<const Position*>book.store.positions.data)[order[i + 2 * AHEAD]]
+        prefetch(p)
+        prefetch(<const char*>p + 64)
+    if i + AHEAD < <size_t>order.shape[0]:
+        p = &(<const Position*>book.store.positions.data)[order[i + AHEAD]]
+        prefetch(&(<const Cell*>book.store.cells.data)[p.first_cell])
+
+
+cdef char* put_rows(char* to, const char* end, Book book, NameTable accounts, NameTable symbols,
+                    const uint32_t[::1] order, size_t* next, const char** names) noexcept nogil:
+    """Rows from the next on, until `end` is passed by less than one row; names: of JSON, NULL for CSV."""
+    cdef Valued v
+    while next[0] < <size_t>order.shape[0] and to < end:
+        fetch_position(book, order, next[0])
+        value_position(book, order[next[0]], &v)
+        if names == NULL:
+            to = csv_row(to, book, &v, accounts, symbols)
+        else:
+            if next[0]:
+                to = copied(to, b",\n", 2)
+            to = json_row(to, book, &v, accounts, symbols, names)
+        next[0] += 1
+    return to
+
+
+cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv, write):
+    """Hand all positions to `write`, piece by piece: what is large is not made twice in memory."""
+    cdef const uint32_t[::1] order = sorted_positions(book, accounts, symbols, None, None)
+    cdef const char* names[NUMBERS + 1]
+    cdef size_t next = 0
+    cdef char* piece = <char*>malloc(PIECE_BYTES + ROW_BYTES)
+    cdef char* to
+    cdef bytes header = ",".join(POSITION_FIELDS).encode() + b"\r\n"
+    if piece == NULL:
+        raise MemoryError
+    names[0], names[1], names[2] = b',"quantity":"', b'","avg_price":"', b'","realized_pnl":"'
+    names[3], names[4], names[5] = b'","unrealized_pnl":"', b'","fees":"', b'","last_price":"'
+    names[NUMBERS] = b'","trades":'
+    try:
+        write(header if csv else b"[")
+        while next < <size_t>order.shape[0]:
+            with nogil:
+                to = put_rows(piece, piece + PIECE_BYTES, book, accounts, symbols, order, &next, NULL if csv else names)
+            write(piece[:to - piece])
+        if not csv:
+            write(b"]\n")
+    finally:
+        free(piece)
+
+
+# --- alerts ------------------------------------------------------------------------------------------------------
 
 cdef inline int put(Bytes* out, const char* text, size_t length) except -1:
     if bytes_append(out, text, length) < 0:
@@ -190,118 +335,18 @@ cdef inline int put(Bytes* out, const char* text, size_t length) except -1:
 
 
 cdef int put_quoted(Bytes* out, const uint8_t* text, size_t length) except -1:
-    """A JSON string; names are UTF-8 already."""
-    cdef size_t i
-    cdef uint8_t c
-    cdef char escaped[6]
-    put(out, b'"', 1)
-    for i in range(length):
-        c = text[i]
-        if c == 34 or c == 92:
-            escaped[0] = 92
-            escaped[1] = <char>c
-            put(out, escaped, 2)
-        elif c < 32:
-            memcpy(escaped, b"\\u00", 4)
-            escaped[4] = (<const char*>HEX)[c >> 4]
-            escaped[5] = (<const char*>HEX)[c & 15]
-            put(out, escaped, 6)
-        else:
-            put(out, <const char*>&text[i], 1)
-    return put(out, b'"', 1)
-
-
-cdef int put_cell(Bytes* out, const uint8_t* text, size_t length) except -1:
-    """A CSV cell, quoted where it has to be (RFC 4180)."""
-    cdef size_t i
-    cdef bint plain = True
-    for i in range(length):
-        if text[i] in (34, 44, 10, 13):
-            plain = False
-    if plain:
-        return put(out, <const char*>text, length)
-    put(out, b'"', 1)
-    for i in range(length):
-        if text[i] == 34:
-            put(out, b'"', 1)
-        put(out, <const char*>&text[i], 1)
-    return put(out, b'"', 1)
+    cdef char* start
+    if bytes_reserve(out, 6 * length + 2) < 0:
+        raise MemoryError
+    start = <char*>out.data + out.size
+    out.size += quoted(start, text, length) - start
+    return 0
 
 
 cdef int put_count(Bytes* out, uint64_t value) except -1:
     cdef char text[24]
     return put(out, text, format_u128(<u128>value, 0, False, text))
 
-
-cdef int put_numbers(Bytes* out, RowTexts* row, bint csv) except -1:
-    cdef const char* texts[6]
-    cdef const char* names[6]
-    cdef int i
-    texts[0], texts[1], texts[2] = row.quantity, row.average, row.realized
-    texts[3], texts[4], texts[5] = row.unrealized, row.fees, row.mark
-    names[0], names[1], names[2] = b',"quantity":"', b'","avg_price":"', b'","realized_pnl":"'
-    names[3], names[4], names[5] = b'","unrealized_pnl":"', b'","fees":"', b'","last_price":"'
-    for i in range(6):
-        if csv:
-            put(out, b",", 1)
-        else:
-            put(out, names[i], len(names[i]))
-        put(out, texts[i], row.lengths[i])
-    return 0
-
-
-cdef int put_position(Bytes* out, Book book, uint32_t index, NameTable accounts, NameTable symbols, bint csv) except -1:
-    cdef const Position* p = &(<const Position*>book.store.positions.data)[index]
-    cdef RowTexts row
-    cdef size_t account_length, symbol_length
-    cdef const uint8_t* account = accounts.text(p.account, &account_length)
-    cdef const uint8_t* symbol = symbols.text(p.symbol, &symbol_length)
-    format_position(book, index, &row)
-    if csv:
-        put_cell(out, account, account_length)
-        put(out, b",", 1)
-        put_cell(out, symbol, symbol_length)
-        put_numbers(out, &row, True)
-        put(out, b",", 1)
-        put_count(out, p.trades)
-        return put(out, b"\r\n", 2)
-    put(out, b'{"account":', 11)
-    put_quoted(out, account, account_length)
-    put(out, b',"symbol":', 10)
-    put_quoted(out, symbol, symbol_length)
-    put_numbers(out, &row, False)
-    put(out, b'","trades":', 11)
-    put_count(out, p.trades)
-    return put(out, b"}", 1)
-
-
-cdef object positions_as(Book book, NameTable accounts, NameTable symbols, bint csv, write):
-    """Hand all positions to `write`, piece by piece: what is large is not made twice in memory."""
-    cdef Bytes out
-    cdef bint first = True
-    cdef bytes header = ",".join(POSITION_FIELDS).encode() + b"\r\n"
-    memset(&out, 0, sizeof(out))
-    try:
-        if csv:
-            put(&out, header, len(header))
-        else:
-            put(&out, b"[", 1)
-        for index in sorted_positions(book, accounts, symbols, None, None):
-            if not csv and not first:
-                put(&out, b",\n", 2)
-            first = False
-            put_position(&out, book, index, accounts, symbols, csv)
-            if out.size >= PIECE_BYTES:
-                write((<const char*>out.data)[:out.size])
-                out.size = 0
-        if not csv:
-            put(&out, b"]\n", 2)
-        write((<const char*>out.data)[:out.size])
-    finally:
-        bytes_free(&out)
-
-
-# --- alerts ------------------------------------------------------------------------------------------------------
 
 cdef int put_alert(Bytes* out, const AlertRecord* record, uint64_t alert_no, const uint8_t* texts) except -1:
     cdef size_t offsets[10]

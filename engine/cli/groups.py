@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -30,6 +29,8 @@ class CommandGroup(click.Group):
         """Find the subcommand; an unknown one is a usage error that says what was probably meant."""
         names = self.list_commands(ctx)
         if args and args[0] not in names and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], names, n=1)
             meant = f"did you mean {near[0]!r}?" if near else f"expected one of {self.named(ctx)}"
             raise click.UsageError(f"there is no command {args[0]!r}; {meant}", ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -92,7 +93,16 @@ def main(args: Sequence[str] | None = None) -> int:
     usage or an unusable file, header, TOML or endpoint) or 130 (Ctrl-C). Raises nothing, but for SystemExit
     where a shell asks for completions.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    if args is not None:
+        return answer(list(args))
+    try:
+        return answer(sys.argv[1:])
+    finally:
+        gc.freeze()  # the process ends: what is left goes with it, and need not be searched for garbage
+
+
+def answer(words: list[str]) -> int:
+    """Run a command line; what it raises becomes one line on stderr, and the exit code."""
     if "_RISKWIRE_COMPLETE" in os.environ:
         riskwire.main(words, prog_name="riskwire")
     try:

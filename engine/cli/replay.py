@@ -51,10 +51,10 @@ def replay(as_json: bool, **options: Any) -> int:
 
 def end(summary: Summary) -> int:
     """Return the exit code; an interrupted replay says so on stderr."""
-    from engine.cli.report import interrupted_line
-
     if not summary.interrupted:
         return 0
+    from engine.cli.report import interrupted_line
+
     click.echo(interrupted_line(summary.to_json()), err=True)
     return EXIT_INTERRUPTED
 

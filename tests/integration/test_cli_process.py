@@ -30,6 +30,24 @@ def test_importing_engine_imports_no_library(tmp_path: Path) -> None:
     assert done.stdout == "[]\n"
 
 
+def test_start_is_not_searched_for_garbage_and_what_follows_is(tmp_path: Path) -> None:
+    code = """
+import gc, engine
+def state():
+    return sum(each["collections"] for each in gc.get_stats()), gc.get_threshold(), len(gc.callbacks)
+gc.collect()
+before = state()
+import engine.cli.main, engine.replay
+started = state()
+gc.collect(0)
+after = state()
+assert started[0] == before[0], (before, started)
+assert after == (before[0] + 1, *before[1:]), (before, after)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_comes_at_once(tmp_path: Path) -> None:
     """Processor time, not wall time: the machine may be busy with other tests."""
     used_s = []

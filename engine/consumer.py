@@ -20,7 +20,6 @@ from engine.codec import EventDecoder
 from engine.endpoints import endpoint
 from engine.errors import EngineUnreachable, RiskwireError
 from engine.events import KillSwitch
-from engine.latejoin import fetch_core_of
 from engine.sink import SinkClient
 from engine.verdicts import Verdicts
 from engine.wire import watch_connection
@@ -107,7 +106,7 @@ class RiskConsumer:
         self._events_hwm, self._alerts_hwm = events_hwm, alerts_hwm
         self._decoder = _CoreDecoder(self.core)
         self._fresh_core = fresh_core
-        self._fetch_core = fetch_core or partial(fetch_core_of, base, context)
+        self._fetch_core = fetch_core or partial(_fetch_core_of, base, context)
         self._removed_problem = ""
         self._waiting: list[tuple[int, Future[int]]] = []
         self._wake_r, self._wake_w = -1, -1
@@ -392,6 +391,12 @@ class RiskConsumer:
                 fields = msgspec.structs.asdict(event) | {"type": "KillSwitch", "seq": frame.first_seq + i}
                 found.append((b"kill." + event.account.encode(), _encode(fields)))
         return found
+
+
+def _fetch_core_of(base: str, context: zmq.Context[Any]) -> RiskCore:
+    from engine.latejoin import fetch_core_of  # only here: few consumers ever join late
+
+    return fetch_core_of(base, context)
 
 
 def _pass_failure(done: Future[None], future: Future[int]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,13 +21,12 @@ from ext.records import EVENT_NAMES, Frame
 _TYPES = [number for number, name in EVENT_NAMES.items() if name in ("InstrumentDefined", "LimitsChanged")]
 
 
-@dataclass
-class InForce:
+class InForce(msgspec.Struct):
     """What a journal's events so far have put in force, and the ids they used."""
 
     limits: LimitSet | None = None
-    instruments: dict[str, InstrumentDefined] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    instruments: dict[str, InstrumentDefined] = msgspec.field(default_factory=dict)
+    ids: set[str] = msgspec.field(default_factory=set)
 
     @classmethod
     def of(cls, journal: Journal) -> InForce:

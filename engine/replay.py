@@ -13,9 +13,10 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from engine.config import LimitSet, check_currencies, load_instruments, load_limits, load_opening
 from engine.deadletters import DeadLetterStore
@@ -24,11 +25,9 @@ from engine.events import InstrumentDefined, PositionAdjusted
 from engine.feedsource import FrameSource, open_source
 from engine.firstevents import InForce, first_events
 from engine.journal import open_journal
-from engine.journalindex import write_missing
 from engine.outputs import OutputFile, alerts_file, positions_file, write_alerts, write_positions
 from engine.pipeline import Pipeline, default_dead_letters
 from engine.publisher import Publisher
-from engine.snapshots import restore_core
 from ext.consumer import preset_limits
 from ext.journal import Journal
 from ext.records import MAX_FRAME_RECORDS, Frame
@@ -47,8 +46,7 @@ SOURCE: Final = "replay"
 Progress = Callable[[int, int, int, float | None], None]
 
 
-@dataclass(frozen=True)
-class ReplayOptions:
+class ReplayOptions(msgspec.Struct, frozen=True):
     """What to replay, and what to write.
 
     feeds: files, or one journal directory. format, map, side, account: as `feeds.open_feed` takes them; reading: what
@@ -70,7 +68,7 @@ class ReplayOptions:
     speed: float | None = None
     side: str | None = None
     account: str | None = None
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = msgspec.field(default_factory=dict)
     journal: str | Path | None = None
     positions: str | Path | None = None
     alerts: str | Path | None = None
@@ -81,8 +79,7 @@ class ReplayOptions:
     progress: Progress | None = None
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """What a replay did. The first ten fields are the keys of `replay --json` (DESIGN section 9).
 
     interrupted: Ctrl-C ended it before the feed's end. reasons: dead letters of this run by reason.
@@ -171,8 +168,7 @@ def run_replay(options: ReplayOptions) -> Summary:
         return summary
 
 
-@dataclass(frozen=True)
-class _Given:
+class _Given(msgspec.Struct, frozen=True):
     """The files that say how to judge, read and checked."""
 
     limits: LimitSet | None
@@ -180,8 +176,7 @@ class _Given:
     opening: list[PositionAdjusted]
 
 
-@dataclass(frozen=True)
-class _Outputs:
+class _Outputs(msgspec.Struct, frozen=True):
     positions: OutputFile | None
     alerts: OutputFile | None
 
@@ -227,6 +222,15 @@ def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
     return journal
 
 
+def _core_behind(journal: Journal) -> RiskCore:
+    """Return what a journal goes on from: a snapshot where its beginning was removed, else an empty core."""
+    if journal.first_seq <= 1:
+        return RiskCore()
+    from engine.snapshots import restore_core
+
+    return restore_core(journal)
+
+
 def _frames_ahead(options: ReplayOptions) -> int:
     return min(1000, max(8, RECORDS_AHEAD // options.frame_records))
 
@@ -256,7 +260,7 @@ class _Run:
         self.events = self._first_events()
         self.dead_letters = Path(options.dead_letters or default_dead_letters(options.journal))
         self.letters_before = _counts(self.dead_letters)
-        core = restore_core(self.journal) if self.journal.first_seq > 1 else RiskCore()
+        core = _core_behind(self.journal)
         if source.preset_limits is not None:
             preset_limits(core, source.preset_limits.to_json())
         self.pipeline = Pipeline(
@@ -298,6 +302,8 @@ class _Run:
         finally:
             self.pipeline.stop()
         if self.journal.directory is not None:
+            from engine.journalindex import write_missing
+
             with suppress(OSError):  # a help for readers only: they make one of their own
                 write_missing(self.journal)
         return self._summary(feeding, interrupted, first_seq, last_seq, elapsed_s)

@@ -55,6 +55,8 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     journal: a directory that is continued; None: memory. positions, alerts, dead_letters: files to write.
     frame_records: records in one frame, 1 to 8192. verify: compare with the reference afterwards.
     transport: `inproc`, or `ipc` to send the frames through the operating system.
+    keep_trades: whether the summary's core can go on; else it can only be asked, as for the command line: the memory of
+    the trades is given back while files are written.
     progress: called at most ten times a second with (bytes done, bytes in all or 0, events judged, seconds that the
     feed is behind its recorded times; None without a speed).
     """
@@ -76,6 +78,7 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     frame_records: int = FRAME_RECORDS
     verify: bool = False
     transport: str = "inproc"
+    keep_trades: bool = True
     progress: Progress | None = None
 
 
@@ -159,6 +162,8 @@ def run_replay(options: ReplayOptions) -> Summary:
         )
         run = _Run(options, given, source, stack)
         summary = run.run()
+        if not options.keep_trades and not options.verify:
+            threading.Thread(target=run.let_go, name="memory").start()
         if files.positions is not None:
             write_positions(files.positions, summary.core)
         if files.alerts is not None:
@@ -307,6 +312,12 @@ class _Run:
             with suppress(OSError):  # a help for readers only: they make one of their own
                 write_missing(self.journal)
         return self._summary(feeding, interrupted, first_seq, last_seq, elapsed_s)
+
+    def let_go(self) -> None:
+        """Give back the memory of the sequence: that takes the kernel as long as writing the positions takes."""
+        self.pipeline.consumer.core.let_go()
+        if self.journal.directory is None:
+            self.journal.free()
 
     def verify(self) -> None:
         """Compare the core with the exact, slow reference over the whole sequence. Raises VerifyError."""

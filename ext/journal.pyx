@@ -1010,6 +1010,23 @@ cdef class Journal:
             release_mapping(self.segment(self.segments_removed).mapping)
             self.segments_removed += 1
 
+    def free(self):
+        """Close a journal in memory and give that back, but for what others hold on to: nothing more can be read of it.
+
+        When its writer and its readers have ended; what else runs goes on meanwhile. Raises ValueError for one with files.
+        """
+        cdef uint64_t i = self.segments_removed, end = self.segment_total
+        if self.path is not None:
+            raise ValueError(f"{self.directory}: only a journal in memory can be freed; close this one")
+        self.close()
+        rw_store_release(&self.kept_from, self.next_seq_)
+        rw_store_release(&self.frames_removed, self.committed)
+        self.segments_removed = end
+        with nogil:
+            while i < end:
+                release_mapping(self.segment(i).mapping)
+                i += 1
+
     cdef object close_segment(self, uint64_t i):
         if self.segment(i).fd >= 0:
             c_close(self.segment(i).fd)

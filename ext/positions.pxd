@@ -221,7 +221,7 @@ cdef class Book:
     cdef Store store
     cdef Packed** chunks
     cdef uint32_t chunk_count
-    cdef readonly uint32_t entry_count      # entry 0 included
+    cdef readonly uint32_t entry_count      # entry 0 included; 0: they were let go of
     cdef uint8_t* arena                     # where the next Copy goes
     cdef size_t arena_left
     cdef void** blocks
@@ -238,6 +238,8 @@ cdef class Book:
     cdef bint before_lost                   # there was no memory for one
 
     cdef void note_before(self, uint32_t index) noexcept nogil
+    # Free all entries and what they lie in, entry 0 too: what they made can be read, and nothing else be done.
+    cdef void let_go(self) noexcept nogil
 
     # Find what is in the arrays again, after they were filled at once; 0, or -1 without memory.
     cdef int rebuild_tables(self) noexcept nogil

@@ -33,7 +33,7 @@ cdef class Book:
         self.entry_count = 1
 
     def __dealloc__(self):
-        cdef uint32_t i
+        self.let_go()
         array_free(&self.store.symbols)
         array_free(&self.store.positions)
         array_free(&self.store.cells)
@@ -42,6 +42,10 @@ cdef class Book:
         bytes_free(&self.before)
         table_free(&self.store.cell_table)
         table_free(&self.store.position_table)
+
+    cdef void let_go(self) noexcept nogil:
+        cdef uint32_t i
+        self.entry_count = 0
         for i in range(self.chunk_count):
             free(self.chunks[i])
         free(self.chunks)
@@ -51,6 +55,10 @@ cdef class Book:
         for i in range(1, self.holds.count):
             (<Hold*>self.holds.data)[i].release((<Hold*>self.holds.data)[i].what)
         array_free(&self.holds)
+        self.chunks, self.blocks = NULL, NULL
+        self.chunk_count = self.block_count = 0
+        self.arena_left = 0
+        self.held_start = self.held_end = NULL
 
     # --- positions and cells -------------------------------------------------------------------------------------
 

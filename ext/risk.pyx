@@ -210,6 +210,8 @@ cdef class RiskCore:
     cdef int apply_frame(self, const FrameView* view, bint lasting) noexcept nogil:
         cdef uint64_t first = view.header.first_seq
         cdef int status
+        if self.book.entry_count == 0:
+            return CORE_PYTHON
         if view.header.kind != FRAME_SEQUENCED:
             return CORE_CORRUPT
         if first > self.applied_seq + 1:
@@ -623,6 +625,13 @@ cdef class RiskCore:
         if bad:
             raise FrameDecodeError(bad)
         self.raise_for(status, view.header.first_seq if status else 0)
+
+    def let_go(self):
+        """Give back the memory of the trades that positions are made of. From then on the core can be asked for positions,
+        alerts and the like, by another thread meanwhile too; to apply a frame or take a snapshot raises ValueError."""
+        self.error = ValueError("the core has let go of its trades: it can be asked, and no more")
+        with nogil:
+            self.book.let_go()
 
     cdef object raise_for(self, int status, uint64_t first_seq):
         if status == CORE_GAP:

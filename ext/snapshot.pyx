@@ -263,6 +263,8 @@ cdef class Frozen:
         taken later, as they are now."""
         cdef bytes sizes = layout()
         cdef SnapshotHeader* header = &self.header
+        if core.book.entry_count == 0:
+            raise core.error
         trades = trades and not in_pieces
         write_state(&self.state, core, trades)
         memset(header, 0, sizeof(SnapshotHeader))

@@ -41,7 +41,7 @@ def replay(as_json: bool, **options: Any) -> int:
 
     with Progress("replay") as progress:
         reading = reading_of(options)
-        summary = run_replay(ReplayOptions(**options, reading=reading, progress=progress.update))
+        summary = run_replay(ReplayOptions(**options, reading=reading, keep_trades=False, progress=progress.update))
     if as_json:
         print_json(summary.to_json())
     else:

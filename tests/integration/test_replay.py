@@ -13,6 +13,7 @@ from engine_rig import HEADER, LIMITS, alert_lines, read_json, replay, rows, wri
 
 from engine.errors import OutputError, UsageError, VerifyError
 from engine.events import Event
+from engine.journal import read_frames
 from engine.oracle import Oracle
 from engine.replay import JSON_KEYS
 
@@ -197,6 +198,22 @@ def test_a_replay_ends_every_thread_it_started(tmp_path: Path) -> None:
     before = {thread.name for thread in threading.enumerate()}
     replay(trades, limits=limits)
     assert {thread.name for thread in threading.enumerate()} <= before
+
+
+@pytest.mark.parametrize("journal", [None, "journal"])
+def test_a_core_without_its_trades_answers_as_before_and_applies_nothing_more(
+    tmp_path: Path, journal: str | None
+) -> None:
+    trades, limits = write_session(tmp_path)
+    place = tmp_path / journal if journal else None
+    keeping = replay(trades, limits=limits, journal=tmp_path / "kept")
+    frame = next(iter(read_frames(tmp_path / "kept")))
+    summary = replay(trades, limits=limits, journal=place, positions=tmp_path / "out.csv", keep_trades=False)
+    assert (tmp_path / "out.csv").read_bytes() == keeping.core.positions_csv()
+    assert (summary.positions, alert_lines(summary)) == (keeping.positions, alert_lines(keeping))
+    for use in (lambda: summary.core.apply(frame), summary.core.snapshot, summary.core.state_hash):
+        with pytest.raises(ValueError, match="let go of its trades"):
+            use()
 
 
 def test_dead_letters_without_a_place_go_to_a_temporary_file(tmp_path: Path) -> None:

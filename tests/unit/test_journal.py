@@ -360,3 +360,29 @@ def test_a_group_journal_that_goes_on_with_os_claims_nothing_of_the_disk_any_mor
     wipe(segment, 6)
     with pytest.raises(JournalError, match="frames follow it"):
         Journal(tmp_path, "os")
+
+
+def test_a_freed_journal_in_memory_knows_where_it_ended_and_holds_nothing():
+    journal = Journal(None, segment_bytes=4096)
+    while journal.segment_count < 3:
+        journal.append_frame(frame(journal.next_seq))
+    last_seq = journal.last_seq
+    journal.free()
+    assert (journal.closed, journal.last_seq, journal.first_seq, journal.segment_count) == (
+        True,
+        last_seq,
+        last_seq + 1,
+        0,
+    )
+    assert (len(journal), list(journal), journal.used_bytes, journal.seq_at(0)) == (0, [], 0, None)
+    assert [journal.frame(seq) for seq in (1, last_seq, last_seq + 1)] == [None] * 3
+    with pytest.raises(ValueError, match="not open for writing"):
+        journal.append_frame(frame(last_seq + 1))
+
+
+def test_a_journal_with_files_is_not_freed(tmp_path):
+    with Journal(tmp_path) as journal:
+        journal.append_frame(frame(1))
+        with pytest.raises(ValueError, match="only a journal in memory"):
+            journal.free()
+        assert journal.frame(1) is not None

@@ -115,7 +115,7 @@ cdef class CsvReader(WindowReader):
     # --- rows ---
 
     cdef inline bint split_plain(self) noexcept nogil:
-        """split_row for a row without quotes and with as many fields as it should have; False: it is none."""
+        """split_row for a row without quotes, with the fields and the length it should have; False: it is none."""
         cdef const uint32_t* marks = <const uint32_t*>self.marks.data + self.mark
         cdef const uint8_t* data = self.window.bytes.data
         cdef const uint8_t* targets = self.targets.data
@@ -136,7 +136,7 @@ cdef class CsvReader(WindowReader):
         if other:
             return False
         self.end_row(marks[last], start, last, self.mark + self.columns)
-        return True
+        return self.split.end - self.window.position - 1 < ROW_BYTES_MAX
 
     cdef inline void end_row(self, size_t at, size_t start, uint32_t column, size_t next_mark) noexcept nogil:
         """Cut the last field, which starts at `start`, and the row, at the line end `at`."""
@@ -160,23 +160,22 @@ cdef class CsvReader(WindowReader):
         cdef const uint8_t* data = self.window.bytes.data
         cdef const uint8_t* targets = self.targets.data
         cdef uint8_t target, c
-        if not self.split_plain():
-            while k < count:
-                at = marks[k]
-                k += 1
-                c = data[at]
-                if c == QUOTE:
-                    return self.split_quoted()
-                if c == NEWLINE:
-                    break
-                target = targets[column] if column < self.columns else FIELD_IGNORED
-                self.row.text[target] = data + start
-                self.row.length[target] = at - start
-                column += 1
-                start = at + 1
-            else:
-                return ROW_MORE
-            self.end_row(at, start, column, k)
+        while k < count:
+            at = marks[k]
+            k += 1
+            c = data[at]
+            if c == QUOTE:
+                return self.split_quoted()
+            if c == NEWLINE:
+                break
+            target = targets[column] if column < self.columns else FIELD_IGNORED
+            self.row.text[target] = data + start
+            self.row.length[target] = at - start
+            column += 1
+            start = at + 1
+        else:
+            return ROW_MORE
+        self.end_row(at, start, column, k)
         if self.split.end == self.window.position:
             return ROW_BLANK
         return ROW_OK if self.split.columns == self.columns else ROW_COUNT
@@ -275,14 +274,16 @@ cdef class CsvReader(WindowReader):
             self.split.end -= 1
         return ROW_QUOTING
 
-    cdef void consume(self) noexcept nogil:
+    cdef inline void consume(self) noexcept nogil:
         self.window.position = self.split.next
         self.mark = self.split.next_mark
         self.line += self.split.lines
 
-    cdef int find_row(self) noexcept nogil:
+    cdef inline int find_row(self) noexcept nogil:
         """The status of the next record, behind blank lines and the rest of a row that was too long."""
         cdef int status
+        if not self.skipping and self.split_plain():
+            return ROW_OK
         while True:
             if self.skipping:
                 if not self.skip_line():
@@ -347,7 +348,7 @@ cdef class CsvReader(WindowReader):
         self.raw_base = self.writer.builder.raw.size
         return status
 
-    cdef int add_row(self, int status) noexcept nogil:
+    cdef inline int add_row(self, int status) noexcept nogil:
         """The record of the row at the cursor, or its refusal."""
         cdef size_t start = self.window.position, length = self.split.end - self.window.position
         cdef int failed
@@ -407,7 +408,7 @@ cdef class CsvReader(WindowReader):
         self.raw_base = self.writer.builder.raw.size
         return 0
 
-    cdef void copy_fields(self) noexcept nogil:
+    cdef inline void copy_fields(self) noexcept nogil:
         """Fields that share another field's column."""
         cdef size_t i
         for i in range(self.copies.size // 2):

@@ -46,6 +46,13 @@ static inline int rw_digits(const uint8_t *p, size_t n, uint64_t *value) {
     return (bad & RW_BYTES(0x80)) == 0;
 }
 
+/* Eight ASCII digits: 1; 0 for anything else. */
+static inline int rw_eight_digits(const uint8_t *p, uint64_t *value) {
+    uint64_t v = rw_load(p) ^ RW_BYTES('0');
+    *value = rw_number_of(v);
+    return (rw_no_digits(v) & RW_BYTES(0x80)) == 0;
+}
+
 static inline uint64_t rw_points(uint64_t flipped) {    /* the lowest bit set is the first point's highest */
     uint64_t t = flipped ^ RW_BYTES('.' ^ '0');
     return (t - RW_BYTES(1)) & ~t & RW_BYTES(0x80);
@@ -180,6 +187,11 @@ static inline uint64_t rw_load_masked(const uint8_t *p, size_t n) {   /* n in 1.
     uint64_t v;
     memcpy(&v, p, 8);
     return n >= 8 ? v : v & ((1ull << (8 * n)) - 1);
+}
+
+/* id where x is 0, else 0: arithmetic, which no compiler makes a branch of. */
+static inline uint32_t rw_id_if_zero(uint64_t x, uint32_t id) {
+    return id & (uint32_t)((int64_t)(~x & (x - 1)) >> 63);
 }
 
 #endif

@@ -1,18 +1,21 @@
 """Numbers and times of text, with short ways for the plain ones that tapes are made of."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.decimals cimport DECIMAL_OK, Decimal64, parse_decimal, parse_time
 from ext.records cimport REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, i128
 
 cdef extern from "feedvalues.h":
+    bint rw_eight_digits(const uint8_t* p, uint64_t* value) noexcept nogil
+    uint64_t rw_load(const uint8_t* p) noexcept nogil
     bint rw_digits(const uint8_t* p, size_t n, uint64_t* value) noexcept nogil
     bint rw_short_decimal(const uint8_t* p, size_t n, uint64_t* value, int* exponent) noexcept nogil
     bint rw_long_decimal(const uint8_t* p, size_t n, uint64_t* value, int* exponent) noexcept nogil
     bint rw_iso_time(const uint8_t* p, size_t n, int64_t* out) noexcept nogil
     uint64_t rw_trim(uint64_t m, int* exponent) noexcept nogil
     uint64_t rw_load_masked(const uint8_t* p, size_t n) noexcept nogil
+    uint32_t rw_id_if_zero(uint64_t x, uint32_t id) noexcept nogil
     const char* rw_two_digits
 
 
@@ -56,6 +59,30 @@ cdef inline int read_time(const uint8_t* p, size_t n, int64_t* out) noexcept nog
     if rw_iso_time(p, n, out):
         return REASON_NONE
     return parse_time(p, n, out)
+
+
+cdef struct NearTime:               # the first 11 of a time's 19 digits: they are the same for a tenth of a second
+    uint64_t first                  # bytes 0 to 7
+    uint64_t second                 # bytes 3 to 10
+    int64_t base                    # ns of these with eight zeros
+
+
+cdef inline bint read_near(const NearTime* near, const uint8_t* p, size_t n, int64_t* out) noexcept nogil:
+    """read_time of what begins as the one kept: only its last digits are read. 0: it does not, or they are none."""
+    cdef uint64_t tail
+    if n != 19 or rw_load(p) != near.first or rw_load(p + 3) != near.second or not rw_eight_digits(p + 11, &tail):
+        return False
+    out[0] = near.base + <int64_t>tail
+    return True
+
+
+cdef inline void keep_near(NearTime* near, const uint8_t* p, size_t n) noexcept nogil:
+    """Keep what a time begins with, where all that begin so are in ns and fit."""
+    cdef uint64_t head
+    if n == 19 and rw_digits(p, 11, &head) and 1000000000 <= head < 92233720368ULL:
+        near.first = rw_load(p)
+        near.second = rw_load(p + 3)
+        near.base = <int64_t>(head * 100000000)
 
 
 cdef inline int scale_time(uint64_t value, int64_t* out) noexcept nogil:

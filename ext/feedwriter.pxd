@@ -6,6 +6,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 from ext.decimals cimport Decimal64
 from ext.definitions cimport NameTable
 from ext.feedfilter cimport RowFilter
+from ext.feedvalues cimport NearTime
 from ext.records cimport Bytes, FrameBuilder, Record
 
 cdef enum:                          # the canonical columns (DESIGN section 9), and where others go
@@ -55,6 +56,11 @@ cdef struct NameSlot:               # a name of at most 16 bytes, zero-padded, a
     uint32_t id
     uint32_t reserved               # to 32 bytes: two slots are a cache line
 
+cdef struct NameKey:                # such a name as words, and the first of its two places
+    uint64_t low
+    uint64_t high
+    NameSlot* slot                  # NULL: the name is empty, or has more than 16 bytes
+
 cdef struct Tick:                   # a symbol's last good price and the side it was given
     int64_t mantissa
     int exponent
@@ -103,6 +109,7 @@ cdef class FeedWriter:
     cdef NameTable strategies
     cdef uint32_t defined[4]        # names of each kind that earlier frames defined, id 0 included
     cdef NameSlot* cache            # NAME_CACHE_SLOTS per kind
+    cdef NearTime near              # of the time read last
     cdef Bytes scratch
     cdef Bytes sources              # FeedSource each
     cdef Bytes source_names
@@ -123,10 +130,14 @@ cdef class FeedWriter:
     # Take a source: origins are of it until another one is taken. 0, or -1 without memory.
     cdef int take_source(self, uint32_t number) noexcept nogil
     cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil   # NO_NAME: no memory
+    cdef void find_place(self, int kind, const uint8_t* text, size_t length, NameKey* key) noexcept nogil
+    cdef uint32_t id_at(self, int kind, const NameKey* key, const uint8_t* text, size_t length) noexcept nogil
+    cdef uint32_t keep_name(self, int kind, const NameKey* key, const uint8_t* text, size_t length) noexcept nogil
     cdef NameTable table(self, int kind)
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil
     cdef int invalid(self, const char* field, const Row* row, int i, const char* expected) noexcept nogil
     cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil
+    cdef int far_time(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil
     cdef bint is_kept(self, RowRules rules, const Row* row) noexcept nogil
     cdef int side_of(self, RowRules rules, const uint8_t* text, size_t length) noexcept nogil
     cdef int tick_side(self, RowRules rules, uint32_t symbol, const Decimal64* price) noexcept nogil
@@ -138,9 +149,10 @@ cdef class FeedWriter:
     cdef int read_kind(self, const Row* row, Record* r) noexcept nogil
     cdef int64_t put_text(self, const uint8_t* text, size_t length) noexcept nogil
     cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
-                        Record* r) noexcept nogil
+                        const NameKey* account_key, Record* r) noexcept nogil
     cdef int finish_mark(self, RowRules rules, const Row* row, uint64_t number, Record* r) noexcept nogil
-    cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil
+    cdef uint32_t known_name(self, int kind, const NameKey* key, const Row* row, int field,
+                             const Values* values) noexcept nogil
     cdef size_t spread_account(self, RowRules rules, const Row* row, const uint8_t* id, size_t id_length,
                                uint8_t* out) noexcept nogil
 

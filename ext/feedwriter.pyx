@@ -12,7 +12,10 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from ext.decimals cimport DECIMAL_OK, Decimal64, format_i128, rescale
 from ext.feedfilter cimport RowFilter
-from ext.feedvalues cimport compare_prices, read_decimal, read_digits, read_time, rw_load_masked, write_number
+from ext.feedvalues cimport (
+    compare_prices, keep_near, read_decimal, read_digits, read_near, read_time, rw_id_if_zero, rw_load_masked,
+    write_number,
+)
 from ext.definitions cimport NO_NAME, NameTable
 from ext.records cimport (
     EVENT_MARK, EVENT_REJECTED, EVENT_TRADE, EXEC_BUST, EXEC_CORRECT, EXEC_NEW, FLAG_FEE_OVERFLOW, FLAG_FEE_PRECISION,
@@ -22,6 +25,7 @@ from ext.records cimport (
     Record, bytes_append, bytes_free, bytes_reserve, i128, keep_record, next_record,
 )
 from ext.utf8 cimport utf8_step
+from ext.wide cimport prefetch
 
 cdef extern from "stdlib.h":
     void* aligned_alloc(size_t alignment, size_t size) noexcept nogil
@@ -196,33 +200,48 @@ cdef class FeedWriter:
             return self.accounts
         return self.venues if kind == NAME_VENUE else self.strategies
 
-    cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
-        cdef uint64_t low, high = 0, first, second
-        cdef NameSlot* slot
+    cdef inline void find_place(self, int kind, const uint8_t* text, size_t length, NameKey* key) noexcept nogil:
+        """Find the place of a name in the cache, and fetch it."""
+        key.slot = NULL
+        if length - 1 >= 16:
+            return
+        key.low = rw_load_masked(text, length)
+        key.high = rw_load_masked(text + 8, length - 8) if length > 8 else 0
+        key.slot = &self.cache[
+            kind * NAME_CACHE_SLOTS
+            + ((((key.low ^ (key.high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52) & ~1ULL)]
+        prefetch(key.slot)
+
+    cdef inline uint32_t id_at(self, int kind, const NameKey* key, const uint8_t* text, size_t length) noexcept nogil:
+        """name_id of a text whose place has been found."""
+        cdef NameSlot* slot = key.slot
+        cdef uint64_t first, second
         cdef uint32_t id
-        if length == 0:
-            return 0
-        if length > 16:
-            return self.intern(kind, text, length)
-        low = rw_load_masked(text, length)
-        if length > 8:
-            high = rw_load_masked(text + 8, length - 8)
-        # Two places for each name, so that two of the same hash do not take turns in one; both are looked at at once, as
-        # which of them it is cannot be foreseen.
-        slot = &self.cache[kind * NAME_CACHE_SLOTS
-                           + ((((low ^ (high * 0xC2B2AE3D27D4EB4FULL)) * 0x9E3779B97F4A7C15ULL) >> 52) & ~1ULL)]
-        first = (slot.low ^ low) | (slot.high ^ high) | (slot.length ^ length)
-        second = (slot[1].low ^ low) | (slot[1].high ^ high) | (slot[1].length ^ length)
-        if first == 0 or second == 0:
-            return slot[first != 0].id
-        id = self.intern(kind, text, length)
+        if slot == NULL:
+            return self.intern(kind, text, length) if length else 0
+        # Two places for each name, so that two of the same hash do not take turns in one; both are looked at at once,
+        # and the id is taken without a branch, as which of them it is cannot be foreseen.
+        first = (slot.low ^ key.low) | (slot.high ^ key.high) | (slot.length ^ length)
+        second = (slot[1].low ^ key.low) | (slot[1].high ^ key.high) | (slot[1].length ^ length)
+        id = rw_id_if_zero(first, slot.id) | rw_id_if_zero(second, slot[1].id)
+        return id if id else self.keep_name(kind, key, text, length)
+
+    cdef uint32_t keep_name(self, int kind, const NameKey* key, const uint8_t* text, size_t length) noexcept nogil:
+        """Number a name and put it into the first of its places."""
+        cdef NameSlot* slot = key.slot
+        cdef uint32_t id = self.intern(kind, text, length)
         if id != NO_NAME:
             slot[1] = slot[0]
-            slot.low = low
-            slot.high = high
-            slot.length = <uint32_t>length
+            slot.low = key.low
+            slot.high = key.high
+            slot.length = length
             slot.id = id
         return id
+
+    cdef uint32_t name_id(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
+        cdef NameKey key
+        self.find_place(kind, text, length, &key)
+        return self.id_at(kind, &key, text, length)
 
     cdef uint32_t intern(self, int kind, const uint8_t* text, size_t length) noexcept nogil:
         if kind == NAME_SYMBOL:
@@ -270,10 +289,17 @@ cdef class FeedWriter:
         return (text != NULL
                 and self.time_of(rules, text, row.length[FIELD_EXECUTED_AT], out) == REASON_NONE)
 
-    cdef int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil:
+    cdef inline int time_of(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil:
+        if rules.time_unit_ns == 0 and read_near(&self.near, text, length, out):
+            return REASON_NONE
+        return self.far_time(rules, text, length, out)
+
+    cdef int far_time(self, RowRules rules, const uint8_t* text, size_t length, int64_t* out) noexcept nogil:
+        """time_of a text that does not begin as the one before it."""
         cdef uint64_t value
         cdef i128 total
         if rules.time_unit_ns == 0:
+            keep_near(&self.near, text, length)
             return read_time(text, length, out)
         if not read_digits(text, length, &value):
             return REASON_INVALID
@@ -446,9 +472,17 @@ cdef class FeedWriter:
     cdef int add_values(self, RowRules rules, const Row* row, const Values* values, uint64_t number) noexcept nogil:
         cdef Record* r
         cdef Decimal64 price, volume
+        cdef NameKey keys[2]
+        cdef const NameKey* symbol_key = NULL
+        cdef const NameKey* account_key = NULL
         cdef int refused, side
         if rules.kept_count and not self.is_kept(rules, row):
             return ROW_SKIPPED
+        if values == NULL:
+            # So early that they are there when they are asked for; what has values may have ids as well.
+            self.find_place(NAME_SYMBOL, row.text[FIELD_SYMBOL], row.length[FIELD_SYMBOL], &keys[0])
+            self.find_place(NAME_ACCOUNT, row.text[FIELD_ACCOUNT], row.length[FIELD_ACCOUNT], &keys[1])
+            symbol_key, account_key = &keys[0], &keys[1]
         # It is made in its place; until it is kept, a refusal may have that place.
         r = next_record(self.builder)
         if r == NULL:
@@ -468,7 +502,7 @@ cdef class FeedWriter:
         price.exponent += rules.price_shift
         if price.exponent > 127 or price.exponent < -128:
             price.exponent = 127 if price.exponent > 0 else -128
-        r.symbol = self.known_name(NAME_SYMBOL, row, FIELD_SYMBOL, values)
+        r.symbol = self.known_name(NAME_SYMBOL, symbol_key, row, FIELD_SYMBOL, values)
         if rules.side_rule == SIDE_BY_TICK:
             side = self.tick_side(rules, r.symbol, &price) if r.symbol != NO_NAME else -1
             if side < 0:
@@ -487,15 +521,19 @@ cdef class FeedWriter:
         r.volume_exponent = <int8_t>volume.exponent
         if volume.wide:
             r.flags |= FLAG_VOLUME_WIDE
-        return self.finish_row(rules, row, values, number, r)
+        return self.finish_row(rules, row, values, number, account_key, r)
 
-    cdef uint32_t known_name(self, int kind, const Row* row, int field, const Values* values) noexcept nogil:
-        """The id of a text, from where the source keeps it."""
+    cdef inline uint32_t known_name(self, int kind, const NameKey* key, const Row* row, int field,
+                                    const Values* values) noexcept nogil:
+        """The id of a text, from where the source keeps it, else by its `key` (NULL: not found yet)."""
         cdef uint32_t* kept = values.name_ids[kind] if values != NULL else NULL
-        if kept == NULL:
-            return self.name_id(kind, row.text[field], row.length[field])
-        if kept[0] == 0:
-            kept[0] = self.name_id(kind, row.text[field], row.length[field])
+        cdef uint32_t id
+        if kept == NULL or kept[0] == 0:
+            id = (self.id_at(kind, key, row.text[field], row.length[field]) if key != NULL else
+                  self.name_id(kind, row.text[field], row.length[field]))
+            if kept == NULL:
+                return id
+            kept[0] = id
         return kept[0]
 
     cdef size_t spread_account(self, RowRules rules, const Row* row, const uint8_t* id, size_t id_length,
@@ -538,7 +576,7 @@ cdef class FeedWriter:
         return offset
 
     cdef int finish_row(self, RowRules rules, const Row* row, const Values* values, uint64_t number,
-                        Record* r) noexcept nogil:
+                        const NameKey* account_key, Record* r) noexcept nogil:
         """Number the other names, put the texts into the heap and the record into the frame."""
         cdef int64_t offset
         cdef int kept
@@ -563,13 +601,13 @@ cdef class FeedWriter:
             if kept <= 0:
                 return kept if kept < 0 else ROW_SKIPPED
         if row.length[FIELD_ACCOUNT]:
-            r.account = self.known_name(NAME_ACCOUNT, row, FIELD_ACCOUNT, values)
+            r.account = self.known_name(NAME_ACCOUNT, account_key, row, FIELD_ACCOUNT, values)
         else:
             r.account = self.name_id(NAME_ACCOUNT, account, account_length)
         if row.length[FIELD_VENUE]:
-            r.venue = self.known_name(NAME_VENUE, row, FIELD_VENUE, values)
+            r.venue = self.known_name(NAME_VENUE, NULL, row, FIELD_VENUE, values)
         if row.length[FIELD_STRATEGY]:
-            r.strategy = self.known_name(NAME_STRATEGY, row, FIELD_STRATEGY, values)
+            r.strategy = self.known_name(NAME_STRATEGY, NULL, row, FIELD_STRATEGY, values)
         if r.symbol == NO_NAME or r.account == NO_NAME or r.venue == NO_NAME or r.strategy == NO_NAME:
             return -1
         offset = self.put_text(id, id_length)

@@ -139,6 +139,41 @@ def test_a_time_is_what_the_slow_parser_says(text: str, junk: bytes) -> None:
     assert (int(record["executed_at"]), int(record["flags"])) == (0 if flags else value, flags)
 
 
+heads = st.one_of(
+    st.sampled_from(
+        ["17000000000", "00999999999", "01000000000", "92233720367", "92233720368", "99999999999", "1" * 10 + "x"]
+    ),
+    st.text("0123456789", min_size=11, max_size=11),
+)
+tails = st.one_of(
+    st.text("0123456789", min_size=8, max_size=8),
+    st.text("0123456789", min_size=6, max_size=10),
+    st.text("0123456789/:. -x", min_size=8, max_size=8),
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), tails), min_size=2, max_size=8), heads, heads)
+@example([(0, "00000001"), (0, "99999999"), (0, "0000000:"), (0, "00000002")], "17000000000", "x")
+@example([(0, "00000001"), (0, "99999999"), (1, "54775807"), (1, "54775808")], "92233720367", "92233720368")
+@example([(0, "99999999"), (1, "00000000"), (0, "99999999")], "00999999999", "01000000000")
+@example([(0, "0000001"), (0, "00000001"), (0, "000000001"), (0, "00000001")], "17000000000", "x")
+def test_times_that_begin_alike_are_what_the_slow_parser_says(
+    parts: list[tuple[int, str]], first: str, second: str
+) -> None:
+    writer, rules = FeedWriter(), RowRules()
+    texts = [((second if number else first) + tail).encode() for number, tail in parts]
+    for number, text in enumerate(texts):
+        writer.add_trade(rules, (b"T", b"S", b"1", b"1", b"buy", text, *[None] * 6), number)
+    for record, text in zip(Frame(bytes(writer.take() or b"")).records, texts, strict=True):
+        reason, value = parse_timestamp(text)
+        if REASONS[reason] == "invalid":
+            assert REASONS[record["exec_type"]] == "invalid"
+        else:
+            assert bool(record["flags"]) == (REASONS[reason] != "")
+            assert int(record["executed_at"]) == (0 if record["flags"] else value)
+
+
 def test_every_day_of_the_short_way_is_the_calendars() -> None:
     day = datetime(1970, 1, 1, tzinfo=UTC)
     writer, rules, days = FeedWriter(), RowRules(), 106_751

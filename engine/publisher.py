@@ -22,7 +22,7 @@ from engine.errors import EngineBehind, EngineUnreachable, InvalidEvent, UsageEr
 from engine.events import Event, LimitsChanged
 from engine.wire import ACK, HELLO, NAK, WELCOME, Control, decode_control, watch_connection
 from ext.encoder import EncodeError, EventEncoder
-from ext.outlet import send_stamped
+from ext.outlet import let_go, send_stamped
 from ext.records import MAX_FRAME_BYTES, Frame, FrameBuilder
 
 __all__ = ["Publisher", "PublisherStats"]
@@ -382,6 +382,7 @@ class Publisher:
         while lane.unacked and lane.unacked[0][0] <= ack.a:
             lane.unacked.popleft()
             self._progress_at = self._answered_at
+        let_go()  # what the broker has taken libzmq is done with
         lane.duplicates, lane.refused = ack.c >> 32, ack.c & 0xFFFFFFFF
 
     def _take_welcome(self, lane: _Lane, welcome: Control) -> None:

@@ -122,6 +122,7 @@ class DeadLetterStore:
     def __init__(self, path: str | Path, *, read_only: bool = False, create: bool = True) -> None:
         self.path = Path(path)
         self.read_only = read_only
+        self._unsettled = False
         if (read_only or not create) and not self.path.exists():
             raise DeadLetterFileError(f"{self.path}: no such file; name the dead-letter file of a replay or an engine")
         if self.path.is_dir():
@@ -167,10 +168,11 @@ class DeadLetterStore:
             )
         if self.read_only:
             return
+        self._unsettled = version == 0
+        db.execute(f"PRAGMA synchronous = {'OFF' if self._unsettled else 'FULL'}")
         if not tables:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
         if application_id != APPLICATION_ID:
             self._create(db)
@@ -181,8 +183,20 @@ class DeadLetterStore:
             for statement in SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
+
+    def _settle(self) -> None:
+        """Have a file that nothing was stored in yet on the disk, whole, before something is.
+
+        To make one waits for no disk: it did eleven times, and many a replay stores nothing. What says that it is
+        settled, to whoever opens it next, is the schema's version; it is 0 until then.
+        """
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # as it is: only what is written is synced
+        if self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]:
+            raise sqlite3.OperationalError("another process is using it")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._unsettled = False
 
     def _unusable(self, error: sqlite3.Error) -> DeadLetterFileError:
         text = str(error)
@@ -234,6 +248,11 @@ class DeadLetterStore:
             )
 
     def _transaction(self) -> _Transaction:
+        if self._unsettled:
+            try:
+                self._settle()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from None
         return _Transaction(self._db, self._unusable)
 
     def _record_all(self, letters: Sequence[DeadLetter]) -> None:
@@ -435,6 +454,8 @@ class DeadLetterStore:
 
     def forget_senders(self, before_ns: int) -> None:
         """Forget senders that were last heard before a time (ns since 1970 UTC)."""
+        if self._unsettled:
+            return  # there are none
         with self._transaction():
             self._db.execute("DELETE FROM senders WHERE at < ?", (before_ns,))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -262,6 +264,37 @@ def test_a_folder_without_rights_is_refused(tmp_path: Path) -> None:
         folder = Path("/proc")
     with pytest.raises(DeadLetterFileError, match="rights"):
         DeadLetterStore(folder / "x.db")
+
+
+def test_a_new_file_is_settled_by_the_first_letter_whoever_made_it(path: Path, tmp_path: Path) -> None:
+    """A file alone, without its write-ahead log, stands for what is on the disk: SQLite syncs what it writes there."""
+
+    def alone() -> tuple[int, int]:
+        shutil.copy(path, tmp_path / "alone.db")
+        with contextlib.closing(sqlite3.connect(tmp_path / "alone.db")) as db:
+            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            return tables, db.execute("PRAGMA user_version").fetchone()[0]
+
+    with DeadLetterStore(path) as store:
+        assert synchronous(store) == 0
+        store.forget_senders(1)
+        store.list()
+        assert (synchronous(store), alone()) == (0, (0, 0))
+    tables, version = alone()
+    assert (tables > 0, version) == (True, 0)
+    with DeadLetterStore(path) as store, DeadLetterStore(path) as other:
+        assert (synchronous(store), synchronous(other)) == (0, 0)
+        store.record([letter()])
+        assert (synchronous(store), alone()[0]) == (2, tables)
+        other.mark([1], "resolved")
+        assert synchronous(other) == 2
+    assert alone() == (tables, deadletters.SCHEMA_VERSION)
+    with DeadLetterStore(path) as store:
+        assert (synchronous(store), store.count()) == (2, 1)
+
+
+def synchronous(store: DeadLetterStore) -> int:
+    return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
 
 
 def test_a_full_disk_is_told_and_nothing_half_is_stored(store: DeadLetterStore) -> None:

@@ -48,7 +48,7 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
 cdef inline Packed* next_entry(Book book) noexcept nogil:
     """The next entry, for the caller to fill in; NULL: no memory."""
     cdef uint32_t index = book.entry_count
-    if index + 1 == 0 or ((index >> <uint32_t>ENTRY_CHUNK_BITS) == book.chunk_count and book.add_chunk() < 0):
+    if index + 1 == 0 or (index >= book.entry_room and book.add_entry_room() < 0):
         return NULL                     # also where all indices are used
     book.entry_count = index + 1
     return &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]

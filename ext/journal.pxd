@@ -3,6 +3,7 @@
 cimport cython
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.ahead cimport rw_ahead
 from ext.base cimport Base
 from ext.records cimport Bytes
 
@@ -14,6 +15,7 @@ cdef enum:
     SEAL_BYTES = 48
     SEGMENT_BYTES_FIRST = 1048576
     SEGMENT_BYTES_MAX = 67108864
+    TOUCH_BYTES_MAX = 8388608       # of a segment that are touched before they are written to
     INDEX_CHUNK = 1024              # frames in the first chunk of the index; each further chunk is twice as long
     INDEX_CHUNKS = 48
     SEGMENT_CHUNK = 16              # segments in the first chunk of theirs; each further chunk is twice as long
@@ -106,6 +108,9 @@ cdef class Journal:
     cdef readonly Base base         # what was removed; None: nothing was
     # Held while frames are read in another thread than the writer's, which alone removes any; nobody waits for it long.
     cdef PyThread_type_lock reading
+    cdef rw_ahead* ahead            # touches the next pages of the last segment; NULL: nothing does
+    cdef size_t touched             # of the last segment, so far
+    cdef size_t touch_at            # once so much of it is used, more is touched
     cdef uint64_t next_seq_         # writer only
     cdef uint8_t* reserved_at
     cdef bytes path                 # of the directory; None: memory
@@ -158,6 +163,7 @@ cdef class Journal:
     cdef int add_entry(self, uint64_t first_seq, const uint8_t* data) noexcept nogil
     cdef int sync_segments(self) noexcept nogil
     cdef void note_durable(self) noexcept nogil
+    cdef void touch_ahead(self, const Segment* segment) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
     cdef bint _header_is_good(self, uint64_t i, name, bint last) except -1

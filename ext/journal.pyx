@@ -20,6 +20,7 @@ import re
 import secrets
 import time
 
+from ext.ahead cimport rw_ahead_ask, rw_ahead_start, rw_ahead_stop
 from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
@@ -177,6 +178,8 @@ cdef class Journal:
     def __dealloc__(self):
         cdef uint64_t i
         cdef int k
+        if self.ahead != NULL:
+            rw_ahead_stop(self.ahead)
         for i in range(self.segments_removed, self.segment_total):
             self.close_segment(i)
             release_mapping(self.segment(i).mapping)
@@ -339,7 +342,25 @@ cdef class Journal:
             self.error_number = ENOMEM
             return -1
         segment.used += aligned(size)
+        if segment.used >= self.touch_at:
+            self.touch_ahead(segment)
         return 0
+
+    cdef void touch_ahead(self, const Segment* segment) noexcept nogil:
+        """Have a quarter of the segment, or what TOUCH_BYTES_MAX says, touched behind what is used."""
+        cdef size_t window = min(segment.capacity >> 2, <size_t>TOUCH_BYTES_MAX)
+        cdef size_t start = max(self.touched, segment.used & ~<size_t>4095), end = segment.used + window & ~<size_t>4095
+        self.touch_at = segment.used + (window >> 1)
+        # Pages that wait for the disk would wait twice: once as zeros.
+        if self.group or start >= min(end, segment.capacity):
+            return
+        if self.ahead == NULL:
+            self.ahead = rw_ahead_start()
+        if self.ahead == NULL:
+            self.touch_at = <size_t>-1
+            return
+        self.touched = min(end, segment.capacity)
+        rw_ahead_ask(self.ahead, segment.base + start, self.touched - start)
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
         cdef uint8_t* at = self.reserve(size)
@@ -437,6 +458,8 @@ cdef class Journal:
         segment.mapping.capacity = segment.capacity = size
         segment.used = SEGMENT_HEADER_BYTES
         segment.synced = 0
+        self.touched = 0
+        self.touch_at = 0 if before != NULL else size >> 2      # few journals grow so long
         rw_store_release(&self.segment_total, self.segment_total + 1)
         if before != NULL and before.fd >= 0:
             # What lies behind the last frame is given back; the pages before it stay mapped.

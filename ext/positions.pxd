@@ -7,6 +7,7 @@ something is valued. Indices are 32-bit, 0 is none.
 cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.ahead cimport rw_ahead
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
@@ -25,6 +26,7 @@ cdef enum EntryState:
 cdef enum:
     ENTRY_CHUNK_BITS = 18           # 6 MiB
     ENTRY_CHUNK_MASK = 262143
+    ENTRY_CHUNK_HALF = 131072
     ARENA_BYTES = 2097152           # of a block
     # Packed.place, from the low end: the address, EntryState, whether a Record lies there, the end of its id.
     PLACE_BITS = 48
@@ -222,8 +224,12 @@ cdef class Book:
     cdef Packed** chunks
     cdef uint32_t chunk_count
     cdef readonly uint32_t entry_count      # entry 0 included; 0: they were let go of
+    cdef uint64_t entry_room                # entries below it have memory: whole chunks and halves
     cdef uint8_t* arena                     # where the next Copy goes
     cdef size_t arena_left
+    cdef size_t arena_rest                  # the second half of its block, while the first is filled
+    cdef uint8_t* next_block                # made and touched before it is needed; NULL: not yet
+    cdef rw_ahead* ahead                    # what touches it; NULL: nothing does
     cdef void** blocks
     cdef uint32_t block_count
     cdef Array holds                        # Hold
@@ -253,8 +259,12 @@ cdef class Book:
     # Let entries lie in the records of memory that stays until `release(what)`, which the book calls at its end; 0, or -1
     # without memory.
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil
+    # Half a chunk of entries more, half a block for copies more; 0, or -1 without memory.
+    cdef int add_entry_room(self) noexcept nogil
+    cdef int add_arena_room(self) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
     cdef int add_block(self) noexcept nogil
+    cdef void touch(self, void* at, size_t size) noexcept nogil
     # The live trade that a bust (side: +1 buy, -1 sell) or a correct (side 0) names: 0, or the Reason of its refusal.
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil

@@ -3,6 +3,7 @@
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from ext.ahead cimport rw_ahead_ask, rw_ahead_start, rw_ahead_stop
 from ext.arrays cimport (array_add, array_free, array_reserve, streamed_alloc, table_free, table_home, table_put,
                          table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
@@ -45,7 +46,11 @@ cdef class Book:
 
     cdef void let_go(self) noexcept nogil:
         cdef uint32_t i
+        if self.ahead != NULL:
+            rw_ahead_stop(self.ahead)
+            self.ahead = NULL
         self.entry_count = 0
+        self.entry_room = 0
         for i in range(self.chunk_count):
             free(self.chunks[i])
         free(self.chunks)
@@ -57,7 +62,8 @@ cdef class Book:
         array_free(&self.holds)
         self.chunks, self.blocks = NULL, NULL
         self.chunk_count = self.block_count = 0
-        self.arena_left = 0
+        self.arena_left = self.arena_rest = 0
+        self.next_block = NULL
         self.held_start = self.held_end = NULL
 
     # --- positions and cells -------------------------------------------------------------------------------------
@@ -190,6 +196,19 @@ cdef class Book:
             memcpy(&out.fee, out.id, sizeof(int64_t))
             out.id += sizeof(int64_t)
 
+    # What is filled front to back is made ahead: when the second half of one piece is begun, the next is made, and its pages
+    # are touched in a thread, so that no trade waits for them.
+
+    cdef int add_entry_room(self) noexcept nogil:
+        cdef uint64_t chunk = self.entry_room >> ENTRY_CHUNK_BITS
+        if self.entry_room & ENTRY_CHUNK_MASK:
+            if self.chunk_count == chunk + 1 and self.add_chunk() == 0:     # else it is tried again when it is needed
+                self.touch(self.chunks[chunk + 1], sizeof(Packed) << ENTRY_CHUNK_BITS)
+        elif self.chunk_count == chunk and self.add_chunk() < 0:
+            return -1
+        self.entry_room += ENTRY_CHUNK_HALF
+        return 0
+
     cdef int add_chunk(self) noexcept nogil:
         cdef Packed** chunks = <Packed**>realloc(self.chunks, (self.chunk_count + 1) * sizeof(Packed*))
         if chunks == NULL:
@@ -201,21 +220,39 @@ cdef class Book:
         self.chunk_count += 1
         return 0
 
+    cdef int add_arena_room(self) noexcept nogil:
+        if self.arena_rest:
+            self.arena_left += self.arena_rest
+            self.arena_rest = 0
+            if self.add_block() == 0:
+                self.touch(self.next_block, ARENA_BYTES)
+            return 0
+        if self.next_block == NULL and self.add_block() < 0:
+            return -1
+        self.arena = self.next_block
+        self.next_block = NULL
+        self.arena_left = self.arena_rest = ARENA_BYTES >> 1
+        return 0
+
     cdef int add_block(self) noexcept nogil:
-        cdef void** blocks
-        blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
+        cdef void** blocks = <void**>realloc(self.blocks, (self.block_count + 1) * sizeof(void*))
         if blocks == NULL:
             return -1
         self.blocks = blocks
-        self.arena = <uint8_t*>streamed_alloc(ARENA_BYTES)
-        self.arena_left = 0
-        if self.arena == NULL or <uint64_t><size_t>self.arena >> PLACE_BITS:
-            free(self.arena)
+        self.next_block = <uint8_t*>streamed_alloc(ARENA_BYTES)
+        if self.next_block == NULL or <uint64_t><size_t>self.next_block >> PLACE_BITS:
+            free(self.next_block)
+            self.next_block = NULL
             return -1
-        self.arena_left = ARENA_BYTES
-        blocks[self.block_count] = self.arena
+        blocks[self.block_count] = self.next_block
         self.block_count += 1
         return 0
+
+    cdef void touch(self, void* at, size_t size) noexcept nogil:
+        if self.ahead == NULL:
+            self.ahead = rw_ahead_start()
+        if self.ahead != NULL:
+            rw_ahead_ask(self.ahead, at, size)
 
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil:
         cdef uint32_t index = array_add(&self.holds, sizeof(Hold))
@@ -232,7 +269,7 @@ cdef class Book:
     cdef uint64_t copy_of(self, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil:
         cdef size_t fee_bytes = sizeof(int64_t) if fee else 0, size = sizeof(Copy) + fee_bytes + id_length
         cdef Copy* copy
-        if size > self.arena_left and self.add_block() < 0:
+        if size > self.arena_left and self.add_arena_room() < 0:
             return 0
         copy = <Copy*>self.arena
         copy.price = price

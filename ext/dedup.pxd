@@ -19,11 +19,14 @@ cdef enum:
     DEDUP_EXPECTED_MAX = 16777216   # identities that room is made for in advance
     DEDUP_MOVES = 16                # slots of the smaller table that move at each insert while the table grows
 
-# A slot is tag << 36 | code: the top 28 bits of the fingerprint, and the seq modulo seq_period(), plus 1.
-# Code 0 (with tag 0): free; the highest code: gone (in the table that is being left).
+# A slot is tag | code: the top bits of the fingerprint, and in the low `code_bits` the seq modulo seq_period(), plus 1.
+# Code 0 (with tag 0): free; the highest code: gone (in the table that is being left). A tag is more than the slot's place
+# by a few bits only, and each that is the same by chance costs a look into the journal. So codes begin short, and grow by
+# CODE_STEP, at the tags' expense, when seqs have come to 15/16 of what they can tell apart.
 cdef enum:
-    TAG_BITS = 28
-    CODE_BITS = 36
+    CODE_BITS_FIRST = 28
+    CODE_BITS_MAX = 36
+    CODE_STEP = 4
     PROBES_AHEAD = 6                # slots: where a look-up ends that does not end at once, often in the next line
 
 cdef struct TimedSeq:
@@ -37,10 +40,13 @@ cdef class Dedup:
     cdef uint64_t* slots
     cdef uint64_t mask
     cdef int shift                  # of a fingerprint to its home in `slots`
+    cdef uint64_t code_mask
+    cdef uint64_t widen_at          # the seq at which codes grow
     cdef uint64_t used              # slots taken in `slots`
     cdef uint64_t* old              # the smaller table while it is emptied, else NULL
     cdef uint64_t old_mask
     cdef int old_shift
+    cdef uint64_t old_code_mask
     cdef uint64_t old_at            # slots below are moved
     # Records of the frame that is being built: seqs from pending_first on.
     cdef const Record* pending_records
@@ -72,11 +78,13 @@ cdef class Dedup:
     cdef const Record* fetch_known(self, uint64_t seq, const uint8_t** heap) noexcept nogil
     cdef const Record* fetch(self, uint64_t seq, const uint8_t** heap) noexcept nogil
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
-    cdef int probe(self, const uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, const Record* record,
-                   const uint8_t* id, const uint8_t* ref) noexcept nogil
+    cdef int probe(self, const uint64_t* slots, uint64_t mask, int shift, uint64_t code_mask, uint64_t fingerprint,
+                   const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef void insert(self, uint64_t slot) noexcept nogil
-    cdef uint64_t seq_of(self, uint64_t slot) noexcept nogil
-    cdef int grow(self) noexcept nogil
+    cdef uint64_t seq_of(self, uint64_t slot, uint64_t code_mask) noexcept nogil
+    cdef void set_code_bits(self, int bits) noexcept nogil
+    cdef int widen(self, uint64_t seq) noexcept nogil
+    cdef int move(self, uint64_t size) noexcept nogil
     cdef void move_some(self, uint64_t count) noexcept nogil
     cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil
     cdef void find_head(self) noexcept nogil
@@ -84,25 +92,22 @@ cdef class Dedup:
     cdef void forget_oldest(self) noexcept nogil
 
 
-cdef inline uint64_t code_mask() noexcept nogil:
-    return (<uint64_t>1 << CODE_BITS) - 1
+cdef inline uint64_t seq_period(uint64_t code_mask) noexcept nogil:
+    return code_mask - 1
 
 
-cdef inline uint64_t gone() noexcept nogil:
-    return code_mask()
+cdef inline bint wraps(uint64_t code_mask) noexcept nogil:
+    """Whether codes are of seqs modulo their period; shorter ones grow before that."""
+    return code_mask >> CODE_BITS_MAX - 1 != 0
 
 
-cdef inline uint64_t seq_period() noexcept nogil:
-    return (<uint64_t>1 << CODE_BITS) - 2
+cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq, uint64_t code_mask) noexcept nogil:
+    return (fingerprint & ~code_mask) | ((seq if seq < seq_period(code_mask) else seq % seq_period(code_mask)) + 1)
 
 
-cdef inline uint64_t slot_of(uint64_t fingerprint, uint64_t seq) noexcept nogil:
-    return (fingerprint & ~code_mask()) | ((seq if seq < seq_period() else seq % seq_period()) + 1)
-
-
-cdef inline uint64_t home_of(uint64_t slot, int shift) noexcept nogil:
+cdef inline uint64_t home_of(uint64_t slot, int shift, uint64_t code_mask) noexcept nogil:
     """Where a fingerprint (or a slot, which begins with its tag) belongs: by its top bits, so tables grow in order."""
-    return (slot & ~code_mask()) >> shift
+    return (slot & ~code_mask) >> shift
 
 
 cdef inline uint64_t fingerprint_of(Dedup dedup, const Record* record, const uint8_t* id) noexcept nogil:
@@ -116,24 +121,25 @@ cdef inline uint64_t fingerprint_of(Dedup dedup, const Record* record, const uin
 
 cdef inline void fetch_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
     """Into the cache, for a look-up to come."""
-    cdef const uint64_t* home = &dedup.slots[home_of(fingerprint, dedup.shift)]
+    cdef const uint64_t* home = &dedup.slots[home_of(fingerprint, dedup.shift, dedup.code_mask)]
     prefetch(home)
     prefetch(home + PROBES_AHEAD)
     if dedup.old != NULL:
-        prefetch(&dedup.old[home_of(fingerprint, dedup.old_shift)])
+        prefetch(&dedup.old[home_of(fingerprint, dedup.old_shift, dedup.old_code_mask)])
 
 
 cdef inline bint takes_plainly(Dedup dedup) noexcept nogil:
-    """Whether a new trade costs a slot and nothing else: no table is being left or full, and nothing is forgotten."""
+    """Whether a new trade costs a slot and nothing else: no table is being left or full, nothing is forgotten,
+    and codes last."""
     return (dedup.old == NULL and dedup.used * 4 < (dedup.mask + 1) * 3 and dedup.forgotten == 0
-            and dedup.trades < dedup.trades_max)
+            and dedup.trades < dedup.trades_max and dedup.newest < dedup.widen_at)
 
 
 cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
     """The slot for an identity that is surely new; NULL where one that is known may be the same."""
-    cdef uint64_t at = home_of(fingerprint, dedup.shift)
+    cdef uint64_t at = home_of(fingerprint, dedup.shift, dedup.code_mask)
     while dedup.slots[at] != 0:
-        if (dedup.slots[at] ^ fingerprint) <= code_mask():
+        if (dedup.slots[at] ^ fingerprint) <= dedup.code_mask:
             return NULL
         at = (at + 1) & dedup.mask
     return &dedup.slots[at]
@@ -142,7 +148,7 @@ cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogi
 cdef inline void fill_slot(Dedup dedup, uint64_t* slot, uint64_t fingerprint, uint64_t seq, int64_t executed_at) noexcept nogil:
     """Remember a trade executed no earlier than the latest in its free slot, where that `takes_plainly`."""
     dedup.newest = seq
-    slot[0] = slot_of(fingerprint, seq)
+    slot[0] = slot_of(fingerprint, seq, dedup.code_mask)
     dedup.used += 1
     dedup.trades += 1
     dedup.latest = executed_at

@@ -1,9 +1,10 @@
 """Exact duplicates: a fingerprint finds the candidates, the journal's own record decides.
 
-The fingerprint is keyed with random bits of this process, so that nobody can construct collisions; 28 bits of it are
-kept, and where they collide that costs a comparison, never a trade. A seq is kept modulo 2^36 - 2, so an identity is
-known as long as fewer events than that (5 TB of journal) came after it. Beyond `trades_max` the trade executed longest ago is forgotten, by
-(executed_at, seq); everything executed no later than what was forgotten is too old from then on.
+The fingerprint is keyed with random bits of this process, so that nobody can construct collisions; 36 bits of it are
+kept (28 at last, when seqs need the rest), and where they collide that costs a comparison, never a trade. A seq is kept
+modulo 2^36 - 2, so an identity is known as long as fewer events than that (5 TB of journal) came after it. Beyond
+`trades_max` the trade executed longest ago is forgotten, by (executed_at, seq); everything executed no later than what was
+forgotten is too old from then on.
 """
 
 cimport cython
@@ -23,6 +24,7 @@ cdef extern from "journal_os.h" nogil:
     uint8_t* rw_map(int fd, size_t size, int writable)
     void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
+    int rw_log2(uint64_t v)
 
 
 cdef inline bint is_before(TimedSeq a, TimedSeq b) noexcept nogil:
@@ -66,9 +68,13 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
 
 @cython.final
 cdef class Dedup:
-    """Remembers the identities of the events in a journal, at most `trades_max` trades of them."""
+    """Remembers the identities of the events in a journal, at most `trades_max` trades of them.
 
-    def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0):
+    expected: how many room is made for. code_bits: of a slot, for its seq, to begin with (12, 16 … 36).
+    """
+
+    def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0,
+                  int code_bits=CODE_BITS_FIRST):
         cdef int i, bits = 12
         self.journal = journal
         self.base = journal.base
@@ -84,6 +90,7 @@ cdef class Dedup:
             bits += 1
         self.mask = (<uint64_t>1 << bits) - 1
         self.shift = 64 - bits
+        self.set_code_bits(code_bits)
         self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
@@ -107,27 +114,30 @@ cdef class Dedup:
         return slots * sizeof(uint64_t) + self.late.capacity
 
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
-        cdef int verdict = self.probe(self.slots, self.mask, home_of(fingerprint, self.shift), fingerprint, record, id, ref)
+        cdef int verdict = self.probe(self.slots, self.mask, self.shift, self.code_mask, fingerprint, record, id, ref)
         if verdict == DEDUP_NEW and self.old != NULL:
-            verdict = self.probe(self.old, self.old_mask, home_of(fingerprint, self.old_shift), fingerprint, record, id, ref)
+            verdict = self.probe(self.old, self.old_mask, self.old_shift, self.old_code_mask, fingerprint, record, id, ref)
         return verdict
 
-    cdef int probe(self, const uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, const Record* record,
-                   const uint8_t* id, const uint8_t* ref) noexcept nogil:
+    cdef int probe(self, const uint64_t* slots, uint64_t mask, int shift, uint64_t code_mask, uint64_t fingerprint,
+                   const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
+        cdef uint64_t at = home_of(fingerprint, shift, code_mask)
         cdef int verdict
         while slots[at] != 0:
-            if (slots[at] ^ fingerprint) <= code_mask() and slots[at] & code_mask() != gone():
-                verdict = self.compare(self.seq_of(slots[at]), record, id, ref)
+            if (slots[at] ^ fingerprint) <= code_mask and slots[at] & code_mask != code_mask:
+                verdict = self.compare(self.seq_of(slots[at], code_mask), record, id, ref)
                 if verdict != DEDUP_NEW:
                     return verdict
             at = (at + 1) & mask
         return DEDUP_NEW
 
-    cdef uint64_t seq_of(self, uint64_t slot) noexcept nogil:
+    cdef uint64_t seq_of(self, uint64_t slot, uint64_t code_mask) noexcept nogil:
         """The latest seq that has this slot's code."""
-        cdef uint64_t code = (slot & code_mask()) - 1
-        cdef uint64_t newest = self.newest % seq_period()
-        return self.newest - (newest - code if newest >= code else newest + seq_period() - code)
+        cdef uint64_t code = (slot & code_mask) - 1, period = seq_period(code_mask)
+        cdef uint64_t newest = self.newest % period
+        if not wraps(code_mask):
+            return code
+        return self.newest - (newest - code if newest >= code else newest + period - code)
 
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
         cdef const uint8_t* heap
@@ -226,10 +236,12 @@ cdef class Dedup:
         cdef TimedSeq entry
         if self.old != NULL:
             self.move_some(DEDUP_MOVES)
-        elif self.used * 4 >= (self.mask + 1) * 3 and self.grow() < 0:
+        elif self.used * 4 >= (self.mask + 1) * 3 and self.move((self.mask + 1) * 2) < 0:
+            return -1
+        if seq >= self.widen_at and self.widen(seq) < 0:
             return -1
         self.newest = seq
-        self.insert(slot_of(fingerprint, seq))
+        self.insert(slot_of(fingerprint, seq, self.code_mask))
         if record.type != EVENT_TRADE:
             return 0
         self.trades += 1
@@ -262,27 +274,46 @@ cdef class Dedup:
         return 0
 
     cdef void insert(self, uint64_t slot) noexcept nogil:
-        cdef uint64_t at = home_of(slot, self.shift)
+        cdef uint64_t at = home_of(slot, self.shift, self.code_mask)
         while self.slots[at] != 0:
             at = (at + 1) & self.mask
         self.slots[at] = slot
         self.used += 1
 
-    cdef int grow(self) noexcept nogil:
-        """Begin to move into a table of twice the size; a few slots go along with each insert, so nothing stalls."""
-        cdef uint64_t size = (self.mask + 1) * 2
+    cdef void set_code_bits(self, int bits) noexcept nogil:
+        self.code_mask = (<uint64_t>1 << bits) - 1
+        self.widen_at = ~<uint64_t>0 if wraps(self.code_mask) else seq_period(self.code_mask) // 16 * 15
+
+    cdef int widen(self, uint64_t seq) noexcept nogil:
+        """Let codes tell seqs apart up to this one and beyond; 0, or -1 without memory.
+
+        Each slot that moves gets the wider code. While a table is being left, the codes of both stay as they are: it is empty
+        before their last sixteenth ends, unless seqs jump (after a restart), and then it is emptied at once.
+        """
+        if self.old != NULL and seq < seq_period(self.code_mask):
+            return 0
+        while self.old != NULL:
+            self.move_some(DEDUP_MOVES)
+        if self.used and self.move(self.mask + 1) < 0:
+            return -1
+        while seq >= self.widen_at:
+            self.set_code_bits(rw_log2(self.code_mask + 1) + CODE_STEP)
+        return 0
+
+    cdef int move(self, uint64_t size) noexcept nogil:
+        """Begin to move into another table; a few slots go along with each insert, so nothing stalls."""
         cdef uint64_t* slots = <uint64_t*>rw_map(-1, size * sizeof(uint64_t), True)
         if slots == NULL:
             return -1
         self.old = self.slots
         self.old_mask = self.mask
         self.old_shift = self.shift
+        self.old_code_mask = self.code_mask
         self.old_at = 0
         self.slots = slots
         self.mask = size - 1
-        self.shift -= 1
+        self.shift = 64 - rw_log2(size)
         self.used = 0
-        self.move_some(DEDUP_MOVES)
         return 0
 
     cdef void move_some(self, uint64_t count) noexcept nogil:
@@ -292,22 +323,25 @@ cdef class Dedup:
             end = self.old_mask + 1
         while self.old_at < end:
             slot = self.old[self.old_at]
-            if slot != 0 and slot & code_mask() != gone():
-                self.insert(slot)
+            if slot != 0 and slot & self.old_code_mask != self.old_code_mask:
+                # Codes that are wider by now take the place of tags' last bits.
+                self.insert(slot if self.old_code_mask == self.code_mask else slot & ~self.code_mask | slot & self.old_code_mask)
             self.old_at += 1
         if self.old_at > self.old_mask:
             munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
             self.old = NULL
 
     cdef void erase(self, uint64_t fingerprint, uint64_t seq) noexcept nogil:
-        cdef uint64_t slot = slot_of(fingerprint, seq), at, hole, home
-        if self.old != NULL:
-            at = home_of(slot, self.old_shift)
+        cdef uint64_t slot, at, hole, home
+        if self.old != NULL and (wraps(self.old_code_mask) or seq < seq_period(self.old_code_mask)):
+            slot = slot_of(fingerprint, seq, self.old_code_mask)
+            at = home_of(slot, self.old_shift, self.old_code_mask)
             while self.old[at] != 0 and self.old[at] != slot:
                 at = (at + 1) & self.old_mask
             if self.old[at] == slot:
-                self.old[at] |= gone()
-        at = home_of(slot, self.shift)
+                self.old[at] |= self.old_code_mask
+        slot = slot_of(fingerprint, seq, self.code_mask)
+        at = home_of(slot, self.shift, self.code_mask)
         while self.slots[at] != 0 and self.slots[at] != slot:
             at = (at + 1) & self.mask
         if self.slots[at] == 0:
@@ -318,7 +352,7 @@ cdef class Dedup:
             at = (at + 1) & self.mask
             if self.slots[at] == 0:
                 break
-            home = home_of(self.slots[at], self.shift)
+            home = home_of(self.slots[at], self.shift, self.code_mask)
             if ((at - home) & self.mask) >= ((at - hole) & self.mask):
                 self.slots[hole] = self.slots[at]
                 hole = at

@@ -36,6 +36,7 @@ class Sequencer:
         names_max: int = ...,
         dedup_max_trades: int = ...,
         dedup_expected: int = ...,
+        dedup_code_bits: int = ...,
         check_limits: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def process_frame(

@@ -45,10 +45,12 @@ class Trades:
         return frame
 
 
-def test_every_duplicate_is_found_while_the_table_grows():
-    """300,000 trades: 28 bits of fingerprint collide some 150 times, and each collision must be compared away."""
+@pytest.mark.parametrize("code_bits", [36, 28, 12])
+def test_every_duplicate_is_found_while_the_table_grows(code_bits):
+    """300,000 trades: 28 bits of fingerprint (36 of a code) collide some 150 times, and each collision must be compared
+    away. Codes of 12 bits grow two times on the way, in a table that is being left or not."""
     journal, trades = Journal(None), Trades()
-    sequencer = Sequencer(journal)
+    sequencer = Sequencer(journal, dedup_code_bits=code_bits)
     order = random.Random(5)
     for first in range(0, 300_000, RECORDS):
         accepted, duplicates, refused = sequencer.process_frame(
@@ -58,7 +60,7 @@ def test_every_duplicate_is_found_while_the_table_grows():
         if first % 20_000 == 0:
             seen = [order.randrange(first + RECORDS) for _ in range(RECORDS)]
             assert sequencer.process_frame(trades.frame(seen), trades.source) == (0, RECORDS, [])
-    again = Sequencer(journal)
+    again = Sequencer(journal, dedup_code_bits=code_bits)
     for first in range(0, 300_000, RECORDS):
         numbers = list(range(first, first + RECORDS))
         assert again.process_frame(trades.frame(numbers), trades.source) == (0, RECORDS, [])
@@ -66,13 +68,14 @@ def test_every_duplicate_is_found_while_the_table_grows():
     assert again.last_seq == 300_000
 
 
+@pytest.mark.parametrize("code_bits", [28, 12])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_what_is_forgotten_is_what_was_executed_first(seed):
+def test_what_is_forgotten_is_what_was_executed_first(seed, code_bits):
     """Against a heap, with times that come late, early and equal; restarts in between change nothing."""
     bound = 2500
     order = random.Random(seed)
     journal, trades = Journal(None), Trades()
-    sequencer = Sequencer(journal, dedup_max_trades=bound)
+    sequencer = Sequencer(journal, dedup_max_trades=bound, dedup_code_bits=code_bits)
     heap: list[tuple[int, int, int]] = []
     known: dict[int, int] = {}
     horizon = None
@@ -96,7 +99,7 @@ def test_what_is_forgotten_is_what_was_executed_first(seed):
                     horizon, _, gone = heapq.heappop(heap)
                     del known[gone]
         if turn % 7 == 6:
-            sequencer = Sequencer(journal, dedup_max_trades=bound)
+            sequencer = Sequencer(journal, dedup_max_trades=bound, dedup_code_bits=code_bits)
         accepted, duplicates, refused = sequencer.process_frame(
             trades.frame(numbers, [times[number] for number in numbers]), trades.source
         )

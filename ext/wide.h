@@ -568,6 +568,9 @@ static inline size_t rw_format_ratio(const rw_wide *num, const rw_wide *den, int
     rw_wide n = *num, d = *den;
     int negative = rw_wide_negative(num), shift = exponent + 9;
     rw_wide_abs(&n);
+    /* Nearly all: two numbers of 64 bits, whose product with a power of ten has 128. */
+    if (shift >= 0 && shift <= 19 && rw_wide_limbs(&n) <= 1 && rw_wide_limbs(&d) == 1)
+        return rw_format_quotient((rw_u128)n.v[0] * rw_powers_of_ten[shift], d.v[0], negative, out);
     if (shift >= 0) rw_wide_mul_pow10(&n, shift);
     else rw_wide_mul_pow10(&d, -shift);
     if (rw_wide_limbs(&n) <= 2 && rw_wide_limbs(&d) == 1)

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define RW_AHEAD_ASKED 8
@@ -35,6 +36,7 @@ typedef struct {
 
 static void *rw_ahead_run(void *of) {
     rw_ahead *a = (rw_ahead *)of;
+    prctl(PR_SET_NAME, "touch-ahead"); /* as top and ps show it */
     pthread_mutex_lock(&a->lock);
     while (!a->stopping) {
         if (!a->count) {
@@ -81,7 +83,8 @@ static rw_ahead *rw_ahead_start(void) {
     return a;
 }
 
-/* Touch whole pages. They must stay mapped until stop; what was asked for and is too much is forgotten. */
+/* Touch whole pages; their content stays as it is. What was asked for and is too much is forgotten; where they are mapped no
+ * more when their turn comes, nothing happens to them. */
 static void rw_ahead_ask(rw_ahead *a, void *at, size_t size) {
     pthread_mutex_lock(&a->lock);
     if (a->count < RW_AHEAD_ASKED) {

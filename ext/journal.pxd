@@ -164,6 +164,7 @@ cdef class Journal:
     cdef int sync_segments(self) noexcept nogil
     cdef void note_durable(self) noexcept nogil
     cdef void touch_ahead(self, const Segment* segment) noexcept nogil
+    cdef void stop_ahead(self) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
     cdef bint _header_is_good(self, uint64_t i, name, bint last) except -1

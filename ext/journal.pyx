@@ -178,8 +178,7 @@ cdef class Journal:
     def __dealloc__(self):
         cdef uint64_t i
         cdef int k
-        if self.ahead != NULL:
-            rw_ahead_stop(self.ahead)
+        self.stop_ahead()
         for i in range(self.segments_removed, self.segment_total):
             self.close_segment(i)
             release_mapping(self.segment(i).mapping)
@@ -361,6 +360,12 @@ cdef class Journal:
             return
         self.touched = min(end, segment.capacity)
         rw_ahead_ask(self.ahead, segment.base + start, self.touched - start)
+
+    cdef void stop_ahead(self) noexcept nogil:
+        if self.ahead != NULL:
+            rw_ahead_stop(self.ahead)
+        self.ahead = NULL
+        self.touch_at = <size_t>-1
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
         cdef uint8_t* at = self.reserve(size)
@@ -1045,6 +1050,7 @@ cdef class Journal:
         rw_store_release(&self.kept_from, self.next_seq_)
         rw_store_release(&self.frames_removed, self.committed)
         self.segments_removed = end
+        self.stop_ahead()
         with nogil:
             while i < end:
                 release_mapping(self.segment(i).mapping)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -386,3 +390,44 @@ def test_a_journal_with_files_is_not_freed(tmp_path):
         with pytest.raises(ValueError, match="only a journal in memory"):
             journal.free()
         assert journal.frame(1) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are touched ahead on Linux only")
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_a_long_journal_has_its_next_pages_touched_by_a_thread_that_ends_with_it(tmp_path, where):
+    """Also what is read back is what was written, over several segments; and a fork, which has no such thread, ends."""
+    journal = Journal(None if where == "memory" else str(tmp_path / "journal"))
+    written = [bytes(frame(1 + 500 * i, 500)) for i in range(60)]
+    before = touching()
+    journal.append_frame(written[0])
+    assert touching() == before
+    for each in written[1:]:
+        journal.append_frame(each)
+    wait_for(lambda: touching() == before + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is what this is about
+        child = os.fork()
+    if child == 0:
+        del journal
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [journal.frame_by_index(i) for i in range(60)] == written
+    del journal
+    wait_for(lambda: touching() == before)
+
+
+def touching() -> int:
+    """Count the threads of this process that touch pages ahead."""
+    count = 0
+    for each in Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            count += each.read_text() == "touch-ahead\n"
+    return count
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Ask until it holds, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)

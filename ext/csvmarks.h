@@ -92,17 +92,53 @@ static size_t rw_csv_scan_avx2(const uint8_t *data, size_t i, size_t to, uint8_t
     if (_mm256_movemask_epi8(any)) found->high |= 0x80;
     return i;
 }
+
+/* A block's marks in one register, moved together by the processor: sixteen of them are written whether there are so
+ * many or not, as above. */
+__attribute__((target("avx512f,avx512bw,avx512vbmi2,popcnt")))
+static size_t rw_csv_scan_avx512(const uint8_t *data, size_t i, size_t to, uint8_t delimiter, rw_csv_found *found) {
+    static const uint8_t numbers[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i a = _mm512_set1_epi8((char)delimiter), b = _mm512_set1_epi8('\n'), c = _mm512_set1_epi8('"');
+    const __m512i places = _mm512_loadu_si512(numbers);
+    __m512i any = _mm512_setzero_si512();
+    uint32_t *out = found->out;
+    for (; i + 64 <= to; i += 64) {
+        __m512i x = _mm512_loadu_si512(data + i), from = _mm512_set1_epi32((int)i);
+        __mmask64 hits = _mm512_cmpeq_epi8_mask(x, a) | _mm512_cmpeq_epi8_mask(x, b) | _mm512_cmpeq_epi8_mask(x, c);
+        __m512i at = _mm512_maskz_compress_epi8(hits, places);
+        size_t count = (size_t)_mm_popcnt_u64(hits);
+        any = _mm512_or_si512(any, x);
+        _mm512_storeu_si512(out, _mm512_add_epi32(from, _mm512_cvtepu8_epi32(_mm512_castsi512_si128(at))));
+        if (count > 16) {
+            __m128i second = _mm512_extracti32x4_epi32(at, 1), third = _mm512_extracti32x4_epi32(at, 2);
+            __m128i fourth = _mm512_extracti32x4_epi32(at, 3);
+            _mm512_storeu_si512(out + 16, _mm512_add_epi32(from, _mm512_cvtepu8_epi32(second)));
+            _mm512_storeu_si512(out + 32, _mm512_add_epi32(from, _mm512_cvtepu8_epi32(third)));
+            _mm512_storeu_si512(out + 48, _mm512_add_epi32(from, _mm512_cvtepu8_epi32(fourth)));
+        }
+        out += count;
+    }
+    found->out = out;
+    if (_mm512_movepi8_mask(any)) found->high |= 0x80;
+    return i;
+}
 #endif
 
 static rw_csv_scan rw_csv_scan_used = rw_csv_scan_words;
 
-/* Take a way to scan by its number, where the processor has it: 0 words, 1 SSE2, 2 AVX2. Whether it was taken. */
+/* Take a way to scan by its number, where the processor has it: 0 words, 1 SSE2, 2 AVX2, 3 AVX-512. Whether it was taken. */
 static int rw_csv_take_scan(int way) {
     if (way == 0) rw_csv_scan_used = rw_csv_scan_words;
 #if defined(__x86_64__)
     else if (way == 1) rw_csv_scan_used = rw_csv_scan_sse2;
     else if (way == 2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
              __builtin_cpu_supports("popcnt")) rw_csv_scan_used = rw_csv_scan_avx2;
+    else if (way == 3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt"))
+        rw_csv_scan_used = rw_csv_scan_avx512;
 #endif
     else return 0;
     return 1;

@@ -30,7 +30,7 @@ cdef extern from "csvmarks.h":
                         bint* non_ascii) noexcept nogil
 
 # How marks are found, the slowest first.
-SCANS = ("words", "sse2", "avx2")
+SCANS = ("words", "sse2", "avx2", "avx512")
 
 
 def use_scan(str name not None):

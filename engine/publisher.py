@@ -188,7 +188,10 @@ class Publisher:
             self._listen()
 
     def publish_frame(self, frame: bytearray) -> None:
-        """Publish a feed's frame of up to 8192 records; it is stamped in place and must not be changed afterwards.
+        """Publish a feed's frame of up to 8192 records.
+
+        It is stamped in place. Once published it must not be changed, nor published again: libzmq may have it without a
+        copy.
 
         Raises EngineUnreachable where the engine takes nothing for ``wait_s``, EngineBehind (with
         ``when_full="raise"``) where it takes nothing now, InvalidEvent for a frame of more than 32 MiB; the frame is

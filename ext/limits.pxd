@@ -311,8 +311,6 @@ cdef inline void fetch_keys(LimitBook limits, const Cell* cell) noexcept nogil:
         prefetch(&(<const Key*>limits.keys.data)[slot.key])
         if slot.node:
             prefetch(&(<const Node*>limits.nodes.data)[slot.node])
-        if slot.rule:
-            prefetch(&(<const Rule*>limits.rules.data)[slot.rule])
         slot += 1
 
 

@@ -7,7 +7,7 @@ from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, 
                          level_of_count, note_level, sum_is_far, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol, valued_at
 from ext.records cimport u128
-from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled, wide_fits192,
+from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled, wide_fits192,
                        wide_within, wide_zero, prefetch)
 
 
@@ -147,12 +147,30 @@ cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
     return 0
 
 
+cdef uint64_t least_quantity(u128 value, uint64_t mark) noexcept nogil:
+    """The least quantity that comes to a value at a mark: one below it is worth less. At most ASK_KEY."""
+    cdef uint64_t rest
+    cdef u128 quantity
+    if mark == 0:
+        return <uint64_t>ASK_KEY if value else 0
+    quantity = divmod_u128(value, mark, &rest)
+    if rest:
+        quantity += 1
+    return <uint64_t>min(quantity, <u128><uint64_t>ASK_KEY)
+
+
 cdef int revalue_holders(LimitBook limits, Rule* rule, const Holders* holders, uint64_t mark) noexcept nogil:
     """Judge notionals at a new mark where they stand; only keys whose level changes are put on the list."""
     cdef const Held* held = holders.entries
     cdef const Held* end = held + holders.count
+    cdef uint64_t fine = least_quantity(rule.warn, mark), ok_max = 0
     cdef u128 value
     while held < end:
+        # Most are ok and stay it.
+        if held.quantity < fine and held.level == LEVEL_OK:
+            ok_max = max(ok_max, held.quantity)
+            held += 1
+            continue
         value = <u128>held.quantity * <u128>mark
         if (held.quantity == <uint64_t>ASK_KEY
                 or level_of_count(value, rule.above, rule.warn, rule.clear, <uint8_t>held.level) != held.level):
@@ -161,6 +179,7 @@ cdef int revalue_holders(LimitBook limits, Rule* rule, const Holders* holders, u
         else:
             note_level(rule, <uint8_t>held.level, held.quantity)
         held += 1
+    note_level(rule, LEVEL_OK, ok_max)
     return 0
 
 

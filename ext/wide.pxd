@@ -26,6 +26,7 @@ cdef extern from "wide.h" nogil:
     void set_i128 "rw_set_i128"(i128* to, i128 value)
     u128 abs_i128 "rw_abs_i128"(i128 a)
     uint64_t abs_i64 "rw_abs_i64"(int64_t a)
+    u128 divmod_u128 "rw_divmod"(u128 a, uint64_t b, uint64_t* rest)
     bint fits_i64 "rw_fits_i64"(i128 a)
     uint64_t low_u128 "rw_low"(u128 a)
     uint64_t high_u128 "rw_high"(u128 a)

@@ -25,6 +25,7 @@ from engine.events import DeadLetter
 from engine.plain import PlainEntry
 from engine.sink import SinkClient
 from ext.brokerloop import BrokerLoop, ReplayLoop
+from ext.dedup import Dedup
 from ext.journal import Journal
 from ext.records import MAX_FRAME_BYTES, REASONS, Frame
 from ext.sequencer import Sequencer, Source
@@ -135,6 +136,7 @@ class Broker:
 
     journal: open for writing; the caller closes it after `stop`. context: the ZeroMQ context that in-process parts
     share. on_dead_letters: called in the broker's thread with what was refused where `settings.sink` is "".
+    dedup: what knows the duplicates, where it was made before, of this journal.
     Raises JournalError where the journal's content cannot be taken up.
     """
 
@@ -144,6 +146,7 @@ class Broker:
         settings: BrokerSettings,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         on_dead_letters: Callable[[Sequence[DeadLetter]], None] | None = None,
+        dedup: Dedup | None = None,
     ) -> None:
         self.journal = journal
         self.settings = settings
@@ -157,6 +160,7 @@ class Broker:
             dedup_max_trades=settings.dedup_max_trades,
             dedup_expected=settings.dedup_expected,
             check_limits=check_limits,
+            dedup=dedup,
         )
         self._loop: BrokerLoop | None = None
         self._replay: ReplayLoop | None = None

@@ -20,6 +20,7 @@ import msgspec
 
 from engine.config import LimitSet, check_currencies, load_instruments, load_limits, load_opening
 from engine.deadletters import DeadLetterStore
+from engine.early import RECORD_TEXT_BYTES, EarlyMemory
 from engine.errors import RiskwireError, UsageError
 from engine.events import InstrumentDefined, PositionAdjusted
 from engine.feedsource import FrameSource, open_source
@@ -36,7 +37,6 @@ from ext.risk import RiskCore
 FRAME_RECORDS: Final = 4096
 FRAMES_AHEAD: Final = 8  # read and not yet published
 RECORDS_AHEAD: Final = 65_536  # between two threads: what waits in frames is memory touched, and that is slow
-RECORD_TEXT_BYTES: Final = 56  # of a feed's record, roughly; no more than a guess at how many there are
 PROGRESS_EVERY_S: Final = 0.1
 WAIT_S: Final = 30.0
 BATCH_WHEN_LATE: Final = 64  # records in a frame while a paced replay is behind its time
@@ -56,7 +56,7 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     frame_records: records in one frame, 1 to 8192. verify: compare with the reference afterwards.
     transport: `inproc`, or `ipc` to send the frames through the operating system.
     keep_trades: whether the summary's core can go on; else it can only be asked, as for the command line: the memory of
-    the trades is given back while files are written.
+    the trades is given back while files are written. early: what `early_memory` made, for one replay without `journal`.
     progress: called at most ten times a second with (bytes done, bytes in all or 0, events judged, seconds that the
     feed is behind its recorded times; None without a speed).
     """
@@ -79,6 +79,7 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     verify: bool = False
     transport: str = "inproc"
     keep_trades: bool = True
+    early: EarlyMemory | None = None
     progress: Progress | None = None
 
 
@@ -214,7 +215,7 @@ def _load_files(options: ReplayOptions) -> _Given:
 
 
 def _open_journal(options: ReplayOptions, source: FrameSource) -> Journal:
-    journal = open_journal(options.journal)
+    journal = options.early.journal if options.early else open_journal(options.journal)
     if options.verify and journal.first_seq > 1:
         removed = journal.first_seq - 1
         journal.close()
@@ -277,6 +278,7 @@ class _Run:
             frames_ahead=_frames_ahead(options),
             shortcut=False,
             check_crc=_leaves_process(options),
+            dedup=options.early.dedup if options.early else None,
             expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,
             core=core,

@@ -28,11 +28,17 @@ typedef struct {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct { char *at; size_t size; } asked[RW_AHEAD_ASKED]; /* a ring */
+    struct { char *at; size_t size; int file; } asked[RW_AHEAD_ASKED]; /* a ring */
     unsigned first, count;
     int waiting, stopping;
     pid_t process; /* a fork has no such thread */
 } rw_ahead;
+
+/* Not by madvise: that holds up whoever maps memory meanwhile, the imports of a start among them. A writer's byte that comes
+ * at the same time is not lost, and stays as it is. */
+static void rw_ahead_touch(char *at, size_t size) {
+    for (size_t i = 0; i < size; i += 4096) __atomic_fetch_or(&at[i], 0, __ATOMIC_RELAXED);
+}
 
 static void *rw_ahead_run(void *of) {
     rw_ahead *a = (rw_ahead *)of;
@@ -47,6 +53,7 @@ static void *rw_ahead_run(void *of) {
         }
         char *at = a->asked[a->first].at;
         size_t size = a->asked[a->first].size;
+        int file = a->asked[a->first].file;
         if (size > RW_AHEAD_STEP) {
             size = RW_AHEAD_STEP;
             a->asked[a->first].at += size;
@@ -56,7 +63,8 @@ static void *rw_ahead_run(void *of) {
             a->count--;
         }
         pthread_mutex_unlock(&a->lock);
-        madvise(at, size, MADV_POPULATE_WRITE); /* fails where a file was cut or is full: the writer finds out by itself */
+        if (file) madvise(at, size, MADV_POPULATE_WRITE); /* fails where it was cut or is full: the writer finds out by itself */
+        else rw_ahead_touch(at, size);
         pthread_mutex_lock(&a->lock);
     }
     pthread_mutex_unlock(&a->lock);
@@ -83,14 +91,15 @@ static rw_ahead *rw_ahead_start(void) {
     return a;
 }
 
-/* Touch whole pages; their content stays as it is. What was asked for and is too much is forgotten; where they are mapped no
- * more when their turn comes, nothing happens to them. */
-static void rw_ahead_ask(rw_ahead *a, void *at, size_t size) {
+/* Touch whole pages; their content stays as it is. Memory must stay mapped until stop, but for a file's, which may be gone by
+ * then. What was asked for and is too much is forgotten. */
+static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) {
     pthread_mutex_lock(&a->lock);
     if (a->count < RW_AHEAD_ASKED) {
         unsigned last = (a->first + a->count++) % RW_AHEAD_ASKED;
         a->asked[last].at = (char *)at;
         a->asked[last].size = size;
+        a->asked[last].file = file;
         if (a->waiting) pthread_cond_signal(&a->changed);
     }
     pthread_mutex_unlock(&a->lock);
@@ -110,7 +119,7 @@ static void rw_ahead_stop(rw_ahead *a) {
 #else
 typedef struct { int none; } rw_ahead;
 static rw_ahead *rw_ahead_start(void) { return NULL; }
-static void rw_ahead_ask(rw_ahead *a, void *at, size_t size) { (void)a, (void)at, (void)size; }
+static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) { (void)a, (void)at, (void)size, (void)file; }
 static void rw_ahead_stop(rw_ahead *a) { (void)a; }
 #endif
 #endif

@@ -39,6 +39,7 @@ cdef class Dedup:
     cdef uint64_t key[5]
     cdef uint64_t* slots
     cdef uint64_t mask
+    cdef bint is_touched            # the first table, by the journal's thread (Journal.touch_room)
     cdef int shift                  # of a fingerprint to its home in `slots`
     cdef uint64_t code_mask
     cdef uint64_t widen_at          # the seq at which codes grow
@@ -68,6 +69,7 @@ cdef class Dedup:
     cdef Base base                  # what is known of seqs that the journal has no more; None: it has all
     cdef Record known               # one of these, as a record
 
+    cdef void leave_alone(self) noexcept nogil
     cpdef void prepare(self) noexcept nogil
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef bint is_too_old(self, const Record* record) noexcept nogil

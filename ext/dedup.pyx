@@ -13,6 +13,7 @@ from libc.string cimport memcmp, memset
 
 import secrets
 
+from ext.ahead cimport rw_ahead_ask
 from ext.base cimport Base, Known
 from ext.journal cimport Journal
 from ext.records cimport (
@@ -22,6 +23,7 @@ from ext.records cimport (
 
 cdef extern from "journal_os.h" nogil:
     uint8_t* rw_map(int fd, size_t size, int writable)
+    void rw_advise_huge_pages(uint64_t* base, size_t size)
     void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
     int rw_log2(uint64_t v)
@@ -67,6 +69,7 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
 
 
 @cython.final
+@cython.no_gc_clear     # its end needs its journal
 cdef class Dedup:
     """Remembers the identities of the events in a journal, at most `trades_max` trades of them.
 
@@ -94,13 +97,24 @@ cdef class Dedup:
         self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
+        if journal.ahead != NULL:
+            rw_advise_huge_pages(self.slots, (self.mask + 1) * sizeof(uint64_t))
+            self.is_touched = True
+            rw_ahead_ask(journal.ahead, self.slots, (self.mask + 1) * sizeof(uint64_t), False)
 
     def __dealloc__(self):
+        self.leave_alone()
         if self.slots != NULL:
             munmap(self.slots, (self.mask + 1) * sizeof(uint64_t))
         if self.old != NULL:
             munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
         bytes_free(&self.late)
+
+    cdef void leave_alone(self) noexcept nogil:
+        """Memory that a thread may touch yet is not given back."""
+        if self.is_touched:
+            self.journal.stop_ahead()
+            self.is_touched = False
 
     cpdef void prepare(self) noexcept nogil:
         """Have the table's memory at hand, in the thread that will use it and before the first trade. What it grows into
@@ -328,6 +342,7 @@ cdef class Dedup:
                 self.insert(slot if self.old_code_mask == self.code_mask else slot & ~self.code_mask | slot & self.old_code_mask)
             self.old_at += 1
         if self.old_at > self.old_mask:
+            self.leave_alone()
             munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
             self.old = NULL
 

@@ -109,6 +109,9 @@ cdef class Journal:
     # Held while frames are read in another thread than the writer's, which alone removes any; nobody waits for it long.
     cdef PyThread_type_lock reading
     cdef rw_ahead* ahead            # touches the next pages of the last segment; NULL: nothing does
+    cdef uint8_t* room              # of the first segment, made in advance, until it begins; NULL: none
+    cdef size_t room_bytes
+    cdef const uint8_t* touched_room
     cdef size_t touched             # of the last segment, so far
     cdef size_t touch_at            # once so much of it is used, more is touched
     cdef uint64_t next_seq_         # writer only

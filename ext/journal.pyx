@@ -133,19 +133,22 @@ cdef class Journal:
     sync: ``"os"`` survives the process, ``"group"`` also a power loss (the writer calls ``flush`` before it acks),
     ``"off"`` like ``"os"`` but without any wait for the disk at close.
     segment_bytes: the largest segment, in bytes; the first ones are smaller.
+    room: bytes of the first segment of a journal in memory; ``touch_room`` has its pages touched from then on, in a thread.
     readonly: open what is there without the lock, for reading and checking. only: (first, last) numbers of the segments
     to open, with readonly.
     Raises JournalError (damage: names segment and offset), JournalBusy, or OSError.
     """
 
-    def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None):
+    def __cinit__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None,
+                  size_t room=0):
         self.lock_fd = -1
         self.next_seq_ = self.kept_from = self.first_number = 1
         self.reading = PyThread_allocate_lock()
         if self.reading == NULL:
             raise MemoryError
 
-    def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None):
+    def __init__(self, directory=None, sync="os", size_t segment_bytes=SEGMENT_BYTES_MAX, readonly=False, only=None,
+                  size_t room=0):
         if sync not in ("os", "group", "off"):
             raise ValueError(f"sync is {sync!r}; expected 'os', 'group' or 'off'")
         if directory is None and readonly:
@@ -155,9 +158,15 @@ cdef class Journal:
         self.only = only
         self.sync_mode = sync
         self.writable = not readonly
-        self.segment_bytes_max = max(segment_bytes, 65536)
+        if directory is not None and room:
+            raise ValueError("only a journal in memory has room made in advance")
+        self.room_bytes = room + 4095 & ~<size_t>4095
+        self.segment_bytes_max = max(segment_bytes, 65536, self.room_bytes)
         self.epoch = random_epoch()
         if directory is None:
+            if room:
+                self.room = rw_map(-1, self.room_bytes, True)
+                self.ahead = rw_ahead_start()
             return
         self.directory = os.fspath(directory)
         self.path = os.fsencode(self.directory)
@@ -179,6 +188,8 @@ cdef class Journal:
         cdef uint64_t i
         cdef int k
         self.stop_ahead()
+        if self.room != NULL:
+            munmap(self.room, self.room_bytes)
         for i in range(self.segments_removed, self.segment_total):
             self.close_segment(i)
             release_mapping(self.segment(i).mapping)
@@ -359,13 +370,18 @@ cdef class Journal:
             self.touch_at = <size_t>-1
             return
         self.touched = min(end, segment.capacity)
-        rw_ahead_ask(self.ahead, segment.base + start, self.touched - start)
+        rw_ahead_ask(self.ahead, segment.base + start, self.touched - start, segment.fd >= 0)
+
+    def touch_room(self):
+        """Have the pages of the room that was made in advance touched, in a thread, behind what else that has to touch."""
+        if self.room != NULL and self.ahead != NULL:
+            self.touched_room = self.room
+            rw_ahead_ask(self.ahead, self.room, self.room_bytes, False)
 
     cdef void stop_ahead(self) noexcept nogil:
         if self.ahead != NULL:
             rw_ahead_stop(self.ahead)
         self.ahead = NULL
-        self.touch_at = <size_t>-1
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
         cdef uint8_t* at = self.reserve(size)
@@ -432,7 +448,11 @@ cdef class Journal:
             if segment.fd < 0:
                 free(segment.mapping)
                 return -1
-        segment.base = rw_map(segment.fd, size, True)
+        if self.room != NULL and size <= self.room_bytes:
+            segment.base, size = self.room, self.room_bytes
+            self.room = NULL
+        else:
+            segment.base = rw_map(segment.fd, size, True)
         if segment.base == NULL:
             self.error_number = errno
             if segment.fd >= 0:
@@ -463,7 +483,7 @@ cdef class Journal:
         segment.mapping.capacity = segment.capacity = size
         segment.used = SEGMENT_HEADER_BYTES
         segment.synced = 0
-        self.touched = 0
+        self.touched = size if segment.base == self.touched_room else 0
         self.touch_at = 0 if before != NULL else size >> 2      # few journals grow so long
         rw_store_release(&self.segment_total, self.segment_total + 1)
         if before != NULL and before.fd >= 0:
@@ -1033,6 +1053,8 @@ cdef class Journal:
         rw_store_release(&self.kept_from, base.header.first_seq)
         rw_store_release(&self.frames_removed, self.segment(i).first_index)
         self.end_reading()
+        if self.path is None:
+            self.stop_ahead()           # which may be behind in what goes now
         while self.segments_removed < i:
             self.close_segment(self.segments_removed)
             release_mapping(self.segment(self.segments_removed).mapping)

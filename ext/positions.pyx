@@ -252,7 +252,7 @@ cdef class Book:
         if self.ahead == NULL:
             self.ahead = rw_ahead_start()
         if self.ahead != NULL:
-            rw_ahead_ask(self.ahead, at, size)
+            rw_ahead_ask(self.ahead, at, size, False)
 
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil:
         cdef uint32_t index = array_add(&self.holds, sizeof(Hold))

@@ -37,6 +37,7 @@ class Sequencer:
         dedup_max_trades: int = ...,
         dedup_expected: int = ...,
         dedup_code_bits: int = ...,
+        dedup: Dedup | None = None,
         check_limits: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def process_frame(

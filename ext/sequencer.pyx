@@ -215,14 +215,18 @@ cdef class Sequencer:
     journal: open for writing; what it holds is taken up again (names, instruments, identities).
     names_max: names of each kind. dedup_max_trades: trades remembered. dedup_expected: how many may come at once.
     dedup_code_bits: bits of a seq that a remembered event begins with (tests begin with few).
+    dedup: made before, of this journal, in place of the three above.
     check_limits: given the JSON of a LimitsChanged (bytes), returns its canonical form (bytes) or raises ValueError
     (or any exception whose text says what is wrong). None: taken as it is.
     """
 
     def __cinit__(self, Journal journal not None, *, uint32_t names_max=1_000_000,
-                  uint64_t dedup_max_trades=50_000_000, uint64_t dedup_expected=0, int dedup_code_bits=28, check_limits=None):
+                  uint64_t dedup_max_trades=50_000_000, uint64_t dedup_expected=0, int dedup_code_bits=28, Dedup dedup=None,
+                  check_limits=None):
         self.journal = journal
-        self.dedup = Dedup(journal, dedup_max_trades, dedup_expected, dedup_code_bits)
+        if dedup is not None and dedup.journal is not journal:
+            raise ValueError("what knows the duplicates is of another journal")
+        self.dedup = dedup or Dedup(journal, dedup_max_trades, dedup_expected, dedup_code_bits)
         self.instruments = Instruments()
         self.names = tuple(NameTable() for _ in range(NAME_KINDS))
         self.symbols, self.accounts, self.venues, self.strategies = self.names

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.replay import Summary
 
 POSITIONS_SHOWN = 10
+CHOOSING = ("time_from", "time_to", "only_symbols", "only_accounts", "max_records")  # how much is read, nobody knows
 EXIT_INTERRUPTED = 130
 
 
@@ -37,11 +38,18 @@ def replay(as_json: bool, **options: Any) -> int:
     FEED is a file (.csv, .jsonl, also compressed) or a journal directory; several files are merged by time. A bad row
     is a dead letter with its line, and the replay goes on.
     """
+    reading = reading_of(options)
+    early = None
+    if options["journal"] is None and not any(reading[name] for name in CHOOSING):
+        from engine.early import early_memory  # before all that is imported for the run
+
+        early = early_memory(options["feeds"])
     from engine.replay import ReplayOptions, run_replay
 
     with Progress("replay") as progress:
-        reading = reading_of(options)
-        summary = run_replay(ReplayOptions(**options, reading=reading, keep_trades=False, progress=progress.update))
+        summary = run_replay(
+            ReplayOptions(**options, reading=reading, keep_trades=False, early=early, progress=progress.update)
+        )
     if as_json:
         print_json(summary.to_json())
     else:

@@ -16,6 +16,7 @@ cdef enum:
     SEGMENT_BYTES_FIRST = 1048576
     SEGMENT_BYTES_MAX = 67108864
     TOUCH_BYTES_MAX = 8388608       # of a segment that are touched before they are written to
+    TOUCH_STEP = 131072             # bytes written between two times that more is touched
     INDEX_CHUNK = 1024              # frames in the first chunk of the index; each further chunk is twice as long
     INDEX_CHUNKS = 48
     SEGMENT_CHUNK = 16              # segments in the first chunk of theirs; each further chunk is twice as long

@@ -357,20 +357,22 @@ cdef class Journal:
         return 0
 
     cdef void touch_ahead(self, const Segment* segment) noexcept nogil:
-        """Have a quarter of the segment, or what TOUCH_BYTES_MAX says, touched behind what is used."""
-        cdef size_t window = min(segment.capacity >> 2, <size_t>TOUCH_BYTES_MAX)
-        cdef size_t start = max(self.touched, segment.used & ~<size_t>4095), end = segment.used + window & ~<size_t>4095
-        self.touch_at = segment.used + (window >> 1)
+        """Have pages touched behind what is used, until a quarter of the segment, or what TOUCH_BYTES_MAX says, is ahead: two
+        steps at each step, for a burst would keep a processor from the writer itself."""
+        cdef size_t ahead = segment.used + min(segment.capacity >> 2, <size_t>TOUCH_BYTES_MAX)
+        cdef size_t start = max(self.touched, segment.used & ~<size_t>4095)
+        cdef size_t end = min(min(ahead & ~<size_t>4095, segment.capacity), start + 2 * TOUCH_STEP)
+        self.touch_at = segment.used + TOUCH_STEP
         # Pages that wait for the disk would wait twice: once as zeros.
-        if self.group or start >= min(end, segment.capacity):
+        if self.group or start >= end:
             return
         if self.ahead == NULL:
             self.ahead = rw_ahead_start()
         if self.ahead == NULL:
             self.touch_at = <size_t>-1
             return
-        self.touched = min(end, segment.capacity)
-        rw_ahead_ask(self.ahead, segment.base + start, self.touched - start, segment.fd >= 0)
+        self.touched = end
+        rw_ahead_ask(self.ahead, segment.base + start, end - start, segment.fd >= 0)
 
     def touch_room(self):
         """Have the pages of the room that was made in advance touched, in a thread, behind what else that has to touch."""

@@ -26,8 +26,9 @@ cdef enum EntryState:
 cdef enum:
     ENTRY_CHUNK_BITS = 18           # 6 MiB
     ENTRY_CHUNK_MASK = 262143
-    ENTRY_CHUNK_HALF = 131072
+    ENTRY_STEP = 4096               # 96 KiB
     ARENA_BYTES = 2097152           # of a block
+    ARENA_STEP = 65536              # the longest copy is shorter
     # Packed.place, from the low end: the address, EntryState, whether a Record lies there, the end of its id.
     PLACE_BITS = 48
     PLACE_STATE = 48
@@ -224,10 +225,10 @@ cdef class Book:
     cdef Packed** chunks
     cdef uint32_t chunk_count
     cdef readonly uint32_t entry_count      # entry 0 included; 0: they were let go of
-    cdef uint64_t entry_room                # entries below it have memory: whole chunks and halves
+    cdef uint64_t entry_room                # entries below it may be used: a step more at a time
     cdef uint8_t* arena                     # where the next Copy goes
     cdef size_t arena_left
-    cdef size_t arena_rest                  # the second half of its block, while the first is filled
+    cdef size_t arena_rest                  # of its block, behind that
     cdef uint8_t* next_block                # made and touched before it is needed; NULL: not yet
     cdef rw_ahead* ahead                    # what touches it; NULL: nothing does
     cdef void** blocks
@@ -259,7 +260,7 @@ cdef class Book:
     # Let entries lie in the records of memory that stays until `release(what)`, which the book calls at its end; 0, or -1
     # without memory.
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil
-    # Half a chunk of entries more, half a block for copies more; 0, or -1 without memory.
+    # A step more of entries, and of a block for copies; 0, or -1 without memory.
     cdef int add_entry_room(self) noexcept nogil
     cdef int add_arena_room(self) noexcept nogil
     cdef int add_chunk(self) noexcept nogil

@@ -196,17 +196,17 @@ cdef class Book:
             memcpy(&out.fee, out.id, sizeof(int64_t))
             out.id += sizeof(int64_t)
 
-    # What is filled front to back is made ahead: when the second half of one piece is begun, the next is made, and its pages
-    # are touched in a thread, so that no trade waits for them.
+    # What is filled front to back is made ahead: with each step through the second half of one piece, two steps of the next
+    # are touched in a thread, so that no trade waits for its pages.
 
     cdef int add_entry_room(self) noexcept nogil:
         cdef uint64_t chunk = self.entry_room >> ENTRY_CHUNK_BITS
-        if self.entry_room & ENTRY_CHUNK_MASK:
-            if self.chunk_count == chunk + 1 and self.add_chunk() == 0:     # else it is tried again when it is needed
-                self.touch(self.chunks[chunk + 1], sizeof(Packed) << ENTRY_CHUNK_BITS)
-        elif self.chunk_count == chunk and self.add_chunk() < 0:
+        cdef uint64_t half = (self.entry_room & ENTRY_CHUNK_MASK) - (ENTRY_CHUNK_MASK + 1 >> 1)
+        if self.chunk_count == chunk and self.add_chunk() < 0:
             return -1
-        self.entry_room += ENTRY_CHUNK_HALF
+        if half <= ENTRY_CHUNK_MASK and (self.chunk_count > chunk + 1 or self.add_chunk() == 0):    # else tried again
+            self.touch(&self.chunks[chunk + 1][2 * half], 2 * ENTRY_STEP * sizeof(Packed))
+        self.entry_room += ENTRY_STEP
         return 0
 
     cdef int add_chunk(self) noexcept nogil:
@@ -221,17 +221,18 @@ cdef class Book:
         return 0
 
     cdef int add_arena_room(self) noexcept nogil:
-        if self.arena_rest:
-            self.arena_left += self.arena_rest
-            self.arena_rest = 0
-            if self.add_block() == 0:
-                self.touch(self.next_block, ARENA_BYTES)
-            return 0
-        if self.next_block == NULL and self.add_block() < 0:
-            return -1
-        self.arena = self.next_block
-        self.next_block = NULL
-        self.arena_left = self.arena_rest = ARENA_BYTES >> 1
+        cdef size_t half = ARENA_BYTES // 2 - self.arena_rest       # beyond the half
+        if self.arena_rest == 0:
+            if self.next_block == NULL and self.add_block() < 0:
+                return -1
+            self.arena = self.next_block
+            self.next_block = NULL
+            self.arena_left = 0
+            self.arena_rest = ARENA_BYTES
+        elif half < ARENA_BYTES and (self.next_block != NULL or self.add_block() == 0):
+            self.touch(self.next_block + 2 * half, 2 * ARENA_STEP)
+        self.arena_left += ARENA_STEP
+        self.arena_rest -= ARENA_STEP
         return 0
 
     cdef int add_block(self) noexcept nogil:

@@ -55,6 +55,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     unacked. events_hwm: frames that wait for one slow subscriber. nodrop: a full subscriber holds the broker up
     instead of losing frames (for consumers in this process only). sources_max: publishers' lives remembered at once.
     check_crc: of frames that come; False only where every publisher is of this process and seals none.
+    seals: frames of a journal in memory get a CRC; False only where no consumer checks it.
     """
 
     publish: str | Sequence[str]
@@ -70,6 +71,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ns: int = 200_000_000
     sources_max: int = 4096
     check_crc: bool = True
+    seals: bool = True
 
 
 class SourceStats(msgspec.Struct, frozen=True):
@@ -161,6 +163,7 @@ class Broker:
             dedup_expected=settings.dedup_expected,
             check_limits=check_limits,
             dedup=dedup,
+            seals=settings.seals,
         )
         self._loop: BrokerLoop | None = None
         self._replay: ReplayLoop | None = None

@@ -50,8 +50,8 @@ class Pipeline:
     announce: publish alerts and kills. nodrop: a full subscriber holds the broker back instead of losing frames (for
     consumers of this process). frames_ahead: that may wait for a subscriber, where it is not the config that says so;
     what waits is memory touched. check_crc: of published frames; False only where all publishers are of
-    this process and seal none. expected_events: about how many will come, where it is known; dedup: made for
-    them before. count_after: refusals in the sequence at or below this seq belong to an earlier run.
+    this process and seal none; seals: see BrokerSettings. expected_events: about how many will come, where it is known;
+    dedup: made for them before. count_after: refusals in the sequence at or below this seq belong to an earlier run.
     core: a RiskCore that is prepared already, or is being prepared while the broker takes up the journal.
     on_kills: see RiskConsumer.
     Raises SinkError where the dead-letter file cannot be used, JournalError where the journal cannot be taken up.
@@ -69,6 +69,7 @@ class Pipeline:
         frames_ahead: int = 0,
         shortcut: bool = True,
         check_crc: bool = True,
+        seals: bool = True,
         expected_events: int = 0,
         dedup: Dedup | None = None,
         count_after: int = 0,
@@ -102,6 +103,7 @@ class Pipeline:
                 events_hwm=events_hwm,
                 nodrop=nodrop,
                 check_crc=check_crc,
+                seals=seals,
                 heartbeat_ns=config.heartbeat_every_ns,
             ),
             self.context,

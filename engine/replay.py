@@ -278,6 +278,7 @@ class _Run:
             frames_ahead=_frames_ahead(options),
             shortcut=False,
             check_crc=_leaves_process(options),
+            seals=_leaves_process(options) or options.verify,
             dedup=options.early.dedup if options.early else None,
             expected_events=(source.bytes_total or 0) // RECORD_TEXT_BYTES,
             count_after=self.start_seq,

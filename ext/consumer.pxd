@@ -96,6 +96,7 @@ cdef class ConsumerLoop:
     cdef void halt(self, int reason) noexcept nogil
 
     cdef int drain_events(self, zmq_msg_t* msg) noexcept nogil
+    cdef int open(self, const uint8_t* data, size_t size, FrameView* view) noexcept nogil
     cdef void take_event(self, zmq_msg_t* msg) noexcept nogil
     cdef void take_heartbeat(self, const uint8_t* data) noexcept nogil
     cdef bint is_known(self, uint64_t epoch) noexcept nogil

@@ -19,7 +19,7 @@ from ext.libzmq cimport (
 from ext.journal cimport Journal
 from ext.lasting cimport is_lasting
 from ext.records cimport (
-    EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, Record, bytes_free, frame_open,
+    EVENT_KILL, FRAME_OK, FRAME_SEQUENCED, Bytes, FrameHeader, FrameView, Record, bytes_free, frame_open, frame_view,
 )
 from ext.risk cimport CORE_CORRUPT, CORE_GAP, CORE_PYTHON, Refusal, RiskCore
 from ext.sequencer cimport (
@@ -82,7 +82,8 @@ cdef class ConsumerLoop:
     on_kill: called with the bytes of a frame that holds KillSwitch events once it is applied; None: not called.
     journal: the broker's, where it is of this process and nothing of it is ever removed: the core then remembers trades by
     their records in it.
-    check_crc: verify the CRC of every frame (over inproc the bytes never left this process).
+    check_crc: verify the CRC of every frame (over inproc the bytes never left this process; with journal, too, nothing in
+    them is checked again).
     on_stop: called once with nothing when limits have stopped somebody (``core.kills()`` says whom); None: not called.
     on_reset: called when the broker has lost what was applied (it has another frame at applied_seq); returns the RiskCore
     to begin again with. None: the loop halts instead.
@@ -273,6 +274,12 @@ cdef class ConsumerLoop:
             self.take_event(msg)
         return 0
 
+    cdef int open(self, const uint8_t* data, size_t size, FrameView* view) noexcept nogil:
+        # What the broker of this process wrote, nobody else had in hand.
+        if self.journal is not None and not self.check_crc:
+            return frame_view(data, size, view)
+        return frame_open(data, size, self.check_crc, view)
+
     cdef void take_event(self, zmq_msg_t* msg) noexcept nogil:
         cdef const uint8_t* data = <const uint8_t*>lib.msg_data(msg)
         cdef size_t size = lib.msg_size(msg)
@@ -281,7 +288,7 @@ cdef class ConsumerLoop:
         if is_control(data, size, CONTROL_HEARTBEAT):
             self.take_heartbeat(data)
             return
-        if frame_open(data, size, self.check_crc, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
+        if self.open(data, size, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
             self.damaged += 1           # what it held is missing now, and fetched as any gap is
             return
         last = view.header.first_seq + view.header.record_count - 1
@@ -406,7 +413,7 @@ cdef class ConsumerLoop:
         cdef FrameView view
         cdef int taken = 0, i
         while taken < self.held_count and self.state != STATE_HALTED:
-            frame_open(<const uint8_t*>lib.msg_data(&self.held[taken]), lib.msg_size(&self.held[taken]), False, &view)
+            frame_view(<const uint8_t*>lib.msg_data(&self.held[taken]), lib.msg_size(&self.held[taken]), &view)
             if view.header.first_seq > self.core.applied_seq + 1:
                 break
             if view.header.first_seq + view.header.record_count - 1 > self.core.applied_seq:
@@ -463,7 +470,7 @@ cdef class ConsumerLoop:
             size = lib.msg_size(msg)
             if is_control(data, size, CONTROL_FETCHED):
                 self.take_fetched(data)
-            elif frame_open(data, size, self.check_crc, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
+            elif self.open(data, size, &view) != FRAME_OK or view.header.kind != FRAME_SEQUENCED:
                 self.damaged += 1
             elif self.doubt:
                 self.sure = self.settles_doubt(&view)

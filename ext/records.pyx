@@ -128,7 +128,7 @@ cdef size_t record_bytes(uint8_t kind) noexcept nogil:
     return ALERT_RECORD_BYTES if kind == FRAME_ALERTS else RECORD_BYTES
 
 
-cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView* view) noexcept nogil:
+cdef int frame_view(const uint8_t* data, size_t size, FrameView* view) noexcept nogil:
     cdef const FrameHeader* header = <const FrameHeader*>data
     cdef uint64_t records_size, expected
     if size < HEADER_BYTES:
@@ -143,15 +143,20 @@ cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView*
     expected = HEADER_BYTES + records_size + header.definition_bytes + header.heap_bytes + header.origin_bytes
     if expected != size:
         return FRAME_BAD_LENGTH
-    if check_crc and frame_crc(data, size) != header.crc32c:
-        return FRAME_BAD_CRC
     view.header = header
     view.records = <const Record*>(data + HEADER_BYTES)
     view.definitions = data + HEADER_BYTES + records_size
     view.heap = view.definitions + header.definition_bytes
     view.origins = view.heap + header.heap_bytes if header.origin_bytes else NULL
     view.size = size
-    return check_content(view)
+    return FRAME_OK
+
+
+cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView* view) noexcept nogil:
+    cdef int error = frame_view(data, size, view)
+    if error == FRAME_OK and check_crc and frame_crc(data, size) != view.header.crc32c:
+        error = FRAME_BAD_CRC
+    return check_content(view) if error == FRAME_OK else error
 
 
 cdef int check_content(const FrameView* view) noexcept nogil:

@@ -121,6 +121,7 @@ cdef class Source:
 @cython.final
 cdef class Sequencer:
     cdef readonly Journal journal
+    cdef bint seals                         # frames get a CRC
     cdef readonly Dedup dedup
     cdef readonly Instruments instruments
     cdef readonly tuple names       # NameTable per NameKind

@@ -38,6 +38,7 @@ class Sequencer:
         dedup_expected: int = ...,
         dedup_code_bits: int = ...,
         dedup: Dedup | None = None,
+        seals: bool = ...,
         check_limits: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def process_frame(

@@ -27,7 +27,7 @@ from ext.records cimport (
     HEADER_BYTES, NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_CONFLICTING_DUPLICATE,
     REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, REASON_TOO_MANY_NAMES,
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
-    Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal,
+    Record, bytes_append, bytes_free, bytes_reserve, frame_crc, frame_open, frame_stamp,
 )
 from ext.utf8 cimport is_utf8
 from ext.wide cimport copy_text
@@ -215,6 +215,7 @@ cdef class Sequencer:
     journal: open for writing; what it holds is taken up again (names, instruments, identities).
     names_max: names of each kind. dedup_max_trades: trades remembered. dedup_expected: how many may come at once.
     dedup_code_bits: bits of a seq that a remembered event begins with (tests begin with few).
+    seals: False: frames of a journal in memory get no CRC; where nobody will look at it.
     dedup: made before, of this journal, in place of the three above.
     check_limits: given the JSON of a LimitsChanged (bytes), returns its canonical form (bytes) or raises ValueError
     (or any exception whose text says what is wrong). None: taken as it is.
@@ -222,11 +223,12 @@ cdef class Sequencer:
 
     def __cinit__(self, Journal journal not None, *, uint32_t names_max=1_000_000,
                   uint64_t dedup_max_trades=50_000_000, uint64_t dedup_expected=0, int dedup_code_bits=28, Dedup dedup=None,
-                  check_limits=None):
+                  bint seals=True, check_limits=None):
         self.journal = journal
         if dedup is not None and dedup.journal is not journal:
             raise ValueError("what knows the duplicates is of another journal")
         self.dedup = dedup or Dedup(journal, dedup_max_trades, dedup_expected, dedup_code_bits)
+        self.seals = seals or journal.directory is not None
         self.instruments = Instruments()
         self.names = tuple(NameTable() for _ in range(NAME_KINDS))
         self.symbols, self.accounts, self.venues, self.strategies = self.names
@@ -880,7 +882,9 @@ cdef class Sequencer:
         header.definition_bytes = <uint32_t>self.definitions.size
         header.heap_bytes = <uint32_t>self.heap.size
         memcpy(data, &header, sizeof(header))
-        frame_seal(data, size, self.next_seq, self.journal.epoch, now_ns())
+        frame_stamp(data, self.next_seq, self.journal.epoch, now_ns())
+        if self.seals:
+            (<FrameHeader*>data).crc32c = frame_crc(data, size)
         if self.journal.commit(size) < 0:
             return -1
         self.next_seq += self.built

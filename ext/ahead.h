@@ -94,6 +94,7 @@ static rw_ahead *rw_ahead_start(void) {
 /* Touch whole pages; their content stays as it is. Memory must stay mapped until stop, but for a file's, which may be gone by
  * then. What was asked for and is too much is forgotten. */
 static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) {
+    if (a->process != getpid()) return; /* nor is the lock of a fork ever given back, if it was held then */
     pthread_mutex_lock(&a->lock);
     if (a->count < RW_AHEAD_ASKED) {
         unsigned last = (a->first + a->count++) % RW_AHEAD_ASKED;

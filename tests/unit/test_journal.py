@@ -408,8 +408,11 @@ def test_a_long_journal_has_its_next_pages_touched_by_a_thread_that_ends_with_it
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is what this is about
         child = os.fork()
     if child == 0:
+        for i in range(60):
+            journal.append_frame(frame(30_001 + 500 * i, 500))
+        ended = os.EX_OK if journal.frame_by_index(0) == written[0] else os.EX_SOFTWARE
         del journal
-        os._exit(0)
+        os._exit(ended)
     assert os.waitpid(child, 0)[1] == 0
     assert [journal.frame_by_index(i) for i in range(60)] == written
     del journal

@@ -91,10 +91,14 @@ static rw_ahead *rw_ahead_start(void) {
     return a;
 }
 
-/* Touch whole pages; their content stays as it is. Memory must stay mapped until stop, but for a file's, which may be gone by
- * then. What was asked for and is too much is forgotten. */
-static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) {
-    if (a->process != getpid()) return; /* nor is the lock of a fork ever given back, if it was held then */
+/* Touch whole pages, in a thread that the first call starts (`of`: NULL until then, or where there can be none); their content
+ * stays as it is. Memory must stay mapped until stop, but for a file's, which may be gone by then. What was asked for and is
+ * too much is forgotten. Whether there is a thread. */
+static int rw_ahead_ask(rw_ahead **of, void *at, size_t size, int file) {
+    if (!*of) *of = rw_ahead_start();
+    rw_ahead *a = *of;
+    if (!a) return 0;
+    if (a->process != getpid()) return 1; /* nor is the lock of a fork ever given back, if it was held then */
     pthread_mutex_lock(&a->lock);
     if (a->count < RW_AHEAD_ASKED) {
         unsigned last = (a->first + a->count++) % RW_AHEAD_ASKED;
@@ -104,10 +108,14 @@ static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) {
         if (a->waiting) pthread_cond_signal(&a->changed);
     }
     pthread_mutex_unlock(&a->lock);
+    return 1;
 }
 
-/* Forget what was asked for and not done yet; afterwards nothing is touched until it is asked for. */
-static void rw_ahead_stop(rw_ahead *a) {
+/* End the thread, if there is one, and forget what was asked for and not done yet. */
+static void rw_ahead_stop(rw_ahead **of) {
+    rw_ahead *a = *of;
+    *of = NULL;
+    if (!a) return;
     if (a->process == getpid()) {
         pthread_mutex_lock(&a->lock);
         a->stopping = 1;
@@ -119,8 +127,7 @@ static void rw_ahead_stop(rw_ahead *a) {
 }
 #else
 typedef struct { int none; } rw_ahead;
-static rw_ahead *rw_ahead_start(void) { return NULL; }
-static void rw_ahead_ask(rw_ahead *a, void *at, size_t size, int file) { (void)a, (void)at, (void)size, (void)file; }
-static void rw_ahead_stop(rw_ahead *a) { (void)a; }
+static int rw_ahead_ask(rw_ahead **of, void *at, size_t size, int file) { return (void)of, (void)at, (void)size, (void)file, 0; }
+static void rw_ahead_stop(rw_ahead **of) { (void)of; }
 #endif
 #endif

@@ -39,7 +39,7 @@ cdef class Dedup:
     cdef uint64_t key[5]
     cdef uint64_t* slots
     cdef uint64_t mask
-    cdef bint is_touched            # the first table, by the journal's thread (Journal.touch_room)
+    cdef bint is_touched            # the first table, by the journal's thread (a journal with room)
     cdef int shift                  # of a fingerprint to its home in `slots`
     cdef uint64_t code_mask
     cdef uint64_t widen_at          # the seq at which codes grow

@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memset
 
 import secrets
 
-from ext.ahead cimport rw_ahead_ask
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
 from ext.base cimport Base, Known
 from ext.journal cimport Journal
 from ext.records cimport (
@@ -97,10 +97,9 @@ cdef class Dedup:
         self.slots = <uint64_t*>rw_map(-1, (self.mask + 1) * sizeof(uint64_t), True)
         if self.slots == NULL:
             raise MemoryError
-        if journal.ahead != NULL:
+        if journal.room != NULL:
             rw_advise_huge_pages(self.slots, (self.mask + 1) * sizeof(uint64_t))
-            self.is_touched = True
-            rw_ahead_ask(journal.ahead, self.slots, (self.mask + 1) * sizeof(uint64_t), False)
+            self.is_touched = rw_ahead_ask(&journal.ahead, self.slots, (self.mask + 1) * sizeof(uint64_t), False)
 
     def __dealloc__(self):
         self.leave_alone()
@@ -113,7 +112,7 @@ cdef class Dedup:
     cdef void leave_alone(self) noexcept nogil:
         """Memory that a thread may touch yet is not given back."""
         if self.is_touched:
-            self.journal.stop_ahead()
+            rw_ahead_stop(&self.journal.ahead)
             self.is_touched = False
 
     cpdef void prepare(self) noexcept nogil:
@@ -147,10 +146,10 @@ cdef class Dedup:
 
     cdef uint64_t seq_of(self, uint64_t slot, uint64_t code_mask) noexcept nogil:
         """The latest seq that has this slot's code."""
-        cdef uint64_t code = (slot & code_mask) - 1, period = seq_period(code_mask)
-        cdef uint64_t newest = self.newest % period
+        cdef uint64_t code = (slot & code_mask) - 1, period = seq_period(code_mask), newest
         if not wraps(code_mask):
             return code
+        newest = self.newest % period
         return self.newest - (newest - code if newest >= code else newest + period - code)
 
     cdef int compare(self, uint64_t seq, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil:
@@ -339,7 +338,7 @@ cdef class Dedup:
             slot = self.old[self.old_at]
             if slot != 0 and slot & self.old_code_mask != self.old_code_mask:
                 # Codes that are wider by now take the place of tags' last bits.
-                self.insert(slot if self.old_code_mask == self.code_mask else slot & ~self.code_mask | slot & self.old_code_mask)
+                self.insert(slot & ~self.code_mask | slot & self.old_code_mask)
             self.old_at += 1
         if self.old_at > self.old_mask:
             self.leave_alone()

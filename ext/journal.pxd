@@ -112,8 +112,7 @@ cdef class Journal:
     cdef rw_ahead* ahead            # touches the next pages of the last segment; NULL: nothing does
     cdef uint8_t* room              # of the first segment, made in advance, until it begins; NULL: none
     cdef size_t room_bytes
-    cdef const uint8_t* touched_room
-    cdef size_t touched             # of the last segment, so far
+    cdef size_t touched             # of the last segment, so far; before the first: of the room
     cdef size_t touch_at            # once so much of it is used, more is touched
     cdef uint64_t next_seq_         # writer only
     cdef uint8_t* reserved_at
@@ -168,7 +167,6 @@ cdef class Journal:
     cdef int sync_segments(self) noexcept nogil
     cdef void note_durable(self) noexcept nogil
     cdef void touch_ahead(self, const Segment* segment) noexcept nogil
-    cdef void stop_ahead(self) noexcept nogil
     cdef int add_segment(self, size_t need) noexcept nogil
     cdef int make_file(self, uint64_t number, size_t size) noexcept nogil
     cdef bint _header_is_good(self, uint64_t i, name, bint last) except -1

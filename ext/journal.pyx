@@ -20,7 +20,7 @@ import re
 import secrets
 import time
 
-from ext.ahead cimport rw_ahead_ask, rw_ahead_start, rw_ahead_stop
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
 from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
@@ -166,7 +166,6 @@ cdef class Journal:
         if directory is None:
             if room:
                 self.room = rw_map(-1, self.room_bytes, True)
-                self.ahead = rw_ahead_start()
             return
         self.directory = os.fspath(directory)
         self.path = os.fsencode(self.directory)
@@ -187,7 +186,7 @@ cdef class Journal:
     def __dealloc__(self):
         cdef uint64_t i
         cdef int k
-        self.stop_ahead()
+        rw_ahead_stop(&self.ahead)
         if self.room != NULL:
             munmap(self.room, self.room_bytes)
         for i in range(self.segments_removed, self.segment_total):
@@ -366,24 +365,14 @@ cdef class Journal:
         # Pages that wait for the disk would wait twice: once as zeros.
         if self.group or start >= end:
             return
-        if self.ahead == NULL:
-            self.ahead = rw_ahead_start()
-        if self.ahead == NULL:
-            self.touch_at = <size_t>-1
-            return
         self.touched = end
-        rw_ahead_ask(self.ahead, segment.base + start, end - start, segment.fd >= 0)
+        if not rw_ahead_ask(&self.ahead, segment.base + start, end - start, segment.fd >= 0):
+            self.touch_at = <size_t>-1
 
     def touch_room(self):
         """Have the pages of the room that was made in advance touched, in a thread, behind what else that has to touch."""
-        if self.room != NULL and self.ahead != NULL:
-            self.touched_room = self.room
-            rw_ahead_ask(self.ahead, self.room, self.room_bytes, False)
-
-    cdef void stop_ahead(self) noexcept nogil:
-        if self.ahead != NULL:
-            rw_ahead_stop(self.ahead)
-        self.ahead = NULL
+        if self.room != NULL and rw_ahead_ask(&self.ahead, self.room, self.room_bytes, False):
+            self.touched = self.room_bytes
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
         cdef uint8_t* at = self.reserve(size)
@@ -455,6 +444,7 @@ cdef class Journal:
             self.room = NULL
         else:
             segment.base = rw_map(segment.fd, size, True)
+            self.touched = 0
         if segment.base == NULL:
             self.error_number = errno
             if segment.fd >= 0:
@@ -485,7 +475,6 @@ cdef class Journal:
         segment.mapping.capacity = segment.capacity = size
         segment.used = SEGMENT_HEADER_BYTES
         segment.synced = 0
-        self.touched = size if segment.base == self.touched_room else 0
         self.touch_at = 0 if before != NULL else size >> 2      # few journals grow so long
         rw_store_release(&self.segment_total, self.segment_total + 1)
         if before != NULL and before.fd >= 0:
@@ -1056,7 +1045,7 @@ cdef class Journal:
         rw_store_release(&self.frames_removed, self.segment(i).first_index)
         self.end_reading()
         if self.path is None:
-            self.stop_ahead()           # which may be behind in what goes now
+            rw_ahead_stop(&self.ahead)           # which may be behind in what goes now
         while self.segments_removed < i:
             self.close_segment(self.segments_removed)
             release_mapping(self.segment(self.segments_removed).mapping)
@@ -1074,7 +1063,7 @@ cdef class Journal:
         rw_store_release(&self.kept_from, self.next_seq_)
         rw_store_release(&self.frames_removed, self.committed)
         self.segments_removed = end
-        self.stop_ahead()
+        rw_ahead_stop(&self.ahead)
         with nogil:
             while i < end:
                 release_mapping(self.segment(i).mapping)

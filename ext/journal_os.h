@@ -63,14 +63,14 @@ static uint8_t *rw_map(int fd, size_t size, int writable) {
     return base == MAP_FAILED ? NULL : (uint8_t *)base;
 }
 
-/* Memory that is read at random, in huge pages where the system has them, so that a look-up does not wait for a page walk.
- * Touched at once: the first touch of such a page takes milliseconds, which no trade should wait for. */
+/* Memory that is read at random, in huge pages where the system has them, so that a look-up does not wait for a page walk. */
 static inline void rw_advise_huge_pages(uint64_t *base, size_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     madvise(base, size, MADV_HUGEPAGE);
 #endif
 }
 
+/* The same, and touched at once: the first touch of such a page takes milliseconds, which no trade should wait for. */
 static inline void rw_use_huge_pages(uint64_t *base, size_t size) {
     rw_advise_huge_pages(base, size);
     for (size_t at = 0; at < size / sizeof *base; at += 4096 / sizeof *base) *(volatile uint64_t *)&base[at] = base[at];

@@ -265,7 +265,6 @@ cdef class Book:
     cdef int add_arena_room(self) noexcept nogil
     cdef int add_chunk(self) noexcept nogil
     cdef int add_block(self) noexcept nogil
-    cdef void touch(self, void* at, size_t size) noexcept nogil
     # The live trade that a bust (side: +1 buy, -1 sell) or a correct (side 0) names: 0, or the Reason of its refusal.
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil

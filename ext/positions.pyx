@@ -3,7 +3,7 @@
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from ext.ahead cimport rw_ahead_ask, rw_ahead_start, rw_ahead_stop
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
 from ext.arrays cimport (array_add, array_free, array_reserve, streamed_alloc, table_free, table_home, table_put,
                          table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
@@ -46,9 +46,7 @@ cdef class Book:
 
     cdef void let_go(self) noexcept nogil:
         cdef uint32_t i
-        if self.ahead != NULL:
-            rw_ahead_stop(self.ahead)
-            self.ahead = NULL
+        rw_ahead_stop(&self.ahead)
         self.entry_count = 0
         self.entry_room = 0
         for i in range(self.chunk_count):
@@ -205,7 +203,7 @@ cdef class Book:
         if self.chunk_count == chunk and self.add_chunk() < 0:
             return -1
         if half <= ENTRY_CHUNK_MASK and (self.chunk_count > chunk + 1 or self.add_chunk() == 0):    # else tried again
-            self.touch(&self.chunks[chunk + 1][2 * half], 2 * ENTRY_STEP * sizeof(Packed))
+            rw_ahead_ask(&self.ahead, &self.chunks[chunk + 1][2 * half], 2 * ENTRY_STEP * sizeof(Packed), False)
         self.entry_room += ENTRY_STEP
         return 0
 
@@ -230,7 +228,7 @@ cdef class Book:
             self.arena_left = 0
             self.arena_rest = ARENA_BYTES
         elif half < ARENA_BYTES and (self.next_block != NULL or self.add_block() == 0):
-            self.touch(self.next_block + 2 * half, 2 * ARENA_STEP)
+            rw_ahead_ask(&self.ahead, self.next_block + 2 * half, 2 * ARENA_STEP, False)
         self.arena_left += ARENA_STEP
         self.arena_rest -= ARENA_STEP
         return 0
@@ -248,12 +246,6 @@ cdef class Book:
         blocks[self.block_count] = self.next_block
         self.block_count += 1
         return 0
-
-    cdef void touch(self, void* at, size_t size) noexcept nogil:
-        if self.ahead == NULL:
-            self.ahead = rw_ahead_start()
-        if self.ahead != NULL:
-            rw_ahead_ask(self.ahead, at, size, False)
 
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil:
         cdef uint32_t index = array_add(&self.holds, sizeof(Hold))

@@ -149,13 +149,12 @@ cdef enum FrameError:
     FRAME_BAD_CONTENT = 6           # an offset or a definition points outside its section
 
 cdef uint32_t crc32c(const uint8_t* data, size_t size, uint32_t seed) noexcept nogil
-# Check and open `size` bytes as a frame. Every offset inside is checked, so that what is opened can be read blindly.
 # The parts of a frame, where they fit its size; what is in them is checked by frame_open. FRAME_OK, or what is wrong.
 cdef int frame_view(const uint8_t* data, size_t size, FrameView* view) noexcept nogil
+# Check and open `size` bytes as a frame. Every offset inside is checked, so that what is opened can be read blindly.
 cdef int frame_open(const uint8_t* data, size_t size, bint check_crc, FrameView* view) noexcept nogil
-# Write first_seq, epoch and stamped_at into a built frame and seal it with its CRC.
-cdef uint32_t frame_crc(const uint8_t* data, size_t size) noexcept nogil
-cdef void frame_stamp(uint8_t* data, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil     # no CRC
+# Write first_seq, epoch and stamped_at into a built frame, without a CRC, or seal it with its CRC.
+cdef void frame_stamp(uint8_t* data, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
 cdef void frame_seal(uint8_t* data, size_t size, uint64_t first_seq, uint64_t epoch, int64_t stamped_at) noexcept nogil
 # The origin of record i: its position and raw bytes (NULL, 0 where the frame has none).
 cdef uint64_t frame_origin(const FrameView* view, size_t i, const uint8_t** raw, size_t* raw_length) noexcept nogil

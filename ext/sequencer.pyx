@@ -27,7 +27,7 @@ from ext.records cimport (
     HEADER_BYTES, NAME_ACCOUNT, NAME_KINDS, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_CONFLICTING_DUPLICATE,
     REASON_INVALID, REASON_NONE, REASON_OVERFLOW, REASON_PRECISION, REASON_TOO_MANY_NAMES,
     REASON_TOO_OLD, RECORD_BYTES, SIDE_BUY, SIDE_SELL, TEXT_BYTES_MAX, Bytes, Definition, FrameHeader, FrameView,
-    Record, bytes_append, bytes_free, bytes_reserve, frame_crc, frame_open, frame_stamp,
+    Record, bytes_append, bytes_free, bytes_reserve, frame_open, frame_seal, frame_stamp,
 )
 from ext.utf8 cimport is_utf8
 from ext.wide cimport copy_text
@@ -882,9 +882,10 @@ cdef class Sequencer:
         header.definition_bytes = <uint32_t>self.definitions.size
         header.heap_bytes = <uint32_t>self.heap.size
         memcpy(data, &header, sizeof(header))
-        frame_stamp(data, self.next_seq, self.journal.epoch, now_ns())
         if self.seals:
-            (<FrameHeader*>data).crc32c = frame_crc(data, size)
+            frame_seal(data, size, self.next_seq, self.journal.epoch, now_ns())
+        else:
+            frame_stamp(data, self.next_seq, self.journal.epoch, now_ns())
         if self.journal.commit(size) < 0:
             return -1
         self.next_seq += self.built

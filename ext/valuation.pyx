@@ -7,8 +7,8 @@ from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, 
                          level_of_count, note_level, sum_is_far, touch)
 from ext.positions cimport Cell, MARK_NONE, Position, Symbol, valued_at
 from ext.records cimport u128
-from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled, wide_fits192,
-                       wide_within, wide_zero, prefetch)
+from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled,
+                       wide_fits192, wide_within, wide_zero, prefetch)
 
 
 cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at, const Factor* money) noexcept nogil:

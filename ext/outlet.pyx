@@ -34,7 +34,6 @@ def send_stamped(socket, frame not None, uint64_t first_seq, uint64_t epoch, bin
     cdef uint8_t* data
     cdef size_t size
     cdef int status
-    rw_let_go()
     lent = <rw_lent*>PyMem_RawMalloc(sizeof(rw_lent))
     if lent == NULL:
         raise MemoryError
@@ -47,6 +46,7 @@ def send_stamped(socket, frame not None, uint64_t first_seq, uint64_t epoch, bin
     size = lent.buffer.len
     if size < HEADER_BYTES:
         rw_give_back(data, lent)
+        rw_let_go()
         raise ValueError(f"a frame has at least {HEADER_BYTES} bytes; this has {size}")
     with nogil:
         if seal:
@@ -58,6 +58,7 @@ def send_stamped(socket, frame not None, uint64_t first_seq, uint64_t epoch, bin
         else:
             status = send_bytes(handle, data, size, ZMQ_DONTWAIT)
             rw_give_back(data, lent)
+    rw_let_go()         # a small one at once
     if status == -EAGAIN:
         return False
     if status != 0:

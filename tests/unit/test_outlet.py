@@ -90,6 +90,15 @@ def test_a_small_frame_is_copied(pair: Pair) -> None:
     assert receiver.recv() == expected
 
 
+def test_a_small_frame_is_the_callers_again_at_once(pair: Pair) -> None:
+    frame = frame_of(SMALL)
+    assert send_stamped(pair[0], frame, 1, 1)
+    assert not is_lent(frame)
+    with pytest.raises(ValueError, match="at least"):
+        send_stamped(pair[0], small := bytearray(8), 1, 1)
+    assert not is_lent(small)
+
+
 def test_a_lent_frame_outlives_its_last_reference(pair: Pair) -> None:
     sender, receiver = pair
     frame = frame_of(LARGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_process import COMMAND, ROOT, environment, riskwire
+from cli_process import COMMAND, FROM_TERMINAL, ROOT, environment, riskwire
 
 HEAVY = ("zmq", "numpy", "msgspec", "uvloop", "sqlite3", "asyncio", "pyarrow", "ext.records")
 HELP_MAX_S = 0.2
@@ -98,3 +99,19 @@ def test_unusable_endpoint_is_exit_code_2(base: str, tmp_path: Path) -> None:
 def test_checkout_is_not_needed_in_the_working_directory(tmp_path: Path) -> None:
     assert not tmp_path.is_relative_to(ROOT)
     assert riskwire("--version", cwd=tmp_path).out.startswith("riskwire ")
+
+
+def test_ctrl_c_while_the_program_is_imported_is_answered_as_later(tmp_path: Path) -> None:
+    """The first library that it imports is one that a Ctrl-C comes in."""
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    code = FROM_TERMINAL + first + "from engine.cli.start import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "riskwire: interrupted\n")
+
+
+def test_the_console_script_is_the_one_that_answers_it() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="riskwire")
+    assert script.value == "engine.cli.start:main"

@@ -7,7 +7,7 @@ from ext.alertlog cimport AlertLog
 from ext.arrays cimport Array
 from ext.limits cimport Key, Limit, LimitBook, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PRICE_COLLAR, Rule, Slot
 from ext.records cimport Bytes, Record, i128, u128
-from ext.wide cimport Wide, abs_i128, abs_i64
+from ext.wide cimport Wide, abs_i64
 
 cdef struct Pending:                # an alert of the event at hand, before they are put in order
     uint32_t limit                  # 0: trade_after_kill
@@ -49,6 +49,7 @@ cdef class Judge:
 
     # All return 0, or -1 without memory.
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil
+    cdef int judge_slots(self, LimitBook limits, uint32_t first, uint16_t count, const TradeFacts* trade) noexcept nogil
     cdef int judge_slot(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
     cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
     cdef int judge_touched(self, LimitBook limits) noexcept nogil
@@ -67,16 +68,18 @@ cdef class Judge:
 cdef inline bint is_small(LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil:
     """Whether a trade by itself is below what its limit warns from: nearly always."""
     cdef const Limit* limit
+    cdef uint64_t off
     if slot.kind == MAX_TRADE_VOLUME:
-        return <u128>abs_i64(trade.quantity) < (<const Rule*>limits.rules.data)[slot.rule].warn
+        return <u128>abs_i64(trade.quantity) < (<const Rule*>limits.rules.data)[slot.index].warn
     if slot.kind == MAX_TRADE_NOTIONAL:
         return (<u128>abs_i64(trade.quantity) * <u128>abs_i64(trade.price)
-                < (<const Rule*>limits.rules.data)[slot.rule].warn)
+                < (<const Rule*>limits.rules.data)[slot.index].warn)
     if slot.kind == PRICE_COLLAR:
         limit = &(<const Limit*>limits.limits.data)[slot.limit]
-        return not trade.marked or trade.mark == 0 or (limit.narrow and (
-            abs_i128(<i128>trade.price - <i128>trade.mark) * 100 * limit.scale.v[0]     # below 2**128
-            < <u128>abs_i64(trade.mark) * limit.warn.v[0]))
+        off = (<uint64_t>trade.price - <uint64_t>trade.mark if trade.price > trade.mark
+               else <uint64_t>trade.mark - <uint64_t>trade.price)
+        return not trade.marked or trade.mark == 0 or (limit.narrow and (       # 100 x scale is below 2**63
+            <u128>off * <u128>(100 * limit.scale.v[0]) < <u128>abs_i64(trade.mark) * <u128>limit.warn.v[0]))
     return False
 
 

@@ -10,13 +10,14 @@ from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH
                          MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PER_ACCOUNT, PER_STRATEGY,
                          PER_SYMBOL, PER_VENUE, PRICE_COLLAR, REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors,
                          TRADE_AFTER_KILL, TRADE_RATE, VOLUME_RATE, Last, held_of, level_of, level_of_count,
-                         note_level, notional_of, part_of_gross, sum_is_far, sum_value, touch)
+                         note_level, notional_of, part_of_gross, quantity_of_key, run_of, set_level, set_standing, sum_is_far,
+                         sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
-from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, format_ratio, low_u128, wide_cmp, wide_cmp_scaled,
-                       wide_fits192, wide_mul, wide_set_u128)
-from ext.windows cimport Run, Window, run_add, window_add
+from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, low_u128, wide_cmp, wide_fits192, wide_mul,
+                       wide_set_u128)
+from ext.windows cimport Window, run_add, window_add
 
 # The order in which names decide the order of alerts, with the bit of `per` for each.
 cdef int ORDER_NAMES[4]
@@ -39,11 +40,11 @@ cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit*
     cdef Wide left, scale, above, warn, clear
     cdef uint64_t by = limit.scale.v[0]
     if limit.narrow and wide_fits192(value) and wide_fits192(divisor):
-        if before == LEVEL_OK and wide_cmp_scaled(value, by, divisor, limit.warn.v[0]) < 0:
+        if before == LEVEL_OK and cmp_scaled(value.v, by, divisor.v, limit.warn.v[0]) < 0:
             return LEVEL_OK
-        return level_of(wide_cmp_scaled(value, by, divisor, limit.threshold.v[0]) > 0,
-                        wide_cmp_scaled(value, by, divisor, limit.warn.v[0]) >= 0,
-                        wide_cmp_scaled(value, by, divisor, limit.clear.v[0]) >= 0, before)
+        return level_of(cmp_scaled(value.v, by, divisor.v, limit.threshold.v[0]) > 0,
+                        cmp_scaled(value.v, by, divisor.v, limit.warn.v[0]) >= 0,
+                        cmp_scaled(value.v, by, divisor.v, limit.clear.v[0]) >= 0, before)
     left = value[0]
     above = warn = clear = divisor[0]
     memcpy(&scale, &limit.scale, sizeof(Wide))
@@ -57,7 +58,7 @@ cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit*
 cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
     cdef Rule* rule = &(<Rule*>limits.rules.data)[key.rule]
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[rule.symbol]
-    cdef u128 magnitude = abs_i128(key.quantity)
+    cdef u128 magnitude = abs_i128(quantity_of_key(limits, key))
     cdef uint64_t quantity
     cdef uint8_t level
     cdef Wide value
@@ -72,9 +73,13 @@ cdef uint8_t level_of_notional(LimitBook limits, Key* key) noexcept nogil:
         quantity = low_u128(magnitude)
         level = level_of_count(<u128>quantity * <u128>abs_i64(key.mark), rule.above, rule.warn, rule.clear, key.level)
     note_level(rule, level, quantity)
-    held = held_of(limits, key)
-    held.quantity = quantity
-    held.level = level
+    if key.of_position:
+        set_standing(limits, key.rule, &(<const Position*>limits.book.store.positions.data)[
+            (<const Cell*>limits.book.store.cells.data)[key.cell].position], quantity, level)
+    else:
+        held = held_of(limits, key)
+        held.quantity = quantity
+        held.level = level
     return level
 
 
@@ -95,7 +100,7 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     cdef Wide value
     if key.kind == MAX_POSITION:
         rule = &(<const Rule*>limits.rules.data)[key.rule]
-        return level_of_count(abs_i128(key.quantity), rule.above, rule.warn, rule.clear, key.level)
+        return level_of_count(abs_i128(quantity_of_key(limits, key)), rule.above, rule.warn, rule.clear, key.level)
     if key.kind == MAX_NOTIONAL:
         return level_of_notional(limits, key)
     if key.kind == TRADE_RATE:
@@ -108,7 +113,7 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     sums = &(<Sums*>limits.sums.data)[key.state]
     if key.kind == MAX_DRAWDOWN and wide_cmp(&sums.sum, &sums.peak) > 0:
         sums.peak = sums.sum
-    if key.level == LEVEL_OK and sum_is_far(sums, limit):
+    if key.level == LEVEL_OK and sum_is_far(sums, key.kind):
         return LEVEL_OK
     sum_value(sums, key.kind, &value)
     return level_of_sum(&value, limit, key.level)
@@ -156,10 +161,16 @@ cdef class Judge:
 
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil:
         cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[trade.cell]
-        cdef const Slot* slot = &(<const Slot*>limits.slots.data)[c.slots]
+        cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[c.position]
+        if self.judge_slots(limits, p.slots, p.slot_count, trade) < 0:
+            return -1
+        return self.judge_slots(limits, c.slots, c.slot_count, trade)
+
+    cdef int judge_slots(self, LimitBook limits, uint32_t first, uint16_t count, const TradeFacts* trade) noexcept nogil:
+        cdef const Slot* slot = &(<const Slot*>limits.slots.data)[first]
         cdef uint32_t i
         cdef uint8_t kind
-        for i in range(c.slot_count):
+        for i in range(count):
             kind = slot[i].kind
             if kind < MAX_TRADE_VOLUME or (MAX_LOSS <= kind <= MAX_DRAWDOWN) or is_small(limits, &slot[i], trade):
                 continue
@@ -172,7 +183,7 @@ cdef class Judge:
         cdef const Symbol* s
         cdef uint64_t volume = abs_i64(trade.quantity)
         cdef const Rule* rule
-        cdef Key* key
+        cdef Window* window
         cdef u128 raw
         cdef int64_t length
         cdef uint8_t level
@@ -180,7 +191,7 @@ cdef class Judge:
         cdef int exponent = 0
         cdef uint8_t kind = slot.kind
         if kind == MAX_TRADE_VOLUME or kind == MAX_TRADE_NOTIONAL:
-            rule = &(<const Rule*>limits.rules.data)[slot.rule]
+            rule = &(<const Rule*>limits.rules.data)[slot.index]
             raw = volume
             if kind == MAX_TRADE_NOTIONAL:
                 raw = <u128>volume * <u128>abs_i64(trade.price)
@@ -196,25 +207,24 @@ cdef class Judge:
         elif kind == TRADE_RATE or kind == VOLUME_RATE:
             if not trade.counts:
                 return 0
-            key = &(<Key*>limits.keys.data)[slot.key]
+            window = &(<Window*>limits.windows.data)[slot.index]
             s = &(<const Symbol*>limits.book.store.symbols.data)[
                 (<const Position*>limits.book.store.positions.data)[
                     (<const Cell*>limits.book.store.cells.data)[trade.cell].position].symbol]
-            if window_add(&(<Window*>limits.windows.data)[key.state], self.event.executed_at,
+            if window_add(window, self.event.executed_at,
                           1 if kind == TRADE_RATE else <int64_t>volume, s.instrument.quantity_exponent,
                           limit.window_ns,
-                          NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[key.node].sum,
+                          NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[window.sums].sum,
                           limits.quantity_scale) < 0:
                 return -1
-            return touch(limits, slot.key)
+            return touch(limits, window.key)
         elif kind == PRICE_COLLAR:
             return self.judge_collar(limits, slot, trade)
         elif kind == RESTRICTED:
             level = LEVEL_BREACH
             wide_set_u128(&value, 1)
         elif kind == REPEATED_TRADE:
-            key = &(<Key*>limits.keys.data)[slot.key]
-            length = run_add(&(<Run*>limits.runs.data)[key.state], self.event.executed_at, trade.price, trade.quantity,
+            length = run_add(run_of(limits, slot), self.event.executed_at, trade.price, trade.quantity,
                              limit.window_ns)
             if length < 0:
                 return -1
@@ -248,9 +258,10 @@ cdef class Judge:
         for i in range(limits.touched.count):
             index = (<uint32_t*>limits.touched.data)[i]
             key = &(<Key*>limits.keys.data)[index]
+            key.is_touched = False
             # The most common outcome, a plain quantity far from its limit, is decided here.
             if key.kind == MAX_POSITION and key.level == LEVEL_OK and (
-                    abs_i128(key.quantity) < (<const Rule*>limits.rules.data)[key.rule].warn):
+                    abs_i128(quantity_of_key(limits, key)) < (<const Rule*>limits.rules.data)[key.rule].warn):
                 continue
             if self.judge_key(limits, index) < 0:
                 return -1
@@ -261,7 +272,7 @@ cdef class Judge:
         cdef uint8_t level = level_of_key(limits, key)
         cdef Wide value, divisor
         cdef int exponent
-        key.frozen = 0
+        set_level(limits, key, key.level, False)
         if level == key.level and key.kind != CONCENTRATION:
             return 0
         if key.kind == CONCENTRATION:
@@ -270,7 +281,7 @@ cdef class Judge:
                 return -1
             if level == key.level:
                 return 0
-        key.level = level
+        set_level(limits, key, level, key.frozen)
         exponent = limits.value_of_key(key, &value, &divisor)
         return self.add(limits, key.limit, key.cell, level, &value, &divisor, exponent)
 

@@ -7,11 +7,17 @@ from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument, Instruments, NameTable
 from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
-from ext.wide cimport Factor, Wide, prefetch, wide_difference_within, wide_negative, wide_within
-from ext.windows cimport Run, Window
+from ext.wide cimport (Factor, Wide, difference_within256, prefetch, wide_difference_within, wide_fits224, wide_negative,
+                       wide_within, within256)
+from ext.windows cimport Run, Window, window_place
 
 cdef enum:
     ASK_KEY = 0xFFFFFFFFFFFFFFFF
+    ASK_POSITION = 0xFFFFFFFFFFFFFFFF       # of a Standing
+    NO_MEMBER = 3
+    SUMS_AT_HAND = 1024             # so many, 256 KiB, are in the second-level cache as they are
+    LEVEL_BITS = 2
+    SUM_KINDS = 4300                # bits by LimitKind of those that sum over positions
 
 cdef enum LimitKind:                # the order of DESIGN's table; numbers of the wire
     MAX_POSITION = 0
@@ -55,6 +61,8 @@ cdef struct Limit:
     uint8_t kill                    # KillScope
     uint8_t has_clear
     uint8_t narrow                  # scale and threshold are below 2**56 and 2**64: products with them stay short
+    uint8_t whole                   # it matches all of a position or nothing: one slot for all cells
+    uint8_t of_position             # and is kept for each: see Key
     int exponent                    # <= 0: the four below are times 10**exponent
     int64_t window_ns
     Wide threshold
@@ -92,18 +100,22 @@ cdef struct Rule:                   # a limit in one symbol: its levels in raw u
     uint32_t next_in_symbol
     uint32_t unused[9]
 
-cdef struct Key:                    # what a limit is kept for
-    i128 quantity                   # max_position, max_notional: net
+# What a limit is kept for. One of a position (max_position, max_notional, concentration per account and symbol, of all
+# cells) holds nothing that the position does not say while it is ok: it is made when it comes near its limit.
+cdef struct Key:
+    i128 quantity                   # max_position, max_notional: net; of a position: there
     int64_t mark                    # max_notional: of its last judgement
     uint32_t valuation              # the symbol's count then
-    uint32_t stamp                  # the event that touched it last
-    uint32_t limit
     uint32_t rule                   # 0: none
     uint32_t cell                   # one of its cells: its names
     uint32_t state                  # sums, windows or runs; max_notional: its place among the holders of its rule
     uint32_t node                   # concentration: its node; volume_rate: sums
     uint32_t next_in_position       # kept for account and symbol: the next of them, in order of the limits
     uint32_t last                   # Last; 0: none yet
+    uint16_t limit
+    uint8_t of_position             # its quantity is its position's
+    uint8_t is_touched              # by the event at hand
+    uint32_t unused
     uint8_t kind
     uint8_t level                   # Level
     uint8_t per                     # Dimension bits
@@ -119,6 +131,12 @@ cdef struct Holders:                # of one rule
     uint32_t count
     uint32_t capacity
 
+cdef struct Standings:              # of one rule of a max_notional that is kept for positions
+    # By place among the symbol's members, as last judged: |quantity| << LEVEL_BITS | Level. ASK_POSITION: look at the position
+    # and its key; NO_MEMBER: the limit is not for it.
+    uint64_t* of
+    uint32_t capacity
+
 cdef struct Node:                   # one (account, symbol) inside a key that sums over symbols
     i128 quantity                   # of the cells that match
     uint32_t key
@@ -130,17 +148,34 @@ cdef struct Node:                   # one (account, symbol) inside a key that su
     uint8_t adjusted                # the cell of PositionAdjusted is among them
     uint8_t unused[2]
 
-cdef struct Slot:                   # one limit of one cell
-    uint32_t key
-    uint32_t node
-    uint32_t rule
+cdef enum SlotOf:                   # what a slot's limit is kept for
+    OF_CELLS = 0
+    OF_WHOLES = 1                   # whole positions
+    OF_POSITION = 2                 # each position by itself; its key is made when it comes near its limit
+
+cdef struct Slot:                   # one limit of one position, or of one cell
+    # By kind: max_trade_volume, max_trade_notional, and one of a position: the rule; a rate: the window; a sum over positions:
+    # the sums; repeated_trade of a position: the run; a sum of a cell: the node; price_collar, restricted: nothing; else the key.
+    uint32_t index
     uint16_t limit
     uint8_t kind
-    uint8_t unused
+    uint8_t of                      # SlotOf
+
+cdef enum SlotGroup:                # in which order a position has its slots
+    GROUP_WINDOWS = 0               # which lead to a window
+    GROUP_SUMS = 1                  # which lead to sums
+    GROUP_OTHERS = 2
+    GROUP_CELLS = 3                 # a cell's, in the order of the limits
 
 cdef struct Sums:
+    uint32_t key                    # whose it is; volume_rate: 0
+    uint8_t is_busy                 # that is not ok, or what it was last judged at is kept: it has to be judged
+    uint8_t is_long                 # it may need more than 256 bits: then all of it has to be looked at
+    uint8_t unused[10]
+    u128 bound                      # of its limit: what it is far from; the end of what is mostly looked at is that of a cache line
     Wide sum                        # at money_scale (quantity_scale: volume_rate)
     Wide peak                       # max_drawdown
+    uint64_t unused_too[12]         # five lines: with four, all of them would share a quarter of the first-level cache
 
 cdef struct Last:                   # value / divisor x 10**exponent
     Wide value
@@ -176,6 +211,7 @@ cdef class LimitBook:
     cdef Array nodes
     cdef Array rules
     cdef Array holders                      # Holders by rule; made of the keys, in no snapshot
+    cdef Array standings                    # Standings by rule; made of positions and keys, in no snapshot
     cdef Array sums
     cdef Array windows
     cdef Array runs
@@ -185,8 +221,8 @@ cdef class LimitBook:
     cdef Array touched                      # uint32_t keys
     cdef Table key_table                    # of the keys that no position leads to
     cdef uint32_t latest_key                # the one found last by way of its position: the next is mostly behind it
-    cdef uint32_t stamp
-    cdef bint has_notional                  # some max_notional
+    cdef bint has_cell_notional             # some max_notional of cells
+    cdef bint has_sums                      # some limit that sums over whole positions
 
     cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
     cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil
@@ -196,10 +232,14 @@ cdef class LimitBook:
     cdef int rescale_money(self, int scale) noexcept nogil
     cdef int rescale_quantity(self, int scale) noexcept nogil
     cdef void set_limit_levels(self) noexcept nogil
+    cdef void set_bound(self, const Key* key) noexcept nogil         # of the sums of a key that sums
     cdef void set_rule_levels(self, Rule* rule) noexcept nogil
 
-    # Find the limits that match a cell and give it its slots, with what the cell already holds; 0, or -1 without memory.
+    # Find the limits that match all of a position (which has a cell), or one of its cells and not the rest, and give it its
+    # slots, with what it already holds; 0, or -1 without memory.
+    cdef int attach_position(self, uint32_t position) noexcept nogil
     cdef int attach_cell(self, uint32_t cell) noexcept nogil
+    cdef int attach_limits(self, uint32_t cell, int group, uint32_t* first, uint16_t* count) noexcept nogil
     cdef int attach_limit(self, uint32_t limit, uint32_t cell, Slot* slot) noexcept nogil
     # The key of a limit (or its account's gross) that a cell belongs to; 0: there is none.
     cdef uint32_t find_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil
@@ -213,18 +253,25 @@ cdef class LimitBook:
     cdef uint64_t hash_of(self, const Key* key) noexcept nogil
     cdef int add_holder(self, uint32_t index) noexcept nogil
     cdef int rebuild_holders(self) noexcept nogil
+    # Room for one more member, who holds what it holds and is ok.
+    cdef int add_standing(self, uint32_t rule, const Position* p) noexcept nogil
+    cdef int rebuild_standings(self) noexcept nogil
+    cdef void rebuild_windows(self) noexcept nogil          # whose they are
     cdef int add_state(self, uint32_t key) noexcept nogil
     cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
     cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil
     cdef void load_cell(self, uint32_t cell) noexcept nogil
+    # Take what a position comes to into what its limits keep, or out of it.
+    cdef void load_position(self, uint32_t position, bint subtract) noexcept nogil
     cdef void load_pnl(self, uint32_t cell, Wide* sum, bint subtract) noexcept nogil
-    # Take what a symbol's cells come to into its sums, or out of them.
+    # Take what a symbol's positions and cells come to into their sums, or out of them.
     cdef void load_symbol(self, uint32_t symbol, bint subtract) noexcept nogil
     # Give a used symbol the multiplier and currency that it resolves to now; 0, or -1 without memory.
     cdef int redefine_symbol(self, uint32_t symbol) noexcept nogil
     cdef int define(self, uint32_t symbol, const Instrument* instrument) noexcept nogil
     # Keep what the keys of a symbol that are not ok were judged at, before what they come to changes unjudged.
     cdef int freeze_symbol(self, uint32_t symbol) noexcept nogil
+    cdef int freeze_position(self, const Position* p) noexcept nogil
     cdef int freeze_key(self, uint32_t key) noexcept nogil
     cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil
 
@@ -239,34 +286,90 @@ cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, co
 # t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.
 cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil
 
+cdef inline bint is_sum(uint8_t kind) noexcept nogil:
+    return <uint64_t>SUM_KINDS >> (kind & 63) & 1       # ACCOUNT_GROSS: as max_position
+
+
+cdef inline i128 quantity_of_key(LimitBook limits, const Key* key) noexcept nogil:
+    """The net quantity of a max_position, a max_notional or a position's concentration."""
+    if key.of_position:
+        return (<const Position*>limits.book.store.positions.data)[
+            (<const Cell*>limits.book.store.cells.data)[key.cell].position].quantity
+    return key.quantity
+
+
+cdef inline Sums* sums_of(LimitBook limits, const Slot* slot) noexcept nogil:
+    """Of a position's slot that sums."""
+    return &(<Sums*>limits.sums.data)[slot.index]
+
+
+cdef inline void set_level(LimitBook limits, Key* key, uint8_t level, bint frozen) noexcept nogil:
+    key.level = level
+    key.frozen = frozen
+    if is_sum(key.kind) and key.kind != CONCENTRATION:
+        (<Sums*>limits.sums.data)[key.state].is_busy = level != LEVEL_OK or frozen
+    elif key.kind == TRADE_RATE or key.kind == VOLUME_RATE:
+        (<Window*>limits.windows.data)[key.state].is_busy = level != LEVEL_OK or frozen
+
+
+cdef inline Run* run_of(LimitBook limits, const Slot* slot) noexcept nogil:
+    """Of a repeated_trade."""
+    cdef uint32_t index = slot.index
+    if slot.of == OF_CELLS:
+        index = (<const Key*>limits.keys.data)[index].state
+    return &(<Run*>limits.runs.data)[index]
+
+
 cdef inline Held* held_of(LimitBook limits, const Key* key) noexcept nogil:
     return (<Holders*>limits.holders.data)[key.rule].entries + key.state
 
 
+cdef inline void set_standing(LimitBook limits, uint32_t rule, const Position* p, uint64_t quantity, uint8_t level) noexcept nogil:
+    (<Standings*>limits.standings.data)[rule].of[p.member] = (
+        <uint64_t>ASK_POSITION if quantity >> (64 - LEVEL_BITS) else quantity << LEVEL_BITS | level)
+
+
+cdef inline uint32_t key_of_position(LimitBook limits, const Position* p, uint32_t limit) noexcept nogil:
+    """The key of a limit that is kept for the position; 0: there is none."""
+    cdef const Key* keys = <const Key*>limits.keys.data
+    cdef uint32_t index = p.first_key
+    while index and keys[index].limit < limit:
+        index = keys[index].next_in_position
+    return index if index and keys[index].limit == limit else 0
+
+
 cdef inline void begin(LimitBook limits) noexcept nogil:
     """The next event: nothing is touched."""
-    limits.stamp += 1
     limits.touched.count = 0
 
 
 cdef inline int touch(LimitBook limits, uint32_t index) noexcept nogil:
     """Put a key on the list of those that the event at hand touches, once; 0, or -1 without memory."""
     cdef Key* key = &(<Key*>limits.keys.data)[index]
-    if key.stamp == limits.stamp:
+    if key.is_touched:
         return 0
     if limits.touched.count == limits.touched.capacity:
         return limits.touch_new(index)
-    key.stamp = limits.stamp
+    key.is_touched = True
     (<uint32_t*>limits.touched.data)[limits.touched.count] = index
     limits.touched.count += 1
     return 0
 
 
-cdef inline bint sum_is_far(const Sums* sums, const Limit* limit) noexcept nogil:
+cdef inline bint sum_is_far(const Sums* sums, uint8_t kind) noexcept nogil:
     """Whether what a sum comes to is surely below what its limit warns from (not asked for concentration)."""
-    if limit.kind == MAX_DRAWDOWN:
-        return wide_difference_within(&sums.peak, &sums.sum, limit.sum_bound)
-    return (limit.kind == MAX_LOSS and not wide_negative(&sums.sum)) or wide_within(&sums.sum, limit.sum_bound)
+    if not sums.is_long:
+        if kind == MAX_DRAWDOWN:
+            return difference_within256(sums.peak.v, sums.sum.v, sums.bound)
+        return (kind == MAX_LOSS and <int64_t>sums.sum.v[3] >= 0) or within256(sums.sum.v, sums.bound)
+    if kind == MAX_DRAWDOWN:
+        return wide_difference_within(&sums.peak, &sums.sum, sums.bound)
+    return (kind == MAX_LOSS and not wide_negative(&sums.sum)) or wide_within(&sums.sum, sums.bound)
+
+
+cdef inline void note_width(Sums* sums) noexcept nogil:
+    """A sum was changed by other than Parts. Once long, it stays so."""
+    sums.is_long |= not wide_fits224(&sums.sum)
 
 
 cdef inline uint8_t level_of(bint breach, bint warn, bint held, uint8_t before) noexcept nogil:
@@ -298,30 +401,82 @@ cdef inline void note_level(Rule* rule, uint8_t level, uint64_t quantity) noexce
 
 # --- into the cache, for an event to come ---
 
-cdef inline void fetch_slots(LimitBook limits, const Cell* cell) noexcept nogil:
+cdef inline void fetch_slots(LimitBook limits, const Position* p, const Cell* cell) noexcept nogil:
+    cdef const Slot* slots = <const Slot*>limits.slots.data
+    if p.slot_count:
+        prefetch(&slots[p.slots])
+        prefetch(&slots[p.slots + p.slot_count - 1])
     if cell.slot_count:
-        prefetch(&(<const Slot*>limits.slots.data)[cell.slots])
-        prefetch(&(<const Slot*>limits.slots.data)[cell.slots + cell.slot_count - 1])
+        prefetch(&slots[cell.slots])
+        prefetch(&slots[cell.slots + cell.slot_count - 1])
 
 
-cdef inline void fetch_keys(LimitBook limits, const Cell* cell) noexcept nogil:
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[cell.slots]
-    cdef const Slot* end = slot + cell.slot_count
+cdef inline void fetch_keys(LimitBook limits, const Position* p) noexcept nogil:
+    """What a position and its slots lead to."""
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* end = slot + p.window_count
+    if p.first_key:
+        prefetch(&(<const Key*>limits.keys.data)[p.first_key])
     while slot < end:
-        prefetch(&(<const Key*>limits.keys.data)[slot.key])
-        if slot.node:
-            prefetch(&(<const Node*>limits.nodes.data)[slot.node])
+        prefetch(&(<const Window*>limits.windows.data)[slot.index])
+        slot += 1
+    end += p.sum_count
+    while slot < end and limits.sums.count > SUMS_AT_HAND:
+        prefetch(&(<const Sums*>limits.sums.data)[slot.index])
+        slot += 1
+    slot = end
+    end = &(<const Slot*>limits.slots.data)[p.slots + p.slot_count]
+    while slot < end:
+        if slot.of == OF_POSITION or slot.kind == MAX_TRADE_VOLUME or slot.kind == MAX_TRADE_NOTIONAL:
+            prefetch(&(<const Rule*>limits.rules.data)[slot.index])
+            if slot.of == OF_POSITION and slot.kind == MAX_NOTIONAL:
+                prefetch(&(<const Standings*>limits.standings.data)[slot.index].of[p.member])
+        elif slot.kind == REPEATED_TRADE:
+            prefetch(&(<const Run*>limits.runs.data)[slot.index])
+        else:
+            prefetch(&(<const Key*>limits.keys.data)[slot.index])
         slot += 1
 
 
-cdef inline void fetch_holders(LimitBook limits, const Cell* cell) noexcept nogil:
+cdef inline void fetch_states(LimitBook limits, const Position* p) noexcept nogil:
+    """And what those lead to: the second key, both ends of what a window holds."""
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* end = slot + p.window_count
+    cdef const Window* w
+    if p.first_key:
+        prefetch(&(<const Key*>limits.keys.data)[(<const Key*>limits.keys.data)[p.first_key].next_in_position])
+    while slot < end:
+        w = &(<const Window*>limits.windows.data)[slot.index]
+        if w.capacity:
+            prefetch(&w.times[w.head])
+            prefetch(&w.times[window_place(w, w.size)])
+            if w.has_amounts:
+                prefetch(&w.amounts[w.head])
+                prefetch(&w.amounts[window_place(w, w.size)])
+        slot += 1
+
+
+cdef inline void fetch_cell_keys(LimitBook limits, const Cell* cell) noexcept nogil:
+    """The same of what is kept for a cell."""
     cdef const Slot* slot = &(<const Slot*>limits.slots.data)[cell.slots]
     cdef const Slot* end = slot + cell.slot_count
     while slot < end:
-        if slot.kind == MAX_NOTIONAL:
-            prefetch(held_of(limits, &(<const Key*>limits.keys.data)[slot.key]))
+        if is_sum(slot.kind):
+            prefetch(&(<const Node*>limits.nodes.data)[slot.index])
         elif slot.kind == TRADE_RATE or slot.kind == VOLUME_RATE:
-            prefetch(&(<const Window*>limits.windows.data)[(<const Key*>limits.keys.data)[slot.key].state])
-        elif slot.kind == REPEATED_TRADE:
-            prefetch(&(<const Run*>limits.runs.data)[(<const Key*>limits.keys.data)[slot.key].state])
+            prefetch(&(<const Window*>limits.windows.data)[slot.index])
+        elif not MAX_TRADE_VOLUME <= slot.kind <= MAX_TRADE_NOTIONAL:
+            prefetch(&(<const Key*>limits.keys.data)[slot.index])
+        slot += 1
+
+
+cdef inline void fetch_cell_states(LimitBook limits, const Cell* cell) noexcept nogil:
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[cell.slots]
+    cdef const Slot* end = slot + cell.slot_count
+    cdef const Key* keys = <const Key*>limits.keys.data
+    while slot < end:
+        if slot.kind == REPEATED_TRADE:
+            prefetch(&(<const Run*>limits.runs.data)[keys[slot.index].state])
+        elif slot.kind == MAX_NOTIONAL:
+            prefetch(held_of(limits, &keys[slot.index]))
         slot += 1

@@ -1,4 +1,5 @@
-"""Limits compiled into slots. A cell is matched once, when it is first seen; from then on a trade costs only what matches."""
+"""Limits compiled into slots. A position and a cell are matched once, when they are first seen; from then on a trade costs only
+what matches."""
 
 import json
 from decimal import Decimal
@@ -9,10 +10,10 @@ from libc.string cimport memchr, memcpy, memset
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_home, table_put,
                          table_reserve)
 from ext.definitions cimport glob_match
-from ext.positions cimport Baseline, cell_quantity, valued_at
+from ext.positions cimport Baseline, Members, cell_quantity, members_of, valued_at
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
-from ext.wide cimport (abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul_pow10,
-                       wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
+from ext.wide cimport (abs_i64, abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul_pow10,
+                       wide_fits224, wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
                        wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
 
@@ -79,29 +80,36 @@ cdef bint same_names(uint8_t per, const Position* p, const Cell* c, const Positi
             and (not per & PER_VENUE or c.venue == d.venue) and (not per & PER_STRATEGY or c.strategy == d.strategy))
 
 
-cdef bint is_sum(uint8_t kind) noexcept nogil:
-    return kind in (GROSS_NOTIONAL, NET_NOTIONAL, MAX_LOSS, MAX_DRAWDOWN, CONCENTRATION)
+cdef int group_of(const Limit* limit) noexcept nogil:
+    if not limit.whole:
+        return GROUP_CELLS
+    if limit.kind == TRADE_RATE or limit.kind == VOLUME_RATE:
+        return GROUP_WINDOWS
+    if is_sum(limit.kind):
+        return GROUP_SUMS
+    return GROUP_OTHERS
 
 
 cdef void notional_of(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
     """|quantity| x |mark of its last judgement| in the base currency at money_scale."""
     cdef uint32_t symbol = (<const Rule*>limits.rules.data)[key.rule].symbol
     wide_zero(out)
-    add_absolute(out, key.quantity, key.mark, False, &(<SymbolFactors*>limits.factors.data)[symbol].money)
+    add_absolute(out, quantity_of_key(limits, key), key.mark, False, &(<SymbolFactors*>limits.factors.data)[symbol].money)
 
 
 cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept nogil:
     """100 x the notional of a concentration key, as last valued."""
-    cdef const Node* node
-    cdef const Position* p
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[
+        (<const Cell*>limits.book.store.cells.data)[key.cell].position]
+    cdef i128 quantity = p.quantity
     cdef int64_t mark
     wide_zero(out)
-    if key.node == 0:               # no cell of it matches any more
-        return
-    node = &(<const Node*>limits.nodes.data)[key.node]
-    p = &(<const Position*>limits.book.store.positions.data)[node.position]
+    if not key.of_position:
+        if key.node == 0:           # no cell of it matches any more
+            return
+        quantity = (<const Node*>limits.nodes.data)[key.node].quantity
     if valued_at(p, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol], &mark):
-        add_absolute(out, node.quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
+        add_absolute(out, quantity, mark, False, &(<SymbolFactors*>limits.factors.data)[p.symbol].money)
     wide_mul_u64(out, 100)
 
 
@@ -141,7 +149,10 @@ cdef class LimitBook:
             run_clear(&(<Run*>self.runs.data)[i])
         for i in range(self.holders.count):
             free((<Holders*>self.holders.data)[i].entries)
+        for i in range(self.standings.count):
+            free((<Standings*>self.standings.data)[i].of)
         array_free(&self.holders)
+        array_free(&self.standings)
         array_free(&self.limits)
         array_free(&self.keys)
         array_free(&self.slots)
@@ -196,8 +207,15 @@ cdef class LimitBook:
             text = self.keep(glob.encode())
             limit.globs[<int>NAME_KINDS[dimension]] = <const uint8_t*><const char*>text
             limit.glob_lengths[<int>NAME_KINDS[dimension]] = len(text)
-        if limit.kind == MAX_NOTIONAL:
-            self.has_notional = True
+        limit.whole = limit.globs[<int>NAME_VENUE] == NULL and limit.globs[<int>NAME_STRATEGY] == NULL and (
+            limit.kind in (MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL, PRICE_COLLAR, RESTRICTED)
+            or not limit.per & (PER_VENUE | PER_STRATEGY))
+        limit.of_position = (limit.whole and limit.per == PER_POSITION
+                             and limit.kind in (MAX_POSITION, MAX_NOTIONAL, CONCENTRATION))
+        if limit.kind == MAX_NOTIONAL and not limit.whole:
+            self.has_cell_notional = True
+        if is_sum(limit.kind) and limit.whole:
+            self.has_sums = True
 
     def read_levels(self, uint32_t index, wanted):
         cdef Limit* limit = &(<Limit*>self.limits.data)[index]
@@ -303,6 +321,8 @@ cdef class LimitBook:
                 sums = &(<Sums*>self.sums.data)[key.state]
                 wide_mul_pow10(&sums.sum, shift)
                 wide_mul_pow10(&sums.peak, shift)
+                note_width(sums)
+                sums.is_long |= not wide_fits224(&sums.peak)
         self.set_limit_levels()
         for symbol in range(1, self.book.store.symbols.count):
             if (<Symbol*>self.book.store.symbols.data)[symbol].used and symbol < self.factors.count:
@@ -343,6 +363,18 @@ cdef class LimitBook:
             to_units(&count, &limit.clear, limit.exponent, &one, 0, True)
             limit.count_clear = wide_saturate_u128(&count)
 
+        for i in range(1, self.keys.count):
+            self.set_bound(&(<const Key*>self.keys.data)[i])
+
+    cdef void set_bound(self, const Key* key) noexcept nogil:
+        cdef const Limit* limit = &(<const Limit*>self.limits.data)[key.limit]
+        if key.kind == ACCOUNT_GROSS:
+            (<Sums*>self.sums.data)[key.state].bound = limit.floor_bound
+        elif key.kind == VOLUME_RATE:
+            (<Sums*>self.sums.data)[key.node].bound = limit.sum_bound
+        elif is_sum(key.kind) and key.kind != CONCENTRATION:
+            (<Sums*>self.sums.data)[key.state].bound = limit.sum_bound
+
     cdef void set_rule_levels(self, Rule* rule) noexcept nogil:
         cdef const Limit* limit = &(<const Limit*>self.limits.data)[rule.limit]
         cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[rule.symbol]
@@ -365,11 +397,38 @@ cdef class LimitBook:
 
     # --- slots, keys, nodes, rules -------------------------------------------------------------------------------
 
+    cdef int attach_position(self, uint32_t position) noexcept nogil:
+        cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
+        cdef uint32_t first
+        cdef uint16_t[3] counts
+        cdef int group
+        p.slots = p.slot_count = 0
+        for group in range(GROUP_CELLS):
+            if self.attach_limits(p.first_cell, group, &first, &counts[group]) < 0:
+                return -1
+            if p.slot_count == 0:
+                p.slots = first
+            p.slot_count += counts[group]
+        p.window_count = counts[<int>GROUP_WINDOWS]
+        p.sum_count = counts[<int>GROUP_SUMS]
+        self.load_position(position, False)
+        return 0
+
     cdef int attach_cell(self, uint32_t cell) noexcept nogil:
+        cdef Cell* c = &(<Cell*>self.book.store.cells.data)[cell]
+        if self.attach_limits(cell, GROUP_CELLS, &c.slots, &c.slot_count) < 0:
+            return -1
+        self.load_cell(cell)
+        return 0
+
+    cdef int attach_limits(self, uint32_t cell, int group, uint32_t* first, uint16_t* count) noexcept nogil:
         cdef Slot slot
-        cdef uint32_t i, first = 0, count = 0, at
+        cdef const Limit* limit
+        cdef uint32_t i, at
+        first[0] = count[0] = 0
         for i in range(1, self.limits.count):
-            if not self.matches(&(<Limit*>self.limits.data)[i], cell):
+            limit = &(<const Limit*>self.limits.data)[i]
+            if group_of(limit) != group or not self.matches(limit, cell):
                 continue
             if self.attach_limit(i, cell, &slot) < 0:
                 return -1
@@ -377,36 +436,44 @@ cdef class LimitBook:
             if at == 0:
                 return -1
             (<Slot*>self.slots.data)[at] = slot
-            if count == 0:
-                first = at
-            count += 1
-        (<Cell*>self.book.store.cells.data)[cell].slots = first
-        (<Cell*>self.book.store.cells.data)[cell].slot_count = count
-        self.load_cell(cell)
+            if count[0] == 0:
+                first[0] = at
+            count[0] += 1
         return 0
 
     cdef int attach_limit(self, uint32_t limit, uint32_t cell, Slot* slot) noexcept nogil:
         cdef const Limit* l = &(<const Limit*>self.limits.data)[limit]
-        cdef uint8_t kind = l.kind, per = l.per
-        cdef uint32_t position = (<Cell*>self.book.store.cells.data)[cell].position
+        cdef uint8_t kind = l.kind
+        cdef uint32_t key
         memset(slot, 0, sizeof(Slot))
         slot.limit = <uint16_t>limit
         slot.kind = kind
-        if kind in (MAX_POSITION, MAX_NOTIONAL, MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL):
-            slot.rule = self.rule_of(limit, (<Position*>self.book.store.positions.data)[position].symbol)
-            if slot.rule == 0:
-                return -1
-        if kind in (MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL, PRICE_COLLAR, RESTRICTED):
+        slot.of = OF_POSITION if l.of_position else OF_WHOLES if l.whole else OF_CELLS
+        if kind == PRICE_COLLAR or kind == RESTRICTED:
             return 0
-        slot.key = self.ensure_key(limit, cell, kind, per)
-        if slot.key == 0:
-            return -1
-        if self.ensure_rule(slot.key) < 0:
-            return -1
-        if is_sum(kind):
-            slot.node = self.ensure_node(slot.key, cell)
-            if slot.node == 0:
+        if kind in (MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL) or (l.of_position and kind != CONCENTRATION):
+            slot.index = self.rule_of(limit, (<const Position*>self.book.store.positions.data)[
+                (<const Cell*>self.book.store.cells.data)[cell].position].symbol)
+        elif kind == REPEATED_TRADE and l.whole:
+            slot.index = array_add(&self.runs, sizeof(Run))
+        elif l.of_position:
+            key = self.ensure_key(limit, cell, ACCOUNT_GROSS, PER_ACCOUNT)
+            slot.index = (<const Key*>self.keys.data)[key].state        # 0 without memory: element 0 is nobody's
+        else:
+            key = self.ensure_key(limit, cell, kind, l.per)
+            if key == 0 or self.ensure_rule(key) < 0:
                 return -1
+            if is_sum(kind):
+                slot.index = (<const Key*>self.keys.data)[key].state if l.whole else self.ensure_node(key, cell)
+            elif kind == TRADE_RATE or kind == VOLUME_RATE:
+                slot.index = (<const Key*>self.keys.data)[key].state
+            else:
+                slot.index = key
+        if slot.index == 0:
+            return -1
+        if l.of_position and kind == MAX_NOTIONAL:
+            return self.add_standing(slot.index, &(<const Position*>self.book.store.positions.data)[
+                (<const Cell*>self.book.store.cells.data)[cell].position])
         return 0
 
     cdef uint32_t find_key(self, uint32_t limit, uint32_t cell, uint8_t kind, uint8_t per) noexcept nogil:
@@ -450,10 +517,13 @@ cdef class LimitBook:
         if index == 0:
             return 0
         key = &(<Key*>self.keys.data)[index]
-        key.limit = limit
+        key.limit = <uint16_t>limit
         key.cell = cell
         key.kind = kind
         key.per = per
+        # It may have lost its cells: then it holds nothing, whatever the position does.
+        key.of_position = ((<const Limit*>self.limits.data)[limit].of_position and kind != ACCOUNT_GROSS
+                           and self.matches(&(<const Limit*>self.limits.data)[limit], cell))
         if self.add_state(index) < 0:
             return 0
         if per == PER_POSITION:
@@ -512,7 +582,7 @@ cdef class LimitBook:
         if rule == 0:
             return -1
         (<Key*>self.keys.data)[index].rule = rule
-        return self.add_holder(index) if key.kind == MAX_NOTIONAL else 0
+        return self.add_holder(index) if key.kind == MAX_NOTIONAL and not key.of_position else 0
 
     cdef int add_holder(self, uint32_t index) noexcept nogil:
         """Give a max_notional key its place among the holders of its rule; 0, or -1 without memory."""
@@ -542,7 +612,7 @@ cdef class LimitBook:
         cdef u128 magnitude
         for i in range(1, self.keys.count):
             key = &(<const Key*>self.keys.data)[i]
-            if key.kind != MAX_NOTIONAL or key.rule == 0:
+            if key.kind != MAX_NOTIONAL or key.rule == 0 or key.of_position:
                 continue
             if self.add_holder(i) < 0:
                 return -1
@@ -550,6 +620,56 @@ cdef class LimitBook:
             if not key.frozen and not magnitude >> 64:
                 held_of(self, key).quantity = <uint64_t>magnitude
         return 0
+
+    cdef int add_standing(self, uint32_t rule, const Position* p) noexcept nogil:
+        cdef Standings* standings
+        cdef uint64_t* grown
+        cdef uint32_t capacity = 4
+        if array_extend(&self.standings, rule + 1, sizeof(Standings)) < 0:
+            return -1
+        standings = &(<Standings*>self.standings.data)[rule]
+        if p.member >= standings.capacity:
+            while capacity <= p.member:
+                capacity += capacity // 2
+            grown = <uint64_t*>realloc(standings.of, capacity * sizeof(uint64_t))
+            if grown == NULL:
+                return -1
+            standings.of = grown
+            while standings.capacity < capacity:
+                grown[standings.capacity] = NO_MEMBER
+                standings.capacity += 1
+        set_standing(self, rule, p, abs_i64(p.quantity), LEVEL_OK)
+        return 0
+
+    cdef int rebuild_standings(self) noexcept nogil:
+        """Find the standings again from positions and keys, as they were between two events."""
+        cdef const Position* p
+        cdef const Slot* slot
+        cdef const Key* key
+        cdef uint32_t i, k, index
+        for i in range(1, self.book.store.positions.count):
+            p = &(<const Position*>self.book.store.positions.data)[i]
+            for k in range(p.slots, p.slots + p.slot_count):
+                slot = &(<const Slot*>self.slots.data)[k]
+                if slot.of != OF_POSITION or slot.kind != MAX_NOTIONAL:
+                    continue
+                if self.add_standing(slot.index, p) < 0:
+                    return -1
+                index = key_of_position(self, p, slot.limit)
+                key = &(<const Key*>self.keys.data)[index]
+                if index:
+                    set_standing(self, slot.index, p, <uint64_t>ASK_POSITION if key.frozen else abs_i64(p.quantity), key.level)
+        return 0
+
+    cdef void rebuild_windows(self) noexcept nogil:
+        cdef uint32_t i
+        cdef Key* key
+        for i in range(1, self.keys.count):
+            key = &(<Key*>self.keys.data)[i]
+            if key.kind == TRADE_RATE or key.kind == VOLUME_RATE:
+                (<Window*>self.windows.data)[key.state].key = i
+                (<Window*>self.windows.data)[key.state].sums = key.node
+                set_level(self, key, key.level, key.frozen)
 
     cdef int add_state(self, uint32_t index) noexcept nogil:
         """Give a new key what its kind keeps; 0, or -1 without memory."""
@@ -567,14 +687,22 @@ cdef class LimitBook:
             key.state = array_add(&self.windows, sizeof(Window))
             if key.state:
                 (<Window*>self.windows.data)[key.state].has_amounts = kind == VOLUME_RATE
+                (<Window*>self.windows.data)[key.state].key = index
             if kind == VOLUME_RATE:
                 key.node = array_add(&self.sums, sizeof(Sums))
                 if key.node == 0:
                     return -1
+                (<Window*>self.windows.data)[key.state].sums = key.node
+                self.set_bound(key)
         elif kind == REPEATED_TRADE:
             key.state = array_add(&self.runs, sizeof(Run))
         elif is_sum(kind) or kind == ACCOUNT_GROSS:
             key.state = array_add(&self.sums, sizeof(Sums))
+            if key.state:
+                (<Sums*>self.sums.data)[key.state].key = index
+                self.set_bound(key)
+                # Nodes add more at once than what is looked at in short.
+                (<Sums*>self.sums.data)[key.state].is_long = not (<const Limit*>self.limits.data)[key.limit].whole
         else:
             return 0
         return 0 if key.state else -1
@@ -644,11 +772,11 @@ cdef class LimitBook:
         cdef uint32_t i
         for i in range(c.slots, c.slots + c.slot_count):
             slot = &(<Slot*>self.slots.data)[i]
-            if slot.node == 0:
-                if slot.rule and slot.key:
-                    (<Key*>self.keys.data)[slot.key].quantity += cell_quantity(c)
+            if slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL:
+                (<Key*>self.keys.data)[slot.index].quantity += cell_quantity(c)
+            if not is_sum(slot.kind):
                 continue
-            node = &(<Node*>self.nodes.data)[slot.node]
+            node = &(<Node*>self.nodes.data)[slot.index]
             sum = &(<Sums*>self.sums.data)[node.sum].sum
             if slot.kind == GROSS_NOTIONAL or slot.kind == CONCENTRATION:
                 if marked:
@@ -660,6 +788,33 @@ cdef class LimitBook:
             else:
                 self.load_pnl(cell, sum, False)
             node.quantity += cell_quantity(c)
+
+    cdef void load_position(self, uint32_t position, bint subtract) noexcept nogil:
+        cdef const Position* p = &(<const Position*>self.book.store.positions.data)[position]
+        cdef const Factor* money = &(<SymbolFactors*>self.factors.data)[p.symbol].money
+        cdef const Slot* slot
+        cdef Wide* sum
+        cdef int64_t mark
+        cdef bint marked = valued_at(p, &(<const Symbol*>self.book.store.symbols.data)[p.symbol], &mark)
+        cdef i128 quantity = -<i128>p.quantity if subtract else <i128>p.quantity
+        cdef uint32_t i, cell
+        for i in range(p.slots, p.slots + p.slot_count):
+            slot = &(<const Slot*>self.slots.data)[i]
+            if (slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL) and slot.of != OF_POSITION:
+                (<Key*>self.keys.data)[slot.index].quantity += quantity
+            if not is_sum(slot.kind):
+                continue
+            sum = &sums_of(self, slot).sum
+            if slot.kind == MAX_LOSS or slot.kind == MAX_DRAWDOWN:
+                cell = p.first_cell
+                while cell:
+                    self.load_pnl(cell, sum, subtract)
+                    cell = (<const Cell*>self.book.store.cells.data)[cell].next_in_position
+            elif marked and slot.kind == NET_NOTIONAL:
+                wide_addmul2(sum, quantity, mark, money)
+            elif marked:
+                add_absolute(sum, p.quantity, mark, subtract, money)
+            note_width(sums_of(self, slot))
 
     cdef void load_pnl(self, uint32_t cell, Wide* sum, bint subtract) noexcept nogil:
         cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
@@ -674,23 +829,25 @@ cdef class LimitBook:
             add_baseline(sum, then, f, not subtract)
 
     cdef void load_symbol(self, uint32_t symbol, bint subtract) noexcept nogil:
+        cdef const Members* members = members_of(&self.book.store, symbol)
         cdef const Position* p
         cdef const Cell* c
         cdef const Slot* slot
-        cdef uint32_t position = (<Symbol*>self.book.store.symbols.data)[symbol].first_position, cell, i, index
+        cdef uint32_t cell, i, k, index
         cdef const Node* node
         cdef Wide* sum
         cdef int64_t mark
         cdef const Factor* money = &(<SymbolFactors*>self.factors.data)[symbol].money
-        while position:
-            p = &(<const Position*>self.book.store.positions.data)[position]
+        for k in range(members.count):
+            p = &(<const Position*>self.book.store.positions.data)[members.positions[k]]
+            self.load_position(members.positions[k], subtract)
             cell = p.first_cell
             while cell:
                 c = &(<const Cell*>self.book.store.cells.data)[cell]
                 for i in range(c.slots, c.slots + c.slot_count):
                     slot = &(<const Slot*>self.slots.data)[i]
                     if slot.kind == MAX_LOSS or slot.kind == MAX_DRAWDOWN:
-                        self.load_pnl(cell, &(<Sums*>self.sums.data)[(<Node*>self.nodes.data)[slot.node].sum].sum, subtract)
+                        self.load_pnl(cell, &(<Sums*>self.sums.data)[(<Node*>self.nodes.data)[slot.index].sum].sum, subtract)
                 cell = c.next_in_position
             index = p.first_node if valued_at(p, &(<const Symbol*>self.book.store.symbols.data)[p.symbol], &mark) else 0
             while index:
@@ -701,7 +858,6 @@ cdef class LimitBook:
                 elif node.kind == GROSS_NOTIONAL or node.kind == CONCENTRATION:
                     add_absolute(sum, node.quantity, mark, subtract, money)
                 index = node.next_in_position
-            position = p.next_in_symbol
 
     # --- instruments that change ---------------------------------------------------------------------------------
 
@@ -751,6 +907,7 @@ cdef class LimitBook:
 
     cdef int freeze_symbol(self, uint32_t symbol) noexcept nogil:
         cdef const Symbol* s = &(<const Symbol*>self.book.store.symbols.data)[symbol]
+        cdef const Members* members = members_of(&self.book.store, symbol)
         cdef const Holders* holders
         cdef uint32_t index = s.first_node, i
         while index:
@@ -765,6 +922,24 @@ cdef class LimitBook:
                     if self.freeze_key(holders.entries[i].key) < 0:
                         return -1
             index = (<Rule*>self.rules.data)[index].next_in_symbol
+        for i in range(members.count):
+            if self.freeze_position(&(<const Position*>self.book.store.positions.data)[members.positions[i]]) < 0:
+                return -1
+        return 0
+
+    cdef int freeze_position(self, const Position* p) noexcept nogil:
+        cdef const Slot* slot
+        cdef const Key* key
+        cdef uint32_t i, index = p.first_key
+        for i in range(p.slots, p.slots + p.slot_count):
+            slot = &(<const Slot*>self.slots.data)[i]
+            if is_sum(slot.kind) and slot.of != OF_POSITION and self.freeze_key(sums_of(self, slot).key) < 0:
+                return -1
+        while index:
+            key = &(<const Key*>self.keys.data)[index]
+            if key.of_position and key.kind != MAX_POSITION and key.level and self.freeze_key(index) < 0:
+                return -1
+            index = key.next_in_position
         return 0
 
     cdef int freeze_key(self, uint32_t index) noexcept nogil:
@@ -782,10 +957,14 @@ cdef class LimitBook:
             s = &(<const Symbol*>self.book.store.symbols.data)[(<const Rule*>self.rules.data)[key.rule].symbol]
             if s.valuation > key.valuation:
                 key.mark = s.valued_mark if s.valued else 0
-            held_of(self, key).quantity = ASK_KEY
+            if key.of_position:
+                set_standing(self, key.rule, &(<const Position*>self.book.store.positions.data)[
+                    (<const Cell*>self.book.store.cells.data)[key.cell].position], <uint64_t>ASK_POSITION, key.level)
+            else:
+                held_of(self, key).quantity = ASK_KEY
         last = &(<Last*>self.lasts.data)[key.last]
         last.exponent = self.value_of_key(key, &last.value, &last.divisor)
-        key.frozen = 1
+        set_level(self, key, key.level, True)
         return 0
 
     cdef int value_of_key(self, const Key* key, Wide* value, Wide* divisor) noexcept nogil:
@@ -794,7 +973,7 @@ cdef class LimitBook:
         wide_set_u128(divisor, 1)
         if key.kind == MAX_POSITION:
             rule = &(<const Rule*>self.rules.data)[key.rule]
-            wide_set_u128(value, abs_i128(key.quantity))
+            wide_set_u128(value, abs_i128(quantity_of_key(self, key)))
             return (<const Symbol*>self.book.store.symbols.data)[rule.symbol].instrument.quantity_exponent
         if key.kind == MAX_NOTIONAL:
             notional_of(self, key, value)

@@ -46,10 +46,8 @@ cdef struct Symbol:
     uint8_t valued                  # 1: valued_mark is a price; 0: there was no mark
     uint8_t clocked                 # the clock runs
     uint8_t used                    # raw units exist: the exponents are fixed
-    uint32_t first_position
     uint32_t first_node             # ext/limits.pxd
     uint32_t first_rule
-    uint32_t unused
     Instrument instrument
 
 cdef struct Holding:                # what a sequence of fills comes to
@@ -68,11 +66,15 @@ cdef struct Position:               # of one account in one symbol
     uint32_t trades                 # live ones
     uint32_t last_entry
     uint32_t first_cell
-    uint32_t next_in_symbol
     uint32_t first_node
     uint32_t first_key              # of those that are kept for this account and symbol (ext/limits.pxd)
+    uint32_t slots                  # the limits that match all of it (ext/limits.pxd): first, and how many
+    uint32_t member                 # its place among those of its symbol
+    uint16_t slot_count
+    uint16_t window_count           # of these: first those of windows,
+    uint16_t sum_count              # then those of sums over positions
     uint8_t valued                  # 1: mark is a price
-    uint8_t unused[3]
+    uint8_t unused
 
 cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits; one cache line
     i128 cash                       # raw, below the carry
@@ -83,7 +85,7 @@ cdef struct Cell:                   # (account, symbol, venue, strategy): additi
     uint32_t position
     uint32_t venue
     uint32_t strategy
-    uint32_t slots                  # the limits that match it (ext/limits.pxd): first, and how many
+    uint32_t slots                  # the limits that match it and not all of its position: first, and how many
     uint32_t next_in_position
     uint16_t slot_count
     int16_t cash_carry              # x 2**128: 131,072 trades of the highest price and the largest quantity fit
@@ -131,9 +133,15 @@ cdef struct Hold:                   # of memory with records that entries lie in
     void (*release)(void* what) noexcept nogil
     void* what
 
+cdef struct Members:                # the positions in one symbol, in the order in which they came
+    uint32_t* positions
+    uint32_t count
+    uint32_t capacity
+
 cdef struct Store:
     Array symbols                   # Symbol by name id
     Array positions
+    Array members                   # Members by symbol; made of the positions, in no snapshot
     Array cells
     Array baselines                 # Baseline by cell; cells beyond its end have none
     Table cell_table                # (account, symbol, venue, strategy)
@@ -219,6 +227,10 @@ cdef inline bint valued_at(const Position* position, const Symbol* symbol, int64
     mark[0] = position.mark
     return position.valued
 
+cdef inline const Members* members_of(const Store* store, uint32_t symbol) noexcept nogil:
+    """The positions in a symbol; those of element 0, which has none, where it has none yet."""
+    return &(<const Members*>store.members.data)[symbol if symbol < store.members.count else 0]
+
 @cython.final
 cdef class Book:
     cdef Store store
@@ -255,6 +267,7 @@ cdef class Book:
     # Index of the cell and, where needed, its position, made now; 0: no memory.
     cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil
     cdef uint32_t add_position(self, uint32_t account, uint32_t symbol) noexcept nogil
+    cdef int add_member(self, uint32_t position, uint32_t symbol) noexcept nogil        # 0, or -1 without memory
     cdef Packed* entry(self, uint32_t index) noexcept nogil
     cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil       # id: where it lies
     # Let entries lie in the records of memory that stays until `release(what)`, which the book calls at its end; 0, or -1

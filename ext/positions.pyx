@@ -4,8 +4,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
-from ext.arrays cimport (array_add, array_free, array_reserve, streamed_alloc, table_free, table_home, table_put,
-                         table_reserve)
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free, table_home,
+                         table_put, table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
 from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, bytes_append,
                           bytes_free, i128, u128)
@@ -32,9 +32,15 @@ cdef class Book:
     def __cinit__(self):
         memset(&self.store, 0, sizeof(Store))
         self.entry_count = 1
+        if array_extend(&self.store.members, 1, sizeof(Members)) < 0:
+            raise MemoryError
 
     def __dealloc__(self):
+        cdef uint32_t i
         self.let_go()
+        for i in range(self.store.members.count):
+            free((<Members*>self.store.members.data)[i].positions)
+        array_free(&self.store.members)
         array_free(&self.store.symbols)
         array_free(&self.store.positions)
         array_free(&self.store.cells)
@@ -114,10 +120,27 @@ cdef class Book:
         position.account = account
         position.symbol = symbol
         position.valuation = of.valuation
-        position.next_in_symbol = of.first_position
-        of.first_position = index
+        if self.add_member(index, symbol) < 0:
+            return 0
         table_put(&self.store.position_table, position_hash(account, symbol), index)
         return index
+
+    cdef int add_member(self, uint32_t position, uint32_t symbol) noexcept nogil:
+        cdef Members* members
+        cdef void* grown
+        if array_extend(&self.store.members, symbol + 1, sizeof(Members)) < 0:
+            return -1
+        members = &(<Members*>self.store.members.data)[symbol]
+        if members.count == members.capacity:
+            grown = realloc(members.positions, sizeof(uint32_t) * 2 * (members.capacity + 2))
+            if grown == NULL:
+                return -1
+            members.positions = <uint32_t*>grown
+            members.capacity = 2 * (members.capacity + 2)
+        members.positions[members.count] = position
+        (<Position*>self.store.positions.data)[position].member = members.count
+        members.count += 1
+        return 0
 
     cdef uint32_t add_cell(self, uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
         cdef uint32_t position = self.find_position(account, symbol), index
@@ -147,6 +170,8 @@ cdef class Book:
                 return -1
             p = &(<const Position*>self.store.positions.data)[i]
             table_put(&self.store.position_table, position_hash(p.account, p.symbol), i)
+            if self.add_member(i, p.symbol) < 0:
+                return -1
         for i in range(1, self.store.cells.count):
             if table_reserve(&self.store.cell_table) < 0:
                 return -1
@@ -380,13 +405,14 @@ cdef class Book:
         return 0
 
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil:
-        cdef uint32_t position = (<Symbol*>self.store.symbols.data)[symbol].first_position, at
+        cdef const Members* members = members_of(&self.store, symbol)
+        cdef uint32_t at, i
         cdef uint64_t seq = 0
         cdef int64_t quantity
         cdef const Packed* e
         cdef const Position* p
-        while position:
-            p = &(<const Position*>self.store.positions.data)[position]
+        for i in range(members.count):
+            p = &(<const Position*>self.store.positions.data)[members.positions[i]]
             at = p.last_entry if p.trades else 0
             while at:
                 e = self.entry(at)
@@ -397,7 +423,6 @@ cdef class Book:
                     fill_of(e, price, &quantity)
                     break
                 at = e.previous
-            position = p.next_in_symbol
         return seq != 0
 
 

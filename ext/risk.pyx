@@ -11,8 +11,8 @@ from ext.fills cimport fold_fill, remember
 from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
-from ext.limits cimport (Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_holders, fetch_keys,
-                         fetch_slots)
+from ext.limits cimport (Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys, fetch_cell_states,
+                         fetch_keys, fetch_slots, fetch_states, set_level)
 from ext.positions cimport (Baseline, Cell, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position, Store, Symbol,
                             cell_add, cell_hash, holding_of, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
@@ -20,28 +20,39 @@ from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL
                           NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,
                           bytes_free, frame_open, i128)
 from ext.report cimport position_rows, positions_as, sorted_positions
-from ext.valuation cimport Valuation, fill_cell, fill_slots, revalue_position, revalue_symbol, touch_all
-from ext.wide cimport add_i64, prefetch
+from ext.valuation cimport (Move, Valuation, fill_adjusted, fill_cell, fill_cell_slots, fill_position, revalue_cells,
+                            revalue_position, revalue_symbol, touch_all, touch_position)
+from ext.wide cimport add_i64, prefetch, wide_zero
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
 from ext.records import FrameDecodeError
 
 cdef enum:
-    LEAD = 4 * STEP                 # records between the first look at a record and its application
+    LEAD = 5 * STEP                 # records between the first look at a record and its application
+    FEW = 4                         # records that are not worth looking ahead for
 
 
 # --- one new trade, from its first look to its last: all of it in one piece of machine code ----------------------
 
+cdef inline uint32_t likely_cell(const Table* table, uint64_t hash) noexcept nogil:
+    """The first cell whose hash looks the same; 0: there is none."""
+    cdef uint64_t place = table_home(table, hash)
+    while table.slots[place] and (table.slots[place] ^ hash) >> 32:
+        place = (place + 1) & table.mask
+    return <uint32_t>table.slots[place]
+
+
 cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
-    """One step each for five records, STEP apart: place in the table; cell; position and slots; keys; holders.
-    A place before the first record wraps to one beyond the last."""
+    """One step each for six records, STEP apart: place in the table; cell; position; slots; what they lead to; what that leads to.
+    A place before the first record wraps to one beyond the last. Where no cell is likely, it is element 0, which is nobody's."""
     cdef const Table* table = &book.store.cell_table
     cdef const Cell* cells = <const Cell*>book.store.cells.data
-    cdef const char* position
+    cdef const Position* positions = <const Position*>book.store.positions.data
     cdef const Record* r
+    cdef const Cell* c
+    cdef uint64_t hash
     cdef uint32_t cell
-    cdef uint64_t place, hash
     if at < count:
         r = &records[at]
         hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
@@ -53,32 +64,31 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
         return
     at -= STEP
     if at < count:
-        hash = ahead.hashes[at % RING]
-        place = table_home(table, hash)
-        while table.slots[place] and (table.slots[place] ^ hash) >> 32:
-            place = (place + 1) & table.mask
-        cell = <uint32_t>table.slots[place]
+        cell = likely_cell(table, ahead.hashes[at % RING])
         ahead.cells[at % RING] = cell
         prefetch(&cells[cell])
     at -= STEP
     if at < count:
-        cell = ahead.cells[at % RING]
-        if cell:
-            position = <const char*>book.store.positions.data + cells[cell].position * sizeof(Position)
-            prefetch(position)
-            prefetch(position + 64)
-            prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
-            fetch_slots(limits, &cells[cell])
+        c = &cells[ahead.cells[at % RING]]
+        prefetch(&positions[c.position])
+        prefetch(<const char*>&positions[c.position] + 64)
+        prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
     at -= STEP
     if at < count:
-        cell = ahead.cells[at % RING]
-        if cell:
-            fetch_keys(limits, &cells[cell])
+        c = &cells[ahead.cells[at % RING]]
+        fetch_slots(limits, &positions[c.position], c)
     at -= STEP
     if at < count:
-        cell = ahead.cells[at % RING]
-        if cell:
-            fetch_holders(limits, &cells[cell])
+        c = &cells[ahead.cells[at % RING]]
+        fetch_keys(limits, &positions[c.position])
+        if c.slot_count:
+            fetch_cell_keys(limits, c)
+    at -= STEP
+    if at < count:
+        c = &cells[ahead.cells[at % RING]]
+        fetch_states(limits, &positions[c.position])
+        if c.slot_count:
+            fetch_cell_states(limits, c)
 
 
 cdef inline int apply_record(RiskCore self, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
@@ -107,9 +117,8 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     cdef Symbol* s
     cdef TradeFacts trade
     cdef Holding after
-    cdef Valuation valued
+    cdef Move move
     cdef const Valuation* before
-    cdef i128 cost
     cdef int status
     if not is_cell_of(&book.store, cell, r):
         status = self.open_cell(r, r.venue, r.strategy, quantity, &cell)
@@ -121,7 +130,6 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     after = holding_of(p)
     if fold_fill(&after, r.price, quantity):
         return self.refuse(REASON_OVERFLOW)
-    cost = p.cost
     trade.price = r.price
     trade.quantity = quantity
     trade.counts = True
@@ -131,10 +139,12 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     if s.source != MARK_EVENT:
         s.mark = r.price
         s.source = MARK_TRADE
-    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after, &valued, &before) < 0:
+    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after, &move, &before) < 0:
         return CORE_NO_MEMORY
     p.trades += 1
-    if c.slot_count and fill_slots(limits, c, s, r.price, quantity, r.fee, after.cost - cost, before, judge, &trade) < 0:
+    if p.slot_count and fill_position(limits, c.position, p, s, &move, judge, &trade) < 0:
+        return CORE_NO_MEMORY
+    if c.slot_count and fill_cell_slots(limits, c, s, &move, before, judge, &trade) < 0:
         return CORE_NO_MEMORY
     if s.source == MARK_TRADE and ask_clock(limits, s, r) < 0:
         return CORE_NO_MEMORY
@@ -142,29 +152,34 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
 
 
 cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint32_t cell, Cell* c, Position* p,
-                         const Symbol* s, int64_t quantity, const Holding* after, Valuation* valued,
+                         const Symbol* s, int64_t quantity, const Holding* after, Move* move,
                          const Valuation** before) noexcept nogil:
     """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell.
 
-    before: `valued`, which is how it was valued, where the limits that sum over it do not know yet; else NULL.
+    move: what is to be known of it before `fill_position`.
+    before: how it was valued, where the limits that sum over its cells do not know yet that it no longer is; else NULL.
     """
     if remember(book, p, r, self.heap, self.seq, cell, self.lasting) < 0:
         return -1
+    move.before.marked = valued_at(p, s, &move.before.mark)
+    move.before.cost = p.cost
+    move.held = p.quantity
     # Where it has other cells too, all of them are valued first; else the fill finds what to value (`before`).
     before[0] = NULL
     if p.first_cell != cell or c.next_in_position:
-        if revalue_position(limits, c.position) < 0:
+        if revalue_cells(limits, c.position) < 0:
             return -1
     else:
         if p.first_node:
-            valued.marked = valued_at(p, s, &valued.mark)
-            valued.cost = p.cost
-            before[0] = valued
+            before[0] = &move.before
         p.mark = s.mark
         p.valued = s.source != MARK_NONE
         p.valuation = s.valuation
     set_holding(p, after)
     cell_add(c, r.price, quantity, r.fee, False)
+    move.price = r.price
+    move.quantity = quantity
+    move.fee = r.fee
     return CORE_CORRUPT if IS_DEBUG and not cash_holds(&book.store, c.position) else 0
 
 
@@ -249,18 +264,27 @@ cdef class RiskCore:
     cdef int apply_records(self, const FrameView* view, size_t first) noexcept nogil:
         """Apply one by one; what later records need is fetched meanwhile, one step of the way at a time, so that no step
         waits for the one before it (the likely cell of a record is a guess: names alone decide)."""
-        cdef size_t left = view.header.record_count - first, i
+        cdef size_t left = view.header.record_count - first, lead = LEAD, i
         cdef const Record* records = view.records + first
+        cdef const Table* table = &self.book.store.cell_table
+        cdef const Record* r
         cdef Ahead ahead
         cdef int status
         self.heap = view.heap
         self.seq = view.header.first_seq + first - 1
-        for i in range(LEAD):
-            look_ahead(self.book, self.limits, records, left, i, &ahead)
-        for i in range(left):
-            look_ahead(self.book, self.limits, records, left, i + LEAD, &ahead)
+        if left <= FEW:
+            lead = 0
+            for i in range(left):
+                r = &records[i]
+                ahead.cells[i] = (likely_cell(table, cell_hash(r.account, r.symbol, r.venue, r.strategy))
+                                  if table.slots != NULL else 0)
+        for i in range(left + lead):
+            if lead:
+                look_ahead(self.book, self.limits, records, left, i, &ahead)
+            if i < lead:
+                continue
             self.seq += 1
-            status = apply_record(self, self.limits, self.judge, &records[i], ahead.cells[i % RING])
+            status = apply_record(self, self.limits, self.judge, &records[i - lead], ahead.cells[(i - lead) % RING])
             if status < 0:
                 return status
             self.applied_seq = self.seq
@@ -330,9 +354,10 @@ cdef class RiskCore:
 
     cdef uint32_t add_cell(self, const Record* r, uint32_t venue, uint32_t strategy) noexcept nogil:
         cdef uint32_t cell = self.book.add_cell(r.account, r.symbol, venue, strategy)
-        if cell == 0 or self.limits.attach_cell(cell) < 0:
+        cdef const Cell* c = &(<const Cell*>self.book.store.cells.data)[cell]
+        if cell == 0 or (c.next_in_position == 0 and self.limits.attach_position(c.position) < 0):
             return 0
-        return cell
+        return cell if self.limits.attach_cell(cell) == 0 else 0
 
     cdef inline int finish_trade(self, const Record* r, uint32_t cell) noexcept nogil:
         if is_killed(self.judge, r.account) and self.judge.add_after_kill(cell) < 0:
@@ -348,13 +373,12 @@ cdef class RiskCore:
 
     cdef int apply_adjust(self, const Record* r) noexcept nogil:
         cdef Holding after
-        cdef Valuation valued
+        cdef Move move
         cdef const Valuation* before
         cdef uint32_t cell
         cdef Cell* c
         cdef Position* p
         cdef Symbol* s
-        cdef i128 cost
         cdef int status = self.open_cell(r, 0, 0, r.volume, &cell)
         if cell == 0:
             return status
@@ -364,10 +388,9 @@ cdef class RiskCore:
         after = holding_of(p)
         if fold_fill(&after, r.price, r.volume):
             return self.refuse(REASON_OVERFLOW)
-        cost = p.cost
-        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after, &valued, &before) < 0
-                or fill_slots(self.limits, c, s, r.price, r.volume, r.fee, after.cost - cost, before, self.judge,
-                              NULL) < 0):
+        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after, &move, &before) < 0
+                or fill_adjusted(self.limits, c.position, p, s, &move, self.judge) < 0
+                or fill_cell_slots(self.limits, c, s, &move, before, self.judge, NULL) < 0):
             return CORE_NO_MEMORY
         return self.finish()
 
@@ -409,6 +432,7 @@ cdef class RiskCore:
             return self.refuse(REASON_OVERFLOW) if status == 1 else CORE_NO_MEMORY
         facts.mark = s.mark
         facts.marked = s.source != MARK_NONE
+        self.limits.load_position(position, True)
         if fill_cell(self.limits, old.cell, old.price, -old.quantity, -old.fee, self.judge) < 0:
             return CORE_NO_MEMORY
         cell_add(&(<Cell*>self.book.store.cells.data)[old.cell], old.price, old.quantity, old.fee, True)
@@ -432,8 +456,9 @@ cdef class RiskCore:
         set_holding(&(<Position*>self.book.store.positions.data)[position], &after)
         if IS_DEBUG and not cash_holds(&self.book.store, position):
             return CORE_CORRUPT
+        self.limits.load_position(position, False)
         status = self.remark(r.symbol, r.executed_at)
-        if status < 0 or revalue_position(self.limits, position) < 0:
+        if status < 0 or revalue_position(self.limits, position) < 0 or touch_position(self.limits, position) < 0:
             return CORE_NO_MEMORY
         if revised == NULL:
             return self.finish()
@@ -504,9 +529,10 @@ cdef class RiskCore:
         for i in range(1, self.limits.keys.count):
             key = &(<const Key*>self.limits.keys.data)[i]
             if key.kind == MAX_LOSS or key.kind == MAX_DRAWDOWN:
-                memset(&sums[key.state], 0, sizeof(Sums))
+                wide_zero(&sums[key.state].sum)
+                wide_zero(&sums[key.state].peak)
             elif key.kind == VOLUME_RATE:
-                memset(&sums[key.node], 0, sizeof(Sums))
+                wide_zero(&sums[key.node].sum)
 
     cdef int apply_instrument(self, const Record* r) noexcept nogil:
         cdef Instrument instrument
@@ -552,6 +578,9 @@ cdef class RiskCore:
         for i in range(1, self.book.store.symbols.count):
             if (<Symbol*>self.book.store.symbols.data)[i].used and new.set_factors(i) < 0:
                 raise MemoryError
+        for i in range(1, self.book.store.positions.count):
+            if new.attach_position(i) < 0:
+                raise MemoryError
         for i in range(1, self.book.store.cells.count):
             if new.attach_cell(i) < 0:
                 raise MemoryError
@@ -568,6 +597,8 @@ cdef class RiskCore:
         for i in range(1, self.book.store.positions.count):
             (<Position*>self.book.store.positions.data)[i].first_node = 0
             (<Position*>self.book.store.positions.data)[i].first_key = 0
+            (<Position*>self.book.store.positions.data)[i].slots = 0
+            (<Position*>self.book.store.positions.data)[i].slot_count = 0
         for i in range(1, self.book.store.cells.count):
             (<Cell*>self.book.store.cells.data)[i].slots = 0
             (<Cell*>self.book.store.cells.data)[i].slot_count = 0
@@ -583,7 +614,7 @@ cdef class RiskCore:
             index = self.limits.ensure_key(limit, key.cell, key.kind, key.per)
             if index == 0 or self.limits.ensure_rule(index) < 0:
                 raise MemoryError
-            (<Key*>self.limits.keys.data)[index].level = key.level
+            set_level(self.limits, &(<Key*>self.limits.keys.data)[index], key.level, False)
 
     # --- the Python face -----------------------------------------------------------------------------------------
 

@@ -176,24 +176,27 @@ cdef int write_runs(Bytes* out, LimitBook limits) except -1:
     cdef size_t began = begin(out)
     cdef uint32_t i
     cdef const Run* r
+    cdef RunMark first
     cdef int64_t[4] head
+    first.index = 0
     for i in range(1, limits.runs.count):
         r = &(<const Run*>limits.runs.data)[i]
         head[0] = r.price
         head[1] = r.quantity
         head[2] = <int64_t>r.length
         head[3] = r.size
-        if bytes_append(out, head, sizeof(head)) < 0 or bytes_append(out, r.marks, r.size * sizeof(RunMark)) < 0:
+        first.at = r.first_at
+        if (bytes_append(out, head, sizeof(head)) < 0
+                or bytes_append(out, &first if r.length == 1 else r.marks, r.size * sizeof(RunMark)) < 0):
             raise MemoryError
     end(out, began)
     return 0
 
 
 cdef int write_limits(Bytes* out, LimitBook limits) except -1:
-    cdef int64_t[3] numbers
+    cdef int64_t[2] numbers
     numbers[0] = limits.money_scale
     numbers[1] = limits.quantity_scale
-    numbers[2] = limits.stamp
     put(out, <const char*>limits.source, len(limits.source))
     put(out, numbers, sizeof(numbers))
     put_array(out, &limits.keys, sizeof(Key))
@@ -683,13 +686,12 @@ cdef uint64_t read_book(Reader source, Book book, bint trades) except? 0:
 
 cdef int read_limits(Reader source, RiskCore core) except -1:
     cdef size_t size
-    cdef int64_t[3] numbers
+    cdef int64_t[2] numbers
     cdef const uint8_t* text = source.take(&size)
     cdef LimitBook limits = core.compile_limits((<const char*>text)[:size])
     source.take_exactly(numbers, sizeof(numbers))
     limits.money_scale = <int>numbers[0]
     limits.quantity_scale = <int>numbers[1]
-    limits.stamp = <uint32_t>numbers[2]
     source.take_array(&limits.keys, sizeof(Key))
     source.take_array(&limits.slots, sizeof(Slot))
     source.take_array(&limits.nodes, sizeof(Node))
@@ -698,9 +700,10 @@ cdef int read_limits(Reader source, RiskCore core) except -1:
     source.take_array(&limits.lasts, sizeof(Last))
     source.take_array(&limits.factors, sizeof(SymbolFactors))
     limits.set_limit_levels()
-    if limits.rebuild_key_table() < 0 or limits.rebuild_holders() < 0:
+    if limits.rebuild_key_table() < 0 or limits.rebuild_holders() < 0 or limits.rebuild_standings() < 0:
         raise MemoryError
     read_windows(source, limits)
+    limits.rebuild_windows()
     read_runs(source, limits)
     core.limits = limits
     return 0

@@ -2,13 +2,18 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_OK, Limit,
-                         MAX_NOTIONAL, NET_NOTIONAL, Node, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, add_absolute,
-                         level_of_count, note_level, sum_is_far, touch)
-from ext.positions cimport Cell, MARK_NONE, Position, Symbol, valued_at
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, ASK_POSITION, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_BITS,
+                         LEVEL_OK, Limit, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, NO_MEMBER, Node, OF_POSITION, PER_POSITION,
+                         REPEATED_TRADE, Rule, Slot, Standings, Sums, SymbolFactors, add_absolute, is_sum, key_of_position,
+                         level_of_count, note_level, note_width, sum_is_far, sums_of, touch)
+from ext.positions cimport Cell, MARK_NONE, Members, Position, Symbol, members_of, valued_at
 from ext.records cimport u128
-from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, wide_addmul, wide_addmul2, wide_cmp_scaled,
+from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, cmp_scaled, divmod_u128, fits_i64, wide_addmul, wide_addmul2,
                        wide_fits192, wide_within, wide_zero, prefetch)
+
+cdef enum:
+    MEMBERS_AHEAD = 8               # positions between the look at one and its valuation
+
 
 
 cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at, const Factor* money) noexcept nogil:
@@ -20,7 +25,7 @@ cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at,
     if key.level != LEVEL_OK or key.frozen:
         return False
     if node.kind != CONCENTRATION:
-        return sum_is_far(sums, limit)
+        return sum_is_far(sums, node.kind)
     if wide_within(&sums.sum, limit.floor_bound):
         return True
     if not (limit.narrow and at.marked and money.limbs == 1 and fits_i64(node.quantity) and wide_fits192(&sums.sum)):
@@ -28,7 +33,7 @@ cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at,
     wide_zero(&part)
     wide_addmul(&part, <i128>(<u128>abs_i128(node.quantity) * <u128>abs_i64(at.mark)), money)
     # 100 x part / gross < warn, multiplied out; narrow: 100 x scale is below 2**63, and the part fits 192 bits.
-    return wide_cmp_scaled(&part, 100 * limit.scale.v[0], &sums.sum, limit.warn.v[0]) < 0
+    return cmp_scaled(part.v, 100 * limit.scale.v[0], sums.sum.v, limit.warn.v[0]) < 0
 
 
 cdef void add_value(Wide* sum, const Node* node, const Valuation* at, bint subtract, const Factor* money) noexcept nogil:
@@ -76,7 +81,110 @@ cdef int revalue_node(LimitBook limits, const Node* node, const Valuation* befor
     return 0 if node_stays_ok(limits, node, after, money) else touch(limits, node.key)
 
 
+# --- positions ---------------------------------------------------------------------------------------------------
+
+cdef void move_long(Sums* sums, uint8_t kind, const Move* move, const SymbolFactors* f) noexcept nogil:
+    add_move(&sums.sum, kind, move, f)
+    note_width(sums)
+
+
+cdef void add_move(Wide* sum, uint8_t kind, const Move* move, const SymbolFactors* f) noexcept nogil:
+    cdef const Valuation* before = &move.before
+    cdef const Valuation* after = &move.after
+    if kind == GROSS_NOTIONAL or kind == CONCENTRATION:
+        if before.marked:
+            add_absolute(sum, move.held, before.mark, True, &f.money)
+        if after.marked:
+            add_absolute(sum, move.holds, after.mark, False, &f.money)
+        return
+    if before.marked:
+        wide_addmul2(sum, -<i128>move.held, before.mark, &f.money)
+    elif kind != NET_NOTIONAL:
+        wide_addmul(sum, -before.cost, &f.money)
+    if after.marked:
+        wide_addmul2(sum, move.holds, after.mark, &f.money)
+    elif kind != NET_NOTIONAL:
+        wide_addmul(sum, after.cost, &f.money)
+    if kind != NET_NOTIONAL:
+        wide_addmul2(sum, -<i128>move.quantity, move.price, &f.money)
+        wide_addmul(sum, -<i128>move.fee, &f.fee)
+
+
+cdef int keep_key(LimitBook limits, uint32_t limit, uint8_t kind, uint32_t position, bint near) noexcept nogil:
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
+    cdef uint32_t index = key_of_position(limits, p, limit)
+    cdef const Key* key = &(<const Key*>limits.keys.data)[index]
+    if not near and (index == 0 or (key.level == LEVEL_OK and not key.frozen)):
+        return 0
+    if index == 0:
+        index = limits.ensure_key(limit, p.first_cell, kind, PER_POSITION)
+        if index == 0 or limits.ensure_rule(index) < 0:
+            return -1
+    return touch(limits, index)
+
+
+cdef void stay(Move* move, LimitBook limits, const Position* p, const Symbol* s) noexcept nogil:
+    """A position goes to its symbol's current mark."""
+    move.before.marked = valued_at(p, s, &move.before.mark)
+    move.before.cost = move.after.cost = p.cost
+    move.after.marked = s.source != MARK_NONE
+    move.after.mark = s.mark
+    move.held = move.holds = p.quantity
+    move.price = move.quantity = move.fee = 0
+    begin_move(move, &(<const SymbolFactors*>limits.factors.data)[p.symbol])
+
+
+cdef int revalue_sums(LimitBook limits, uint32_t position, const Symbol* s) noexcept nogil:
+    """Value a position in the sums of limits that match all of it."""
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
+    cdef Move move
+    stay(&move, limits, p, s)
+    return move_sums(limits, &(<const Slot*>limits.slots.data)[p.slots + p.window_count], position, p, &move)
+
+
+cdef int touch_near(LimitBook limits, uint32_t position) noexcept nogil:
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]
+    cdef const SymbolFactors* f = &(<const SymbolFactors*>limits.factors.data)[p.symbol]
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* end = slot + p.slot_count
+    cdef Move move
+    cdef bint near
+    stay(&move, limits, p, s)
+    move.after = move.before            # a concentration is judged as last valued
+    move.is_now = move.was
+    while slot < end:
+        if slot.of == OF_POSITION:
+            if slot.kind == CONCENTRATION:
+                near = part_is_near(limits, slot, &move, f)
+            else:
+                near = quantity_is_near(limits, slot, p, abs_i64(p.quantity), abs_i64(s.mark) if s.source else 0)
+            if keep_key(limits, slot.limit, slot.kind, position, near) < 0:
+                return -1
+        slot += 1
+    return 0
+
+
+cdef int touch_position(LimitBook limits, uint32_t position) noexcept nogil:
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
+    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* end = slot + p.slot_count
+    while slot < end:
+        if slot.of != OF_POSITION and (is_sum(slot.kind) or slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL):
+            if touch(limits, sums_of(limits, slot).key if is_sum(slot.kind) else slot.index) < 0:
+                return -1
+        slot += 1
+    return touch_near(limits, position)
+
+
 cdef int revalue_position(LimitBook limits, uint32_t position) noexcept nogil:
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
+    if limits.has_sums and revalue_sums(limits, position, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]) < 0:
+        return -1
+    return revalue_cells(limits, position)
+
+
+cdef int revalue_cells(LimitBook limits, uint32_t position) noexcept nogil:
     cdef Position* p = &(<Position*>limits.book.store.positions.data)[position]
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]
     cdef Valuation before, after
@@ -97,7 +205,7 @@ cdef int revalue_position(LimitBook limits, uint32_t position) noexcept nogil:
     p.valued = s.source != MARK_NONE
     p.valuation = s.valuation
     # The cell that a fill changes is touched by it; others of the position only by this valuation.
-    if limits.has_notional and (<const Cell*>limits.book.store.cells.data)[p.first_cell].next_in_position:
+    if limits.has_cell_notional and (<const Cell*>limits.book.store.cells.data)[p.first_cell].next_in_position:
         return touch_notionals(limits, p.first_cell)
     return 0
 
@@ -111,7 +219,7 @@ cdef int touch_notionals(LimitBook limits, uint32_t cell) noexcept nogil:
         c = &(<const Cell*>limits.book.store.cells.data)[cell]
         for i in range(c.slot_count):
             slot = &(<const Slot*>limits.slots.data)[c.slots + i]
-            if slot.kind == MAX_NOTIONAL and touch(limits, slot.key) < 0:
+            if slot.kind == MAX_NOTIONAL and touch(limits, slot.index) < 0:
                 return -1
         cell = c.next_in_position
     return 0
@@ -132,17 +240,21 @@ cdef bint is_quiet(LimitBook limits, const Rule* rule, uint64_t mark) noexcept n
 cdef int revalue_notionals(LimitBook limits, uint32_t symbol) noexcept nogil:
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[symbol]
     cdef uint32_t index = s.first_rule, number
+    cdef uint64_t mark = abs_i64(s.mark) if s.source else 0
+    cdef const Limit* limit
     cdef Rule* rule
     while index:
         number = index
         rule = &(<Rule*>limits.rules.data)[index]
         index = rule.next_in_symbol
-        if (number >= limits.holders.count or (<const Limit*>limits.limits.data)[rule.limit].kind != MAX_NOTIONAL
-                or is_quiet(limits, rule, abs_i64(s.mark) if s.source else 0)):
+        limit = &(<const Limit*>limits.limits.data)[rule.limit]
+        if limit.kind != MAX_NOTIONAL or is_quiet(limits, rule, mark):
             continue
         rule.ok_max = rule.warn_max = 0         # found again while its keys are judged
         rule.warn_min = rule.breach_min = ~<uint64_t>0
-        if revalue_holders(limits, rule, &(<const Holders*>limits.holders.data)[number], abs_i64(s.mark) if s.source else 0) < 0:
+        if number < limits.standings.count and revalue_standings(limits, number, mark) < 0:
+            return -1
+        if number < limits.holders.count and revalue_holders(limits, rule, &(<const Holders*>limits.holders.data)[number], mark) < 0:
             return -1
     return 0
 
@@ -183,6 +295,32 @@ cdef int revalue_holders(LimitBook limits, Rule* rule, const Holders* holders, u
     return 0
 
 
+cdef int revalue_standings(LimitBook limits, uint32_t number, uint64_t mark) noexcept nogil:
+    """As `revalue_holders`, for a rule whose keys are kept for each position and mostly not made."""
+    cdef Rule* rule = &(<Rule*>limits.rules.data)[number]
+    cdef const Standings* standings = &(<const Standings*>limits.standings.data)[number]
+    cdef uint64_t fine = least_quantity(rule.warn, mark), quantity, ok_max = 0
+    cdef uint32_t i
+    cdef uint8_t level
+    for i in range(standings.capacity):
+        quantity = standings.of[i] >> LEVEL_BITS
+        level = standings.of[i] & ((1 << LEVEL_BITS) - 1)
+        # Most are ok and stay it.
+        if level == LEVEL_OK and quantity < fine:
+            ok_max = max(ok_max, quantity)
+            continue
+        if standings.of[i] == NO_MEMBER:
+            continue
+        if (standings.of[i] == <uint64_t>ASK_POSITION
+                or level_of_count(<u128>quantity * <u128>mark, rule.above, rule.warn, rule.clear, level) != level):
+            if keep_key(limits, rule.limit, MAX_NOTIONAL, members_of(&limits.book.store, rule.symbol).positions[i], True) < 0:
+                return -1
+        else:
+            note_level(rule, level, quantity)
+    note_level(rule, LEVEL_OK, ok_max)
+    return 0
+
+
 cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
     cdef Symbol* s = &(<Symbol*>limits.book.store.symbols.data)[symbol]
     cdef const Factor* money = &(<SymbolFactors*>limits.factors.data)[symbol].money
@@ -204,10 +342,41 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
         if not is_flat(limits, p) and revalue_node(limits, node, &before, &after, money) < 0:
             return -1
         index = node.next_in_symbol
+    if limits.has_sums and revalue_members_sums(limits, symbol) < 0:
+        return -1
     s.valuation += 1
     s.valued_mark = s.mark
     s.valued = s.source != MARK_NONE
     return revalue_notionals(limits, symbol)
+
+
+cdef int revalue_members_sums(LimitBook limits, uint32_t symbol) noexcept nogil:
+    cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[symbol]
+    cdef const Members* members = members_of(&limits.book.store, symbol)
+    cdef const Position* positions = <const Position*>limits.book.store.positions.data
+    cdef const Position* p
+    cdef uint32_t i
+    for i in range(members.count):
+        if i + MEMBERS_AHEAD < members.count:
+            prefetch(&positions[members.positions[i + MEMBERS_AHEAD]])
+            prefetch(&positions[members.positions[i + MEMBERS_AHEAD]].slot_count)
+        if i + MEMBERS_AHEAD // 2 < members.count:
+            p = &positions[members.positions[i + MEMBERS_AHEAD // 2]]
+            prefetch(&(<const Slot*>limits.slots.data)[p.slots + p.window_count])
+        p = &positions[members.positions[i]]
+        if p.sum_count and not (p.quantity == 0 and is_flat(limits, p)) and revalue_sums(limits, members.positions[i], s) < 0:
+            return -1
+    return 0
+
+
+cdef int fill_cell_slots(LimitBook limits, const Cell* c, const Symbol* s, const Move* move, const Valuation* before, Judge judge,
+                         const TradeFacts* trade) noexcept nogil:
+    cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[c.position]
+    return fill_slots(limits, c, s, move.price, move.quantity, move.fee, p.cost - move.before.cost, before, judge, trade)
+
+
+cdef int fill_adjusted(LimitBook limits, uint32_t position, const Position* p, const Symbol* s, Move* move, Judge judge) noexcept nogil:
+    return fill_position(limits, position, p, s, move, judge, NULL)
 
 
 cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, int64_t quantity, int64_t fee, Judge judge) noexcept nogil:
@@ -219,7 +388,7 @@ cdef int fill_cell(LimitBook limits, uint32_t cell, int64_t price, int64_t quant
 
 cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t quantity, int64_t fee,
                    i128 cost_change) noexcept nogil:
-    cdef Node* node = &(<Node*>limits.nodes.data)[slot.node]
+    cdef Node* node = &(<Node*>limits.nodes.data)[slot.index]
     cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
     cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
@@ -239,12 +408,12 @@ cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t qu
         # What is bought at the mark is worth what was paid for it.
         wide_addmul(sum, -<i128>fee, &f.fee)
     node.quantity += quantity
-    return touch(limits, slot.key)
+    return touch(limits, node.key)
 
 
 cdef int move_node(LimitBook limits, const Slot* slot, const Valuation* before, int64_t price, int64_t quantity,
                    int64_t fee) noexcept nogil:
-    cdef Node* node = &(<Node*>limits.nodes.data)[slot.node]
+    cdef Node* node = &(<Node*>limits.nodes.data)[slot.index]
     cdef Wide* sum = &(<Sums*>limits.sums.data)[node.sum].sum
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[node.position]
     cdef const SymbolFactors* f = &(<SymbolFactors*>limits.factors.data)[p.symbol]
@@ -272,7 +441,7 @@ cdef int move_node(LimitBook limits, const Slot* slot, const Valuation* before, 
             wide_addmul(sum, -<i128>fee, &f.fee)
     wide_addmul(sum, change, &f.money)
     node.quantity = holds
-    return 0 if node_stays_ok(limits, node, &after, &f.money) else touch(limits, slot.key)
+    return 0 if node_stays_ok(limits, node, &after, &f.money) else touch(limits, node.key)
 
 
 cdef void add_absolute_change(Wide* sum, i128 before, i128 after, int64_t mark, const Factor* money) noexcept nogil:
@@ -298,5 +467,8 @@ cdef int touch_all(LimitBook limits) noexcept nogil:
     for i in range(1, limits.keys.count):
         key = &(<const Key*>limits.keys.data)[i]
         if key.kind != ACCOUNT_GROSS and key.kind != REPEATED_TRADE and touch(limits, i) < 0:
+            return -1
+    for i in range(1, limits.book.store.positions.count):
+        if touch_near(limits, i) < 0:
             return -1
     return 0

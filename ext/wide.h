@@ -209,13 +209,13 @@ static inline int rw_wide_fits192(const rw_wide *w) {
     return any == 0;
 }
 
-/* a * x against b * y as -1, 0 or 1, for numbers that fit 192 bits. */
-static inline int rw_wide_cmp_scaled(const rw_wide *a, uint64_t x, const rw_wide *b, uint64_t y) {
+/* a * x against b * y as -1, 0 or 1, for numbers of three limbs that are not negative. */
+static inline int rw_cmp_scaled(const uint64_t *a, uint64_t x, const uint64_t *b, uint64_t y) {
     uint64_t left[4], right[4];
     rw_u128 p = 0, q = 0;
     for (int i = 0; i < 3; i++) {
-        p += (rw_u128)a->v[i] * x;
-        q += (rw_u128)b->v[i] * y;
+        p += (rw_u128)a[i] * x;
+        q += (rw_u128)b[i] * y;
         left[i] = (uint64_t)p;
         right[i] = (uint64_t)q;
         p >>= 64;
@@ -226,6 +226,12 @@ static inline int rw_wide_cmp_scaled(const rw_wide *a, uint64_t x, const rw_wide
     for (int i = 3; i >= 0; i--)
         if (left[i] != right[i]) return left[i] < right[i] ? -1 : 1;
     return 0;
+}
+
+/* Whether a * x < b * y, of the same; mostly the middle limbs tell. */
+static inline int rw_is_below_scaled(const uint64_t *a, uint64_t x, const uint64_t *b, uint64_t y) {
+    if (a[2] == 0 && x >> 63 == 0 && (rw_u128)a[1] * x + x < (rw_u128)b[1] * y) return 1;
+    return rw_cmp_scaled(a, x, b, y) < 0;
 }
 
 /* The high 128 of the low 192 bits less one, for rw_wide_within; all ones where w is 2**192 or more, 0 where it is below 0. */
@@ -243,7 +249,35 @@ static inline int rw_wide_within(const rw_wide *w, rw_u128 bound) {
     return !other && rw_u128_of(w->v[2] ^ sign, w->v[1] ^ sign) < bound;
 }
 
-/* The same of a - b, where that is not negative. */
+/* The same for a sum that fits 256 bits. */
+static inline int rw_within256(const uint64_t *v, rw_u128 bound) {
+    uint64_t sign = (uint64_t)((int64_t)v[3] >> 63);
+    return v[3] == sign && rw_u128_of(v[2] ^ sign, v[1] ^ sign) < bound;
+}
+
+static inline int rw_wide_fits256(const rw_wide *w) {
+    uint64_t sign = (uint64_t)((int64_t)w->v[RW_LIMBS - 1] >> 63), other = (w->v[3] ^ sign) >> 63;
+    for (int i = 4; i < RW_LIMBS; i++) other |= w->v[i] ^ sign;
+    return !other;
+}
+
+/* Whether w fits 224 bits and a sign: with all that 2**32 trades and positions of 2**191 each can add to it, it fits 256. */
+static inline int rw_wide_fits224(const rw_wide *w) {
+    uint64_t sign = (uint64_t)((int64_t)w->v[RW_LIMBS - 1] >> 63);
+    return rw_wide_fits256(w) && !((w->v[3] ^ sign) >> 32);
+}
+
+/* Whether 0 <= a - b, surely below what the bound was made of; both fit 256 bits. */
+static inline int rw_difference_within256(const uint64_t *a, const uint64_t *b, rw_u128 bound) {
+    uint64_t low, middle, high, top;
+    unsigned char borrow = rw_sub_limb(0, a[0], b[0], &low);
+    borrow = rw_sub_limb(borrow, a[1], b[1], &middle);
+    borrow = rw_sub_limb(borrow, a[2], b[2], &high);
+    rw_sub_limb(borrow, a[3], b[3], &top);
+    return !top && rw_u128_of(high, middle) < bound;
+}
+
+/* rw_wide_within of a - b, where that is not negative. */
 static inline int rw_wide_difference_within(const rw_wide *a, const rw_wide *b, rw_u128 bound) {
     uint64_t sign = (uint64_t)((int64_t)a->v[RW_LIMBS - 1] >> 63), mark = (uint64_t)((int64_t)b->v[RW_LIMBS - 1] >> 63);
     uint64_t other = 0, low, middle, high, top;
@@ -385,6 +419,43 @@ RW_SELDOM static void rw_wide_addmul2_long(rw_wide *acc, rw_i128 a, int64_t b, c
 static inline void rw_wide_addmul2(rw_wide *acc, rw_i128 a, int64_t b, const rw_factor *f) {
     if (rw_fits_i64(a)) rw_wide_addmul(acc, a * b, f);
     else rw_wide_addmul2_long(acc, a, b, f);
+}
+
+/* What one position adds to sums of several limits, made once: 256 bits, two's complement. */
+typedef struct {
+    uint64_t v[4];
+} rw_part;
+
+/* part = raw * f; 191 bits at most. */
+static inline void rw_part_set(rw_part *part, rw_i128 raw, uint64_t f) {
+    uint64_t sign = (uint64_t)(raw >> 127);
+    rw_u128 low = (rw_u128)(uint64_t)raw * f;
+    rw_u128 high = (rw_u128)(uint64_t)((rw_u128)raw >> 64) * f + (uint64_t)(low >> 64);
+    part->v[0] = (uint64_t)low;
+    part->v[1] = (uint64_t)high;
+    part->v[2] = (uint64_t)(high >> 64) - (f & sign); /* the high word of a negative number stands 2**64 too high */
+    part->v[3] = (uint64_t)((int64_t)part->v[2] >> 63);
+}
+
+static inline void rw_part_addmul(rw_part *part, rw_i128 raw, uint64_t f) {
+    rw_part more;
+    unsigned char carry = 0;
+    rw_part_set(&more, raw, f);
+    for (int i = 0; i < 4; i++) carry = rw_add_limb(carry, part->v[i], more.v[i], &part->v[i]);
+}
+
+static inline void rw_wide_add_part(rw_wide *acc, const rw_part *part) {
+    unsigned char carry = rw_add_limb(0, acc->v[0], part->v[0], &acc->v[0]);
+    carry = rw_add_limb(carry, acc->v[1], part->v[1], &acc->v[1]);
+    carry = rw_add_limb(carry, acc->v[2], part->v[2], &acc->v[2]);
+    carry = rw_add_limb(carry, acc->v[3], part->v[3], &acc->v[3]);
+    int64_t above = ((int64_t)part->v[3] >> 63) + carry; /* 0, but where the sum turns its sign or passes 2**256 */
+    if (__builtin_expect(above != 0, 0)) {
+        if (above > 0)
+            for (int i = 4; carry && i < RW_LIMBS; i++) carry = ++acc->v[i] == 0;
+        else
+            for (int i = 4, borrow = 1; borrow && i < RW_LIMBS; i++) borrow = acc->v[i]-- == 0;
+    }
 }
 
 /* In place, for numbers that are not negative; the remainder comes back. */

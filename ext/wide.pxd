@@ -13,6 +13,8 @@ cdef extern from "wide.h" nogil:
     ctypedef struct Factor "rw_factor":     # not negative, with the limbs in use
         uint64_t v[12]
         int limbs
+    ctypedef struct Part "rw_part":         # 256 bits, two's complement
+        uint64_t v[4]
 
     # 128 bits; add and sub return 1 on overflow and write nothing that may be used.
     bint add_i128 "rw_add_i128"(i128 a, i128 b, i128* out)
@@ -41,8 +43,13 @@ cdef extern from "wide.h" nogil:
     u128 wide_bound "rw_wide_bound"(const Wide* w)
     bint wide_within "rw_wide_within"(const Wide* w, u128 bound)                # |w| is surely below what it was made of
     bint wide_difference_within "rw_wide_difference_within"(const Wide* a, const Wide* b, u128 bound)      # 0 <= a - b, so
+    bint within256 "rw_within256"(const uint64_t* v, u128 bound)                # the same of what fits 256 bits
+    bint difference_within256 "rw_difference_within256"(const uint64_t* a, const uint64_t* b, u128 bound)
     bint wide_fits192 "rw_wide_fits192"(const Wide* w)
-    int wide_cmp_scaled "rw_wide_cmp_scaled"(const Wide* a, uint64_t x, const Wide* b, uint64_t y)
+    bint wide_fits256 "rw_wide_fits256"(const Wide* w)
+    bint wide_fits224 "rw_wide_fits224"(const Wide* w)                          # with all Parts to come it fits 256 bits
+    int cmp_scaled "rw_cmp_scaled"(const uint64_t* a, uint64_t x, const uint64_t* b, uint64_t y)        # of three limbs
+    bint is_below_scaled "rw_is_below_scaled"(const uint64_t* a, uint64_t x, const uint64_t* b, uint64_t y)     # a x x < b x y
     void wide_accumulate3 "rw_wide_accumulate3"(Wide* acc, uint64_t low, uint64_t middle, uint64_t high, bint negative)
     int wide_cmp "rw_wide_cmp"(const Wide* a, const Wide* b)
     void wide_add "rw_wide_add"(Wide* a, const Wide* b)
@@ -56,6 +63,9 @@ cdef extern from "wide.h" nogil:
     void factor_set "rw_factor_set"(Factor* f, const Wide* w)
     void wide_addmul "rw_wide_addmul"(Wide* acc, i128 raw, const Factor* f)                 # acc += raw x f
     void wide_addmul2 "rw_wide_addmul2"(Wide* acc, i128 a, int64_t b, const Factor* f)      # acc += a x b x f
+    void part_set "rw_part_set"(Part* part, i128 raw, uint64_t f)                           # part = raw x f
+    void part_addmul "rw_part_addmul"(Part* part, i128 raw, uint64_t f)                     # part += raw x f
+    void wide_add_part "rw_wide_add_part"(Wide* acc, const Part* part)
     void wide_quotient "rw_wide_quotient"(Wide* num, const Wide* den, int rounding)         # 0 down, 1 up, 2 half even
     u128 wide_saturate_u128 "rw_wide_saturate_u128"(const Wide* w)
 

@@ -20,14 +20,18 @@ cdef struct Window:                 # (latest - span, latest], ordered by time; 
     uint32_t capacity
     uint8_t seen
     uint8_t has_amounts             # set before anything is added
-    uint8_t unused[2]
+    uint8_t is_busy                 # its key is not ok, or what it was last judged at is kept: it has to be judged
+    uint8_t unused
+    uint32_t key                    # whose it is
+    uint32_t sums                   # what its amounts add up to; 0: it has none
 
 cdef struct RunMark:                # a trade of the run that is later than all before it
     int64_t at
     uint64_t index
 
 cdef struct Run:                    # consecutive trades with the same side, price and volume
-    RunMark* marks
+    RunMark* marks                  # not of a run of one trade
+    int64_t first_at
     int64_t price
     int64_t quantity                # signed
     uint64_t length
@@ -46,13 +50,12 @@ cdef void run_clear(Run* r) noexcept nogil
 
 cdef inline bint run_restart(Run* r, int64_t at, int64_t price, int64_t quantity) noexcept nogil:
     """Take in a trade that is unlike the one before, as nearly all are: a run of 1; False: nothing was done."""
-    if r.size == 0 or (r.price == price and r.quantity == quantity):
+    if r.length and r.price == price and r.quantity == quantity:
         return False
     r.price = price
     r.quantity = quantity
     r.length = r.size = 1
-    r.marks[0].at = at
-    r.marks[0].index = 0
+    r.first_at = at
     return True
 
 # Both kinds as they were in a snapshot, into zeroed ones: the bytes that a window took, 0 for a run; -1 without memory.
@@ -78,6 +81,7 @@ cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent
     total: NULL for a window that counts.
     """
     cdef uint32_t mask = w.capacity - 1, place = (w.head + w.size) & mask
+    cdef const Amount* oldest
     if not w.seen or at < w.latest or w.size == 0 or w.size == w.capacity:
         return False
     if total != NULL:
@@ -91,7 +95,11 @@ cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent
     w.size += 1
     while <uint64_t>at - <uint64_t>w.times[w.head] >= <uint64_t>span:       # never the last one: a span is above 0
         if total != NULL:
-            add_amount(total, &w.amounts[w.head], scale, True)
+            oldest = &w.amounts[w.head]
+            if 0 <= oldest.exponent - scale < 19:
+                add_short(total, <uint64_t>oldest.amount, <int>(oldest.exponent - scale), True)
+            else:
+                add_amount(total, oldest, scale, True)
         w.head = (w.head + 1) & mask
         w.size -= 1
     if w.size * 4 < w.capacity and w.capacity > CAPACITY_MIN:

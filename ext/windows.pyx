@@ -1,6 +1,6 @@
 """Windows in executed_at. A window moves forward only; a run looks back from its last trade, wherever that lies."""
 
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from ext.records cimport i128
@@ -96,33 +96,35 @@ cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t
 
 
 cdef void window_clear(Window* w) noexcept nogil:
-    cdef uint8_t has_amounts = w.has_amounts
     free(w.times)
     free(w.amounts)
-    memset(w, 0, sizeof(Window))
-    w.has_amounts = has_amounts
+    w.times = NULL
+    w.amounts = NULL
+    w.latest = w.head = w.size = w.capacity = w.seen = 0
 
 
 cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil:
     cdef RunMark* marks
-    cdef uint32_t low, high, middle, i
-    if r.length == 0 or r.price != price or r.quantity != quantity:
-        r.price = price
-        r.quantity = quantity
-        r.length = 0
-        r.size = 0
+    cdef uint32_t low, high, middle
+    if run_restart(r, at, price, quantity):
+        return 1
+    if r.length == 1:
+        if r.capacity == 0:
+            r.marks = <RunMark*>malloc(CAPACITY_MIN * sizeof(RunMark))
+            if r.marks == NULL:
+                return -1
+            r.capacity = CAPACITY_MIN
+        r.marks[0].at = r.first_at
+        r.marks[0].index = 0
     r.length += 1
     # A trade that is not later than one before it never makes a tail longer than that one does.
-    if r.size == 0 or at > r.marks[r.size - 1].at:
+    if at > r.marks[r.size - 1].at:
         if r.size == r.capacity:
-            marks = <RunMark*>malloc((r.capacity * 2 if r.capacity else CAPACITY_MIN) * sizeof(RunMark))
+            marks = <RunMark*>realloc(r.marks, r.capacity * 2 * sizeof(RunMark))
             if marks == NULL:
                 return -1
-            for i in range(r.size):
-                marks[i] = r.marks[i]
-            free(r.marks)
             r.marks = marks
-            r.capacity = r.capacity * 2 if r.capacity else CAPACITY_MIN
+            r.capacity *= 2
         r.marks[r.size].at = at
         r.marks[r.size].index = r.length - 1
         r.size += 1
@@ -164,13 +166,16 @@ cdef int64_t window_restore(Window* w, uint8_t seen, int64_t latest, bint has_am
 
 
 cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil:
-    if size:
+    if length > 1:
         r.marks = <RunMark*>malloc(size * sizeof(RunMark))
         if r.marks == NULL:
             return -1
         memcpy(r.marks, marks, size * sizeof(RunMark))
+        r.capacity = size
+    elif length:
+        r.first_at = marks[0].at
     r.price = price
     r.quantity = quantity
     r.length = length
-    r.size = r.capacity = size
+    r.size = size
     return 0

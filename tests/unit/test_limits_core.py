@@ -131,6 +131,17 @@ def test_a_rate_of_volume_adds_what_has_other_units() -> None:
     assert engine.alerts()[0].utilization == D(1)
 
 
+@pytest.mark.parametrize("kind", ["trade_rate", "volume_rate"])
+def test_a_rate_clears_when_its_window_empties_though_it_is_far_from_its_limit(kind: str) -> None:
+    fields = {"per": ["account"], "window": "1s"}
+    held = limit(kind, "10", id="held", clear_at="0.3", **fields)
+    trade = Trader(engine_with(limit(kind, "10", **fields), held))
+    raised = [alert for at_ms in range(8) for alert in trade(1, at_ms=at_ms)]
+    assert raised == [("warn", "8"), ("warn", "8")]
+    assert trade(1, at_ms=1_004) == [("clear", "4")]
+    assert trade(1, at_ms=1_500) == [("clear", "2")]
+
+
 def test_the_collar_looks_at_the_mark_before_the_trade() -> None:
     trade = Trader(engine_with(limit("price_collar", "10")))
     assert trade(1, 100) == []

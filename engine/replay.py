@@ -164,6 +164,7 @@ def run_replay(options: ReplayOptions) -> Summary:
         run = _Run(options, given, source, stack)
         summary = run.run()
         if not options.keep_trades and not options.verify:
+            summary.core.end()  # whoever is handed it finds it so, however late the thread is
             threading.Thread(target=run.let_go, name="memory").start()
         if files.positions is not None:
             write_positions(files.positions, summary.core)

@@ -657,10 +657,16 @@ cdef class RiskCore:
             raise FrameDecodeError(bad)
         self.raise_for(status, view.header.first_seq if status else 0)
 
-    def let_go(self):
-        """Give back the memory of the trades that positions are made of. From then on the core can be asked for positions,
-        alerts and the like, by another thread meanwhile too; to apply a frame or take a snapshot raises ValueError."""
+    def end(self):
+        """Apply nothing more. From now on the core can be asked for positions, alerts and the like; to apply a frame or take a
+        snapshot raises ValueError."""
         self.error = ValueError("the core has let go of its trades: it can be asked, and no more")
+        self.book.entry_count = 0
+
+    def let_go(self):
+        """Give back the memory of the trades that positions are made of, after ``end``, or with it. Another thread can ask the core
+        meanwhile."""
+        self.end()
         with nogil:
             self.book.let_go()
 

@@ -15,7 +15,7 @@ from engine.errors import OutputError, UsageError, VerifyError
 from engine.events import Event
 from engine.journal import read_frames
 from engine.oracle import Oracle
-from engine.replay import JSON_KEYS
+from engine.replay import JSON_KEYS, _Run
 
 
 @pytest.mark.parametrize("frame_records", [1, 7, 64, 8192])
@@ -214,6 +214,30 @@ def test_a_core_without_its_trades_answers_as_before_and_applies_nothing_more(
     for use in (lambda: summary.core.apply(frame), summary.core.snapshot, summary.core.state_hash):
         with pytest.raises(ValueError, match="let go of its trades"):
             use()
+
+
+def test_a_core_that_gives_its_trades_back_takes_no_more_from_when_it_is_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory is given back by a thread, which may begin much later."""
+    trades, limits = write_session(tmp_path)
+    replay(trades, limits=limits, journal=tmp_path / "kept")
+    frame = next(iter(read_frames(tmp_path / "kept")))
+    may_begin, give_back = threading.Event(), _Run.let_go
+
+    def late(run: _Run) -> None:
+        may_begin.wait()
+        give_back(run)
+
+    monkeypatch.setattr(_Run, "let_go", late)
+    summary = replay(trades, limits=limits, keep_trades=False)
+    try:
+        for use in (lambda: summary.core.apply(frame), summary.core.snapshot):
+            with pytest.raises(ValueError, match="let go of its trades"):
+                use()
+    finally:
+        may_begin.set()
+    assert summary.core.positions_csv()
 
 
 def test_dead_letters_without_a_place_go_to_a_temporary_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, Key, LEVEL_OK, Lim
                          held_of, is_sum, run_of, set_standing, sum_is_far, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport i128, u128
-from ext.wide cimport (Part, Wide, abs_i64, abs_i128, is_below_scaled, low_u128, part_addmul, part_set, wide_add_part, wide_within,
+from ext.wide cimport (Part, Wide, abs_i64, abs_i128, is_below256, is_below_scaled, low_u128, part_addmul, part_set, wide_add_part,
                        within256)
 from ext.windows cimport Window, run_restart, window_push
 
@@ -217,7 +217,8 @@ cdef inline int fill_window(LimitBook limits, const Slot* slot, Judge judge, con
         sum = &(<Sums*>limits.sums.data)[window.sums].sum
         if not window_push(window, at, <int64_t>abs_i64(trade.quantity), exponent, limit.window_ns, sum, limits.quantity_scale):
             return judge.judge_slot(limits, slot, trade)
-        if window.is_busy or not within256(sum.v, limit.sum_bound):     # 2**32 amounts fit
+        # 2**32 amounts fit 256 bits. Where what it warns from does not, its low bits may say no: then it is judged in full.
+        if window.is_busy or not is_below256(sum.v, limit.sum_warn.v):
             return touch(limits, window.key)
     return 0
 

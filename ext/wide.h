@@ -261,6 +261,14 @@ static inline int rw_wide_fits256(const rw_wide *w) {
     return !other;
 }
 
+/* Whether a < b, of the low 256 bits; neither is negative. */
+static inline int rw_is_below256(const uint64_t *a, const uint64_t *b) {
+    uint64_t rest;
+    unsigned char borrow = rw_sub_limb(0, a[0], b[0], &rest);
+    for (int i = 1; i < 4; i++) borrow = rw_sub_limb(borrow, a[i], b[i], &rest);
+    return borrow;
+}
+
 /* Whether w fits 224 bits and a sign: with all that 2**32 trades and positions of 2**191 each can add to it, it fits 256. */
 static inline int rw_wide_fits224(const rw_wide *w) {
     uint64_t sign = (uint64_t)((int64_t)w->v[RW_LIMBS - 1] >> 63);

@@ -45,6 +45,7 @@ cdef extern from "wide.h" nogil:
     bint wide_difference_within "rw_wide_difference_within"(const Wide* a, const Wide* b, u128 bound)      # 0 <= a - b, so
     bint within256 "rw_within256"(const uint64_t* v, u128 bound)                # the same of what fits 256 bits
     bint difference_within256 "rw_difference_within256"(const uint64_t* a, const uint64_t* b, u128 bound)
+    bint is_below256 "rw_is_below256"(const uint64_t* a, const uint64_t* b)     # neither negative
     bint wide_fits192 "rw_wide_fits192"(const Wide* w)
     bint wide_fits256 "rw_wide_fits256"(const Wide* w)
     bint wide_fits224 "rw_wide_fits224"(const Wide* w)                          # with all Parts to come it fits 256 bits

@@ -131,15 +131,19 @@ def test_a_rate_of_volume_adds_what_has_other_units() -> None:
     assert engine.alerts()[0].utilization == D(1)
 
 
-@pytest.mark.parametrize("kind", ["trade_rate", "volume_rate"])
-def test_a_rate_clears_when_its_window_empties_though_it_is_far_from_its_limit(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "one", "unit"),
+    [("trade_rate", "1", 1), ("volume_rate", "1", 1), ("volume_rate", "10000000000", 10**10)],
+)
+def test_a_rate_clears_when_its_window_empties_though_it_is_far_from_its_limit(kind: str, one: str, unit: int) -> None:
     fields = {"per": ["account"], "window": "1s"}
-    held = limit(kind, "10", id="held", clear_at="0.3", **fields)
-    trade = Trader(engine_with(limit(kind, "10", **fields), held))
-    raised = [alert for at_ms in range(8) for alert in trade(1, at_ms=at_ms)]
-    assert raised == [("warn", "8"), ("warn", "8")]
-    assert trade(1, at_ms=1_004) == [("clear", "4")]
-    assert trade(1, at_ms=1_500) == [("clear", "2")]
+    threshold = str(10 * unit)
+    held = limit(kind, threshold, id="held", clear_at="0.3", **fields)
+    trade = Trader(engine_with(limit(kind, threshold, **fields), held))
+    raised = [alert for at_ms in range(8) for alert in trade(one, 1, ("buy", "sell")[at_ms % 2], at_ms=at_ms)]
+    assert raised == [("warn", str(8 * unit)), ("warn", str(8 * unit))]
+    assert trade(one, 1, "sell", at_ms=1_004) == [("clear", str(4 * unit))]
+    assert trade(one, 1, "buy", at_ms=1_500) == [("clear", str(2 * unit))]
 
 
 def test_the_collar_looks_at_the_mark_before_the_trade() -> None:

@@ -115,6 +115,18 @@ static inline int rw_array_extend(rw_array *a, uint32_t count, size_t width) {
     return 0;
 }
 
+/* Room for `count` items in a list that is not an array; 0, or -1 without memory. New room is as it is. */
+static inline int rw_list_reserve(void **items, uint32_t *capacity, uint32_t count, size_t width) {
+    uint32_t larger = *capacity ? *capacity : 4;
+    if (count <= *capacity) return 0;
+    while (larger < count) larger += larger / 2;
+    void *grown = realloc(*items, larger * width);
+    if (!grown) return -1;
+    *items = grown;
+    *capacity = larger;
+    return 0;
+}
+
 static inline void rw_array_free(rw_array *a) {
     rw_release(a->data, a->mapped);
     memset(a, 0, sizeof *a);

@@ -19,6 +19,7 @@ cdef extern from "arrays.h" nogil:
     uint32_t array_add "rw_array_add"(Array* a, size_t width)           # 0: no memory
     int array_extend "rw_array_extend"(Array* a, uint32_t count, size_t width)
     void array_free "rw_array_free"(Array* a)
+    int list_reserve "rw_list_reserve"(void** items, uint32_t* capacity, uint32_t count, size_t width)
     uint64_t table_home "rw_table_home"(const Table* t, uint64_t hash)  # where to begin to look; then on, around by mask
     void table_put "rw_table_put"(Table* t, uint64_t hash, uint32_t value)
     int table_reserve "rw_table_reserve"(Table* t)                      # room for one more; 0, or -1 without memory

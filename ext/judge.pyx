@@ -15,7 +15,7 @@ from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
-from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, low_u128, wide_cmp, wide_fits192, wide_mul,
+from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, is_below_scaled, low_u128, wide_cmp, wide_fits192, wide_mul,
                        wide_set_u128)
 from ext.windows cimport Window, run_add, window_add
 
@@ -40,7 +40,7 @@ cdef uint8_t level_of_ratio(const Wide* value, const Wide* divisor, const Limit*
     cdef Wide left, scale, above, warn, clear
     cdef uint64_t by = limit.scale.v[0]
     if limit.narrow and wide_fits192(value) and wide_fits192(divisor):
-        if before == LEVEL_OK and cmp_scaled(value.v, by, divisor.v, limit.warn.v[0]) < 0:
+        if before == LEVEL_OK and is_below_scaled(value.v, by, divisor.v, limit.warn.v[0]):
             return LEVEL_OK
         return level_of(cmp_scaled(value.v, by, divisor.v, limit.threshold.v[0]) > 0,
                         cmp_scaled(value.v, by, divisor.v, limit.warn.v[0]) >= 0,

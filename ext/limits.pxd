@@ -15,7 +15,7 @@ cdef enum:
     ASK_KEY = 0xFFFFFFFFFFFFFFFF
     ASK_POSITION = 0xFFFFFFFFFFFFFFFF       # of a Standing
     NO_MEMBER = 3
-    SUMS_AT_HAND = 1024             # so many, 256 KiB, are in the second-level cache as they are
+    SUMS_AT_HAND = 1024             # so many, 320 KiB, are in the second-level cache as they are
     LEVEL_BITS = 2
     SUM_KINDS = 4300                # bits by LimitKind of those that sum over positions
 
@@ -63,6 +63,7 @@ cdef struct Limit:
     uint8_t narrow                  # scale and threshold are below 2**56 and 2**64: products with them stay short
     uint8_t whole                   # it matches all of a position or nothing: one slot for all cells
     uint8_t of_position             # and is kept for each: see Key
+    uint8_t group                   # SlotGroup
     int exponent                    # <= 0: the four below are times 10**exponent
     int64_t window_ns
     Wide threshold

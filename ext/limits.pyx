@@ -4,10 +4,10 @@ what matches."""
 import json
 from decimal import Decimal
 
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memchr, memcpy, memset
 
-from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, table_free, table_home, table_put,
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, list_reserve, table_free, table_home, table_put,
                          table_reserve)
 from ext.definitions cimport glob_match
 from ext.positions cimport Baseline, Members, cell_quantity, members_of, valued_at
@@ -212,6 +212,7 @@ cdef class LimitBook:
             or not limit.per & (PER_VENUE | PER_STRATEGY))
         limit.of_position = (limit.whole and limit.per == PER_POSITION
                              and limit.kind in (MAX_POSITION, MAX_NOTIONAL, CONCENTRATION))
+        limit.group = <uint8_t>group_of(limit)
         if limit.kind == MAX_NOTIONAL and not limit.whole:
             self.has_cell_notional = True
         if is_sum(limit.kind) and limit.whole:
@@ -370,8 +371,6 @@ cdef class LimitBook:
         cdef const Limit* limit = &(<const Limit*>self.limits.data)[key.limit]
         if key.kind == ACCOUNT_GROSS:
             (<Sums*>self.sums.data)[key.state].bound = limit.floor_bound
-        elif key.kind == VOLUME_RATE:
-            (<Sums*>self.sums.data)[key.node].bound = limit.sum_bound
         elif is_sum(key.kind) and key.kind != CONCENTRATION:
             (<Sums*>self.sums.data)[key.state].bound = limit.sum_bound
 
@@ -428,7 +427,7 @@ cdef class LimitBook:
         first[0] = count[0] = 0
         for i in range(1, self.limits.count):
             limit = &(<const Limit*>self.limits.data)[i]
-            if group_of(limit) != group or not self.matches(limit, cell):
+            if limit.group != group or not self.matches(limit, cell):
                 continue
             if self.attach_limit(i, cell, &slot) < 0:
                 return -1
@@ -588,16 +587,11 @@ cdef class LimitBook:
         """Give a max_notional key its place among the holders of its rule; 0, or -1 without memory."""
         cdef Key* key = &(<Key*>self.keys.data)[index]
         cdef Holders* holders
-        cdef void* grown
         if array_extend(&self.holders, key.rule + 1, sizeof(Holders)) < 0:
             return -1
         holders = &(<Holders*>self.holders.data)[key.rule]
-        if holders.count == holders.capacity:
-            grown = realloc(holders.entries, sizeof(Held) * 2 * (holders.capacity + 2))
-            if grown == NULL:
-                return -1
-            holders.entries = <Held*>grown
-            holders.capacity = 2 * (holders.capacity + 2)
+        if list_reserve(<void**>&holders.entries, &holders.capacity, holders.count + 1, sizeof(Held)) < 0:
+            return -1
         key.state = holders.count
         holders.entries[holders.count].quantity = ASK_KEY
         holders.entries[holders.count].key = index
@@ -623,21 +617,15 @@ cdef class LimitBook:
 
     cdef int add_standing(self, uint32_t rule, const Position* p) noexcept nogil:
         cdef Standings* standings
-        cdef uint64_t* grown
-        cdef uint32_t capacity = 4
+        cdef uint32_t i
         if array_extend(&self.standings, rule + 1, sizeof(Standings)) < 0:
             return -1
         standings = &(<Standings*>self.standings.data)[rule]
-        if p.member >= standings.capacity:
-            while capacity <= p.member:
-                capacity += capacity // 2
-            grown = <uint64_t*>realloc(standings.of, capacity * sizeof(uint64_t))
-            if grown == NULL:
-                return -1
-            standings.of = grown
-            while standings.capacity < capacity:
-                grown[standings.capacity] = NO_MEMBER
-                standings.capacity += 1
+        i = standings.capacity
+        if list_reserve(<void**>&standings.of, &standings.capacity, p.member + 1, sizeof(uint64_t)) < 0:
+            return -1
+        for i in range(i, standings.capacity):
+            standings.of[i] = NO_MEMBER
         set_standing(self, rule, p, abs_i64(p.quantity), LEVEL_OK)
         return 0
 
@@ -693,7 +681,6 @@ cdef class LimitBook:
                 if key.node == 0:
                     return -1
                 (<Window*>self.windows.data)[key.state].sums = key.node
-                self.set_bound(key)
         elif kind == REPEATED_TRADE:
             key.state = array_add(&self.runs, sizeof(Run))
         elif is_sum(kind) or kind == ACCOUNT_GROSS:

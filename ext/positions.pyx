@@ -4,8 +4,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
-from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, streamed_alloc, table_free, table_home,
-                         table_put, table_reserve)
+from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, list_reserve, streamed_alloc, table_free,
+                         table_home, table_put, table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
 from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, bytes_append,
                           bytes_free, i128, u128)
@@ -127,16 +127,11 @@ cdef class Book:
 
     cdef int add_member(self, uint32_t position, uint32_t symbol) noexcept nogil:
         cdef Members* members
-        cdef void* grown
         if array_extend(&self.store.members, symbol + 1, sizeof(Members)) < 0:
             return -1
         members = &(<Members*>self.store.members.data)[symbol]
-        if members.count == members.capacity:
-            grown = realloc(members.positions, sizeof(uint32_t) * 2 * (members.capacity + 2))
-            if grown == NULL:
-                return -1
-            members.positions = <uint32_t*>grown
-            members.capacity = 2 * (members.capacity + 2)
+        if list_reserve(<void**>&members.positions, &members.capacity, members.count + 1, sizeof(uint32_t)) < 0:
+            return -1
         members.positions[members.count] = position
         (<Position*>self.store.positions.data)[position].member = members.count
         members.count += 1

@@ -50,8 +50,9 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil
 cdef void move_long(Sums* sums, uint8_t kind, const Move* move, const SymbolFactors* f) noexcept nogil
 # Judge a key of a position at the end of the event, where it is not ok or `near`; made here, where it is not there yet.
 cdef int keep_key(LimitBook limits, uint32_t limit, uint8_t kind, uint32_t position, bint near) noexcept nogil
-# Judge all that is kept for a position: the second, where its quantity was moved by `load_position`; the first, of all limits.
+# Judge what is kept for a position by itself, where it is near or was not ok.
 cdef int touch_near(LimitBook limits, uint32_t position) noexcept nogil
+# The same, and all keys that it is in: after `load_position` has moved what they come to.
 cdef int touch_position(LimitBook limits, uint32_t position) noexcept nogil
 # Move what a limit that sums over cells keeps for one by a fill, as `fill_slots` does: one that was valued before.
 cdef int fill_node(LimitBook limits, const Slot* slot, int64_t price, int64_t quantity, int64_t fee,

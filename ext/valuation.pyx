@@ -8,12 +8,11 @@ from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, ASK_POSITION, CONCENTRATION, GR
                          level_of_count, note_level, note_width, sum_is_far, sums_of, touch)
 from ext.positions cimport Cell, MARK_NONE, Members, Position, Symbol, members_of, valued_at
 from ext.records cimport u128
-from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, cmp_scaled, divmod_u128, fits_i64, wide_addmul, wide_addmul2,
+from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, is_below_scaled, wide_addmul, wide_addmul2,
                        wide_fits192, wide_within, wide_zero, prefetch)
 
 cdef enum:
     MEMBERS_AHEAD = 8               # positions between the look at one and its valuation
-
 
 
 cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at, const Factor* money) noexcept nogil:
@@ -33,7 +32,7 @@ cdef bint node_stays_ok(LimitBook limits, const Node* node, const Valuation* at,
     wide_zero(&part)
     wide_addmul(&part, <i128>(<u128>abs_i128(node.quantity) * <u128>abs_i64(at.mark)), money)
     # 100 x part / gross < warn, multiplied out; narrow: 100 x scale is below 2**63, and the part fits 192 bits.
-    return cmp_scaled(part.v, 100 * limit.scale.v[0], sums.sum.v, limit.warn.v[0]) < 0
+    return is_below_scaled(part.v, 100 * limit.scale.v[0], sums.sum.v, limit.warn.v[0])
 
 
 cdef void add_value(Wide* sum, const Node* node, const Valuation* at, bint subtract, const Factor* money) noexcept nogil:

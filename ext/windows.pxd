@@ -42,7 +42,7 @@ cdef struct Run:                    # consecutive trades with the same side, pri
 # amounts. 0, or -1 without memory.
 cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil
 cdef void window_clear(Window* w) noexcept nogil
-cdef void add_amount(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil
+cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil
 # Take a trade in; the length of the longest tail whose last - first time is below span, or -1 without memory.
 cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_t span) noexcept nogil
 cdef void run_clear(Run* r) noexcept nogil
@@ -75,13 +75,20 @@ cdef inline void add_short(Wide* total, uint64_t amount, int shift, bint subtrac
     wide_accumulate3(total, low_u128(product), high_u128(product), 0, subtract)
 
 
+cdef inline void add_amount(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil:
+    cdef int shift = <int>a.exponent - scale
+    if 0 <= shift < 19:
+        add_short(total, <uint64_t>a.amount, shift, subtract)
+    else:
+        add_amount_long(total, a, scale, subtract)
+
+
 cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
     """Take in one trade as window_add does, where it comes last, as nearly always; False: nothing was done.
 
     total: NULL for a window that counts.
     """
     cdef uint32_t mask = w.capacity - 1, place = (w.head + w.size) & mask
-    cdef const Amount* oldest
     if not w.seen or at < w.latest or w.size == 0 or w.size == w.capacity:
         return False
     if total != NULL:
@@ -95,11 +102,7 @@ cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent
     w.size += 1
     while <uint64_t>at - <uint64_t>w.times[w.head] >= <uint64_t>span:       # never the last one: a span is above 0
         if total != NULL:
-            oldest = &w.amounts[w.head]
-            if 0 <= oldest.exponent - scale < 19:
-                add_short(total, <uint64_t>oldest.amount, <int>(oldest.exponent - scale), True)
-            else:
-                add_amount(total, oldest, scale, True)
+            add_amount(total, &w.amounts[w.head], scale, True)
         w.head = (w.head + 1) & mask
         w.size -= 1
     if w.size * 4 < w.capacity and w.capacity > CAPACITY_MIN:

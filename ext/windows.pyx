@@ -32,14 +32,10 @@ cdef void window_shrink(Window* w) noexcept nogil:
     resize(w, w.capacity // 2)          # without memory it stays as large as it is
 
 
-cdef void add_amount(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil:
-    cdef int shift = <int>a.exponent - scale
+cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil:
     cdef Wide value
-    if 0 <= shift < 19:
-        add_short(total, <uint64_t>a.amount, shift, subtract)
-        return
     wide_set_u128(&value, <uint64_t>a.amount)
-    wide_mul_pow10(&value, shift)
+    wide_mul_pow10(&value, <int>a.exponent - scale)
     if subtract:
         wide_sub(total, &value)
     else:

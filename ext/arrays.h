@@ -145,6 +145,13 @@ typedef struct {
 
 static inline uint64_t rw_table_home(const rw_table *t, uint64_t hash) { return hash >> t->shift; }
 
+/* The slot at a place unless that of the next one looks more like the hash; which of the two, no processor predicts. */
+static inline uint64_t rw_table_either(const rw_table *t, uint64_t at, uint64_t hash) {
+    uint64_t first = t->slots[at], second = t->slots[(at + 1) & t->mask];
+    uint64_t other = (uint64_t)0 - (uint64_t)(((second ^ hash) >> 32) == 0);
+    return (second & other) | (first & ~other);
+}
+
 static inline void rw_table_place(rw_table *t, uint64_t slot) {
     uint64_t at = rw_table_home(t, slot);
     while (t->slots[at]) at = (at + 1) & t->mask;

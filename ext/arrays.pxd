@@ -21,6 +21,7 @@ cdef extern from "arrays.h" nogil:
     void array_free "rw_array_free"(Array* a)
     int list_reserve "rw_list_reserve"(void** items, uint32_t* capacity, uint32_t count, size_t width)
     uint64_t table_home "rw_table_home"(const Table* t, uint64_t hash)  # where to begin to look; then on, around by mask
+    uint64_t table_either "rw_table_either"(const Table* t, uint64_t at, uint64_t hash)      # of the slots at a place and behind it
     void table_put "rw_table_put"(Table* t, uint64_t hash, uint32_t value)
     int table_reserve "rw_table_reserve"(Table* t)                      # room for one more; 0, or -1 without memory
     void table_free "rw_table_free"(Table* t)

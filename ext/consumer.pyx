@@ -519,9 +519,7 @@ cdef class ConsumerLoop:
     # --- applying, and who hears of it ----------------------------------------------------------------------------
 
     cdef void apply(self, const FrameView* view) noexcept nogil:
-        cdef const uint8_t* data = <const uint8_t*>view.header
-        cdef bint lasting = self.journal is not None and (
-            is_lasting(self.core.book, self.journal, view.header.first_seq, data))
+        cdef bint lasting = self.journal is not None and is_lasting(self.core.book, self.journal, view)
         cdef int status = self.core.apply_frame(view, lasting)
         if status != 0:
             self.halt(halt_reason(status))

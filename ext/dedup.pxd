@@ -9,6 +9,7 @@ from ext.wide cimport prefetch
 
 cdef extern from "identity.h":
     uint64_t rw_identity(const uint64_t* key, uint64_t w0, uint64_t w1, const uint8_t* p, size_t n) noexcept nogil
+    uint64_t* rw_free_slot(uint64_t* slots, uint64_t mask, uint64_t at, uint64_t fingerprint, uint64_t code_mask) noexcept nogil
 
 cdef enum DedupVerdict:
     DEDUP_NEW = 0
@@ -139,12 +140,7 @@ cdef inline bint takes_plainly(Dedup dedup) noexcept nogil:
 
 cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
     """The slot for an identity that is surely new; NULL where one that is known may be the same."""
-    cdef uint64_t at = home_of(fingerprint, dedup.shift, dedup.code_mask)
-    while dedup.slots[at] != 0:
-        if (dedup.slots[at] ^ fingerprint) <= dedup.code_mask:
-            return NULL
-        at = (at + 1) & dedup.mask
-    return &dedup.slots[at]
+    return rw_free_slot(dedup.slots, dedup.mask, home_of(fingerprint, dedup.shift, dedup.code_mask), fingerprint, dedup.code_mask)
 
 
 cdef inline void fill_slot(Dedup dedup, uint64_t* slot, uint64_t fingerprint, uint64_t seq, int64_t executed_at) noexcept nogil:

@@ -72,4 +72,4 @@ cdef class Direct:
             return 0
         data = self.journal.frame_at(self.journal.frames() - 1)
         frame_open(data, frame_bytes(data), False, &sequenced)
-        return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, sequenced.header.first_seq, data))
+        return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, &sequenced))

@@ -2,10 +2,10 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, ENTRY_TRADE, Holding, PLACE_BITS,
-                            PLACE_END, PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS, quantity_of)
-from ext.records cimport EVENT_ADJUST, Record, i128
-from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, removed_cost, set_i128, sub_i128, text_end
+from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, Holding, PLACE_END,
+                            PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS, quantity_of)
+from ext.records cimport Record, i128
+from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, negate_i128_if, removed_cost, set_i128, sub_i128, text_end
 
 
 cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
@@ -26,11 +26,9 @@ cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept 
         return 0
     if closed > held:
         closed = held
-    removed = <i128>removed_cost(abs_i128(h.cost), held, closed)
-    if h.cost < 0:
-        removed = -removed
+    removed = negate_i128_if(h.cost < 0, <i128>removed_cost(abs_i128(h.cost), held, closed))
     rest = quantity + h.quantity if closed == held else 0       # what opens on the other side; cannot overflow
-    proceeds = <i128>price * <i128>closed if h.quantity > 0 else -(<i128>price * <i128>closed)
+    proceeds = negate_i128_if(h.quantity < 0, <i128>price * <i128>closed)
     if add3_i128(h.realized, proceeds, -removed, &realized):
         return 1
     cost = h.cost - removed
@@ -60,16 +58,14 @@ cdef inline uint64_t place_word(uint64_t address, uint8_t state, bint kept, cons
 
 
 cdef inline int remember(Book book, Position* p, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell,
-                         bint lasting) noexcept nogil:
-    """Put a trade or an adjustment behind what its position has; where its frame stays, only where it lies is kept.
+                         uint8_t state, bint kept) noexcept nogil:
+    """Put a trade or an adjustment behind what its position has.
 
+    state: ENTRY_TRADE or ENTRY_ADJUST. kept: its frame stays where it is (ext/lasting.pxd), and where it lies is all that is kept.
     0, or -1 without memory.
     """
     cdef const uint8_t* id = heap + r.id_offset
-    cdef uint8_t id_length = 0 if r.type == EVENT_ADJUST else r.id_length
-    # An entry has room for an address of 48 bits, a seq of 40, and an id 2**24 bytes behind its record.
-    cdef bint kept = (lasting and <uint64_t><size_t>r >> PLACE_BITS == 0 and seq >> (64 - TEXT_BITS) == 0
-                      and <size_t>(id - <const uint8_t*>r) >> TEXT_BITS == 0)
+    cdef uint8_t id_length = 0 if state == ENTRY_ADJUST else r.id_length
     cdef uint64_t place = <uint64_t><size_t>r
     cdef Packed* e
     if not kept:
@@ -77,7 +73,7 @@ cdef inline int remember(Book book, Position* p, const Record* r, const uint8_t*
     e = next_entry(book) if place else NULL
     if e == NULL:
         return -1
-    e.place = place_word(place, ENTRY_ADJUST if r.type == EVENT_ADJUST else ENTRY_TRADE, kept, id, id_length)
+    e.place = place_word(place, state, kept, id, id_length)
     e.seq = seq << TEXT_BITS | <uint64_t>(id - <const uint8_t*>r) if kept else seq
     e.previous = p.last_entry
     e.cell = cell

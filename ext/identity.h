@@ -1,4 +1,5 @@
-/* The folded multiplication of wyhash: 64 bits of what two words and a text are. */
+/* What identities are found by: the folded multiplication of wyhash, 64 bits of what two words and a text are; and slots of a
+ * table by such bits (ext/dedup.pyx). */
 #ifndef RW_IDENTITY_H
 #define RW_IDENTITY_H
 
@@ -37,6 +38,21 @@ static inline uint64_t rw_identity(const uint64_t *key, uint64_t w0, uint64_t w1
     }
     h = rw_fold(a ^ key[2] ^ h, b ^ key[3]);
     return rw_fold(h ^ key[4], (uint64_t)length ^ key[0]);
+}
+
+/* The first empty slot from a place on, around by mask; NULL where one before it may be the same identity. Four at a time: how
+ * far it is to the first empty one, no processor predicts. */
+static inline uint64_t *rw_free_slot(uint64_t *slots, uint64_t mask, uint64_t at, uint64_t fingerprint, uint64_t code_mask) {
+    for (;; at += 4) {
+        unsigned empty = 0, same = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            uint64_t slot = slots[(at + i) & mask];
+            empty |= (unsigned)(slot == 0) << i;
+            same |= (unsigned)((slot ^ fingerprint) <= code_mask) << i;
+        }
+        if (same & (empty - 1) & ~empty) return NULL; /* below the lowest empty one */
+        if (empty) return &slots[(at + (unsigned)__builtin_ctz(empty)) & mask];
+    }
 }
 
 #endif

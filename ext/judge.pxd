@@ -31,7 +31,6 @@ cdef struct TradeFacts:             # what the kinds that judge one trade look a
     int64_t quantity                # signed
     int64_t mark                    # before this trade
     bint marked
-    bint counts                     # a new trade: enters windows
     uint32_t cell
 
 @cython.final

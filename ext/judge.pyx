@@ -10,14 +10,14 @@ from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH
                          MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PER_ACCOUNT, PER_STRATEGY,
                          PER_SYMBOL, PER_VENUE, PRICE_COLLAR, REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors,
                          TRADE_AFTER_KILL, TRADE_RATE, VOLUME_RATE, Last, held_of, level_of, level_of_count,
-                         note_level, notional_of, part_of_gross, quantity_of_key, run_of, set_level, set_standing, sum_is_far,
-                         sum_value, touch)
+                         note_level, notional_of, part_of_gross, quantity_of_key, run_of, set_level, set_standing, settle,
+                         sum_is_far, sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
 from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, is_below_scaled, low_u128, wide_cmp, wide_fits192, wide_mul,
                        wide_set_u128)
-from ext.windows cimport Window, run_add, window_add
+from ext.windows cimport run_add
 
 # The order in which names decide the order of alerts, with the bit of `per` for each.
 cdef int ORDER_NAMES[4]
@@ -104,9 +104,10 @@ cdef uint8_t level_of_key(LimitBook limits, Key* key) noexcept nogil:
     if key.kind == MAX_NOTIONAL:
         return level_of_notional(limits, key)
     if key.kind == TRADE_RATE:
-        return level_of_count((<const Window*>limits.windows.data)[key.state].size, limit.count_above,
-                              limit.count_warn, limit.count_clear, key.level)
+        return level_of_count(settle(limits, key.state).size, limit.count_above, limit.count_warn,
+                              limit.count_clear, key.level)
     if key.kind == VOLUME_RATE:
+        settle(limits, key.state)
         return level_of_sum(&(<const Sums*>limits.sums.data)[key.node].sum, limit, key.level)
     if key.kind == CONCENTRATION:
         return level_of_concentration(limits, key)
@@ -183,7 +184,6 @@ cdef class Judge:
         cdef const Symbol* s
         cdef uint64_t volume = abs_i64(trade.quantity)
         cdef const Rule* rule
-        cdef Window* window
         cdef u128 raw
         cdef int64_t length
         cdef uint8_t level
@@ -205,19 +205,7 @@ cdef class Judge:
                 wide_mul(&value, &(<SymbolFactors*>limits.factors.data)[rule.symbol].rate)
                 exponent = (<SymbolFactors*>limits.factors.data)[rule.symbol].rate_exponent
         elif kind == TRADE_RATE or kind == VOLUME_RATE:
-            if not trade.counts:
-                return 0
-            window = &(<Window*>limits.windows.data)[slot.index]
-            s = &(<const Symbol*>limits.book.store.symbols.data)[
-                (<const Position*>limits.book.store.positions.data)[
-                    (<const Cell*>limits.book.store.cells.data)[trade.cell].position].symbol]
-            if window_add(window, self.event.executed_at,
-                          1 if kind == TRADE_RATE else <int64_t>volume, s.instrument.quantity_exponent,
-                          limit.window_ns,
-                          NULL if kind == TRADE_RATE else &(<Sums*>limits.sums.data)[window.sums].sum,
-                          limits.quantity_scale) < 0:
-                return -1
-            return touch(limits, window.key)
+            return 0                    # a new trade's are in fill_window; corrects neither enter nor leave
         elif kind == PRICE_COLLAR:
             return self.judge_collar(limits, slot, trade)
         elif kind == RESTRICTED:

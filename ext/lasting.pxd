@@ -2,20 +2,31 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 from ext.journal cimport Journal, Mapping, hold_mapping, release_mapping
-from ext.positions cimport Book
+from ext.positions cimport PLACE_BITS, TEXT_BITS, Book
+from ext.records cimport FrameView
 
 
 cdef inline void release_hold(void* mapping) noexcept nogil:
     release_mapping(<Mapping*>mapping)
 
 
-cdef inline bint is_lasting(Book book, Journal journal, uint64_t first_seq, const uint8_t* data) noexcept nogil:
-    """Whether the bytes of a frame that begins at first_seq are the journal's own; then the book holds on to their segment."""
+cdef inline bint fits_entries(const FrameView* view) noexcept nogil:
+    """Whether an entry has room for where any record of a frame lies: an address of 48 bits, a seq of 40, and an id 2**24
+    bytes behind its record."""
+    return (view.size >> TEXT_BITS == 0 and (<uint64_t><size_t>view.header + view.size) >> PLACE_BITS == 0
+            and (view.header.first_seq + view.header.record_count) >> (64 - TEXT_BITS) == 0)
+
+
+cdef inline bint is_lasting(Book book, Journal journal, const FrameView* view) noexcept nogil:
+    """Whether entries can point into a frame: its bytes are the journal's own, whose segment the book then holds on to."""
+    cdef const uint8_t* data = <const uint8_t*>view.header
     cdef Mapping* mapping
     cdef uint64_t index
+    if not fits_entries(view):
+        return False
     if book.held_start <= data < book.held_end:
         return True
-    index = journal.index_of(first_seq)
+    index = journal.index_of(view.header.first_seq)
     if index >= journal.frames() or journal.frame_at(index) != data:
         return False
     mapping = hold_mapping(journal, index)

@@ -7,14 +7,13 @@ from libc.string cimport memcpy, memset
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Key, LEVEL_BREACH, LEVEL_OK, Limit, LimitBook, MAX_DRAWDOWN,
                          MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, OF_POSITION, PER_POSITION, Rule, Slot, Sums,
-                         TRADE_RATE, VOLUME_RATE, part_of_gross, quantity_of_key)
+                         TRADE_RATE, VOLUME_RATE, part_of_gross, quantity_of_key, settle)
 from ext.positions cimport Position, Symbol
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, i128, u128
 from ext.risk cimport RiskCore
 from ext.wide cimport (Factor, Part, Wide, difference_within256, factor_set, high_u128, i128_of, is_below_scaled, low_u128,
                        part_addmul, part_set, wide_add_part, wide_addmul, wide_bound, wide_difference_within, wide_fits224,
                        wide_fits256, wide_within, within256)
-from ext.windows cimport Window
 
 from ext.limits import DIMENSIONS
 
@@ -70,8 +69,9 @@ cdef object sum_of(LimitBook limits, const Key* key):
         symbol = &(<const Symbol*>limits.book.store.symbols.data)[(<const Rule*>limits.rules.data)[key.rule].symbol]
         return int_of_i128(quantity_of_key(limits, key)), symbol.instrument.quantity_exponent, 0
     if key.kind == TRADE_RATE:
-        return int((<const Window*>limits.windows.data)[key.state].size), 0, 0
+        return int(settle(limits, key.state).size), 0, 0
     if key.kind == VOLUME_RATE:
+        settle(limits, key.state)
         return int_of_wide(&sums[key.node].sum), limits.quantity_scale, 0
     if not sums[key.state].is_long and not (wide_fits256(&sums[key.state].sum) and wide_fits256(&sums[key.state].peak)):
         raise AssertionError(f"the sum of {name_of(limits, key)} is longer than what is looked at")

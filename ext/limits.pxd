@@ -9,13 +9,16 @@ from ext.positions cimport Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport (Factor, Wide, difference_within256, prefetch, wide_difference_within, wide_fits224, wide_negative,
                        wide_within, within256)
-from ext.windows cimport Run, Window, window_place
+from ext.windows cimport Run, Window, window_place, window_settle
 
 cdef enum:
     ASK_KEY = 0xFFFFFFFFFFFFFFFF
     ASK_POSITION = 0xFFFFFFFFFFFFFFFF       # of a Standing
     NO_MEMBER = 3
-    SUMS_AT_HAND = 1024             # so many, 320 KiB, are in the second-level cache as they are
+    # So many are in the second-level cache as they are.
+    SUMS_AT_HAND = 1024             # 320 KiB
+    WINDOWS_AT_HAND = 1024          # 64 KiB
+    RULES_AT_HAND = 4096            # 256 KiB of the lines that trades look at
     LEVEL_BITS = 2
     SUM_KINDS = 4300                # bits by LimitKind of those that sum over positions
 
@@ -168,6 +171,12 @@ cdef enum SlotGroup:                # in which order a position has its slots
     GROUP_OTHERS = 2
     GROUP_CELLS = 3                 # a cell's, in the order of the limits
 
+cdef enum Fetch:                    # what is to be fetched before a trade needs it (to_fetch)
+    FETCH_WINDOWS = 1
+    FETCH_SUMS = 2
+    FETCH_RULES = 4
+    FETCH_CELLS = 8                 # cells have slots
+
 cdef struct Sums:
     uint32_t key                    # whose it is; volume_rate: 0
     uint8_t is_busy                 # that is not ok, or what it was last judged at is kept: it has to be judged
@@ -224,6 +233,7 @@ cdef class LimitBook:
     cdef uint32_t latest_key                # the one found last by way of its position: the next is mostly behind it
     cdef bint has_cell_notional             # some max_notional of cells
     cdef bint has_sums                      # some limit that sums over whole positions
+    cdef bint has_cell_slots                # some limit that does not match whole positions
 
     cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
     cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil
@@ -257,7 +267,8 @@ cdef class LimitBook:
     # Room for one more member, who holds what it holds and is ok.
     cdef int add_standing(self, uint32_t rule, const Position* p) noexcept nogil
     cdef int rebuild_standings(self) noexcept nogil
-    cdef void rebuild_windows(self) noexcept nogil          # whose they are
+    cdef void rebuild_windows(self) noexcept nogil          # what they have of their keys, and their limits
+    cdef void set_window(self, uint32_t key) noexcept nogil
     cdef int add_state(self, uint32_t key) noexcept nogil
     cdef uint32_t ensure_node(self, uint32_t key, uint32_t cell) noexcept nogil
     cdef uint32_t rule_of(self, uint32_t limit, uint32_t symbol) noexcept nogil
@@ -311,6 +322,13 @@ cdef inline void set_level(LimitBook limits, Key* key, uint8_t level, bint froze
         (<Sums*>limits.sums.data)[key.state].is_busy = level != LEVEL_OK or frozen
     elif key.kind == TRADE_RATE or key.kind == VOLUME_RATE:
         (<Window*>limits.windows.data)[key.state].is_busy = level != LEVEL_OK or frozen
+
+
+cdef inline const Window* settle(LimitBook limits, uint32_t window) noexcept nogil:
+    """A window, and what its amounts add up to, without what has left it."""
+    cdef Window* w = &(<Window*>limits.windows.data)[window]
+    window_settle(w, &(<Sums*>limits.sums.data)[w.sums].sum if w.has_amounts else NULL, limits.quantity_scale)
+    return w
 
 
 cdef inline Run* run_of(LimitBook limits, const Slot* slot) noexcept nogil:
@@ -402,34 +420,53 @@ cdef inline void note_level(Rule* rule, uint8_t level, uint64_t quantity) noexce
 
 # --- into the cache, for an event to come ---
 
-cdef inline void fetch_slots(LimitBook limits, const Position* p, const Cell* cell) noexcept nogil:
+cdef inline void fetch_slots(LimitBook limits, const Position* p) noexcept nogil:
     cdef const Slot* slots = <const Slot*>limits.slots.data
     if p.slot_count:
         prefetch(&slots[p.slots])
         prefetch(&slots[p.slots + p.slot_count - 1])
-    if cell.slot_count:
-        prefetch(&slots[cell.slots])
-        prefetch(&slots[cell.slots + cell.slot_count - 1])
 
 
-cdef inline void fetch_keys(LimitBook limits, const Position* p) noexcept nogil:
-    """What a position and its slots lead to."""
+cdef inline int to_fetch(LimitBook limits) noexcept nogil:
+    """What there is, and too much of to be in a cache already (Fetch): to fetch what is at hand costs instructions alone."""
+    return ((FETCH_WINDOWS if limits.windows.count > WINDOWS_AT_HAND else 0)
+            | (FETCH_SUMS if limits.sums.count > SUMS_AT_HAND else 0)
+            | (FETCH_RULES if limits.rules.count > RULES_AT_HAND else 0)
+            | (FETCH_CELLS if limits.has_cell_slots else 0))
+
+
+cdef inline void fetch_end(const Window* w) noexcept nogil:
+    """Where a window takes the next trade in."""
+    if w.capacity:
+        prefetch(&w.times[window_place(w, w.size)])
+        if w.has_amounts:
+            prefetch(&w.amounts[window_place(w, w.size)])
+
+
+cdef inline void fetch_keys(LimitBook limits, const Position* p, int what) noexcept nogil:
+    """What a position and its slots lead to; what windows at hand lead to."""
     cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
     cdef const Slot* end = slot + p.window_count
     if p.first_key:
         prefetch(&(<const Key*>limits.keys.data)[p.first_key])
-    while slot < end:
-        prefetch(&(<const Window*>limits.windows.data)[slot.index])
-        slot += 1
+    if what & FETCH_WINDOWS:
+        while slot < end:
+            prefetch(&(<const Window*>limits.windows.data)[slot.index])
+            slot += 1
+    else:
+        while slot < end:
+            fetch_end(&(<const Window*>limits.windows.data)[slot.index])
+            slot += 1
     end += p.sum_count
-    while slot < end and limits.sums.count > SUMS_AT_HAND:
+    while slot < end and what & FETCH_SUMS:
         prefetch(&(<const Sums*>limits.sums.data)[slot.index])
         slot += 1
     slot = end
     end = &(<const Slot*>limits.slots.data)[p.slots + p.slot_count]
     while slot < end:
         if slot.of == OF_POSITION or slot.kind == MAX_TRADE_VOLUME or slot.kind == MAX_TRADE_NOTIONAL:
-            prefetch(&(<const Rule*>limits.rules.data)[slot.index])
+            if what & FETCH_RULES:
+                prefetch(&(<const Rule*>limits.rules.data)[slot.index])
             if slot.of == OF_POSITION and slot.kind == MAX_NOTIONAL:
                 prefetch(&(<const Standings*>limits.standings.data)[slot.index].of[p.member])
         elif slot.kind == REPEATED_TRADE:
@@ -439,22 +476,25 @@ cdef inline void fetch_keys(LimitBook limits, const Position* p) noexcept nogil:
         slot += 1
 
 
-cdef inline void fetch_states(LimitBook limits, const Position* p) noexcept nogil:
-    """And what those lead to: the second key, both ends of what a window holds."""
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
-    cdef const Slot* end = slot + p.window_count
-    cdef const Window* w
+cdef inline void fetch_states(LimitBook limits, const Position* p, int what) noexcept nogil:
+    """And what those lead to: the second key, what windows that were fetched lead to."""
+    cdef const Slot* slot
+    cdef const Slot* end
     if p.first_key:
         prefetch(&(<const Key*>limits.keys.data)[(<const Key*>limits.keys.data)[p.first_key].next_in_position])
-    while slot < end:
-        w = &(<const Window*>limits.windows.data)[slot.index]
-        if w.capacity:
-            prefetch(&w.times[w.head])
-            prefetch(&w.times[window_place(w, w.size)])
-            if w.has_amounts:
-                prefetch(&w.amounts[w.head])
-                prefetch(&w.amounts[window_place(w, w.size)])
-        slot += 1
+    if what & FETCH_WINDOWS:
+        slot = &(<const Slot*>limits.slots.data)[p.slots]
+        end = slot + p.window_count
+        while slot < end:
+            fetch_end(&(<const Window*>limits.windows.data)[slot.index])
+            slot += 1
+
+
+cdef inline void fetch_cell_slots(LimitBook limits, const Cell* cell) noexcept nogil:
+    cdef const Slot* slots = <const Slot*>limits.slots.data
+    if cell.slot_count:
+        prefetch(&slots[cell.slots])
+        prefetch(&slots[cell.slots + cell.slot_count - 1])
 
 
 cdef inline void fetch_cell_keys(LimitBook limits, const Cell* cell) noexcept nogil:

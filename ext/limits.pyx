@@ -4,6 +4,7 @@ what matches."""
 import json
 from decimal import Decimal
 
+from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcpy, memset
 
@@ -213,6 +214,8 @@ cdef class LimitBook:
         limit.of_position = (limit.whole and limit.per == PER_POSITION
                              and limit.kind in (MAX_POSITION, MAX_NOTIONAL, CONCENTRATION))
         limit.group = <uint8_t>group_of(limit)
+        if not limit.whole:
+            self.has_cell_slots = True
         if limit.kind == MAX_NOTIONAL and not limit.whole:
             self.has_cell_notional = True
         if is_sum(limit.kind) and limit.whole:
@@ -655,9 +658,18 @@ cdef class LimitBook:
         for i in range(1, self.keys.count):
             key = &(<Key*>self.keys.data)[i]
             if key.kind == TRADE_RATE or key.kind == VOLUME_RATE:
-                (<Window*>self.windows.data)[key.state].key = i
-                (<Window*>self.windows.data)[key.state].sums = key.node
+                self.set_window(i)
                 set_level(self, key, key.level, key.frozen)
+
+    cdef void set_window(self, uint32_t index) noexcept nogil:
+        cdef const Key* key = &(<const Key*>self.keys.data)[index]
+        cdef const Limit* limit = &(<const Limit*>self.limits.data)[key.limit]
+        cdef Window* window = &(<Window*>self.windows.data)[key.state]
+        window.key = index
+        window.sums = key.node
+        window.span = limit.window_ns
+        window.near = <uint32_t>UINT32_MAX if limit.count_warn >> 32 else <uint32_t>limit.count_warn
+        window.has_amounts = key.kind == VOLUME_RATE
 
     cdef int add_state(self, uint32_t index) noexcept nogil:
         """Give a new key what its kind keeps; 0, or -1 without memory."""
@@ -673,14 +685,12 @@ cdef class LimitBook:
             return 0
         if kind == TRADE_RATE or kind == VOLUME_RATE:
             key.state = array_add(&self.windows, sizeof(Window))
-            if key.state:
-                (<Window*>self.windows.data)[key.state].has_amounts = kind == VOLUME_RATE
-                (<Window*>self.windows.data)[key.state].key = index
             if kind == VOLUME_RATE:
                 key.node = array_add(&self.sums, sizeof(Sums))
                 if key.node == 0:
                     return -1
-                (<Window*>self.windows.data)[key.state].sums = key.node
+            if key.state:
+                self.set_window(index)
         elif kind == REPEATED_TRADE:
             key.state = array_add(&self.runs, sizeof(Run))
         elif is_sum(kind) or kind == ACCOUNT_GROSS:
@@ -966,9 +976,10 @@ cdef class LimitBook:
             notional_of(self, key, value)
             return self.money_scale
         if key.kind == TRADE_RATE:
-            wide_set_u128(value, (<const Window*>self.windows.data)[key.state].size)
+            wide_set_u128(value, settle(self, key.state).size)
             return 0
         if key.kind == VOLUME_RATE:
+            settle(self, key.state)
             value[0] = (<const Sums*>self.sums.data)[key.node].sum
             return self.quantity_scale
         if key.kind == CONCENTRATION:

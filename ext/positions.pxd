@@ -11,7 +11,7 @@ from ext.ahead cimport rw_ahead
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
-from ext.wide cimport add_i64, add_i128, mix, set_i128, sub_i64, sub_i128
+from ext.wide cimport add_i64, add_i128, mix, pick_i64, set_i128, sub_i64, sub_i128
 
 cdef enum MarkSource:
     MARK_NONE = 0
@@ -221,11 +221,9 @@ cdef inline uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue
 
 cdef inline bint valued_at(const Position* position, const Symbol* symbol, int64_t* mark) noexcept nogil:
     """The mark at which a position was last valued, by itself or with every holder; False: without a mark."""
-    if symbol.valuation > position.valuation:
-        mark[0] = symbol.valued_mark
-        return symbol.valued
-    mark[0] = position.mark
-    return position.valued
+    cdef bint with_all = symbol.valuation > position.valuation
+    mark[0] = pick_i64(with_all, symbol.valued_mark, position.mark)
+    return pick_i64(with_all, symbol.valued, position.valued)
 
 cdef inline const Members* members_of(const Store* store, uint32_t symbol) noexcept nogil:
     """The positions in a symbol; those of element 0, which has none, where it has none yet."""

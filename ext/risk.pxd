@@ -15,12 +15,14 @@ cdef struct Refusal:                # an event refused in the sequence: keeps it
     uint8_t reason                  # ext.records.Reason
 
 cdef enum:
-    STEP = 4                        # records between two steps of looking ahead
-    RING = 32                       # a power of two, above all records in hand
+    STEP = 6                        # records between two steps of looking ahead
+    RING = 64                       # a power of two, above all records in hand
 
 cdef struct Ahead:                  # of the records between their first look and their application, by index % RING
     uint64_t hashes[RING]
     uint32_t cells[RING]            # likely ones; 0: none
+    uint32_t positions[RING]        # theirs
+    int what                        # to fetch (ext/limits.pxd)
 
 cdef enum CoreError:
     CORE_NO_MEMORY = -1

@@ -4,17 +4,17 @@ import json
 
 from libc.string cimport memset
 
-from ext.arrays cimport Table, array_extend, table_home
+from ext.arrays cimport Table, array_extend, table_either, table_home
 from ext.definitions cimport Instrument, NO_NAME
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.fills cimport fold_fill, remember
 from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
-from ext.limits cimport (Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys, fetch_cell_states,
-                         fetch_keys, fetch_slots, fetch_states, set_level)
-from ext.positions cimport (Baseline, Cell, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position, Store, Symbol,
-                            cell_add, cell_hash, holding_of, quantity_of, set_holding, valued_at)
+from ext.limits cimport (FETCH_CELLS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys,
+                         fetch_cell_slots, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level, to_fetch)
+from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position,
+                            Store, Symbol, cell_add, cell_hash, holding_of, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_NEW, FRAME_SEQUENCED, NAME_ACCOUNT, NAME_KINDS,
                           NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,
@@ -22,7 +22,7 @@ from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL
 from ext.report cimport position_rows, positions_as, sorted_positions
 from ext.valuation cimport (Move, Valuation, fill_adjusted, fill_cell, fill_cell_slots, fill_position, revalue_cells,
                             revalue_position, revalue_symbol, touch_all, touch_position)
-from ext.wide cimport add_i64, prefetch, wide_zero
+from ext.wide cimport add_i64, negate_if, prefetch, wide_zero
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
@@ -38,9 +38,11 @@ cdef enum:
 cdef inline uint32_t likely_cell(const Table* table, uint64_t hash) noexcept nogil:
     """The first cell whose hash looks the same; 0: there is none."""
     cdef uint64_t place = table_home(table, hash)
-    while table.slots[place] and (table.slots[place] ^ hash) >> 32:
+    cdef uint64_t slot = table_either(table, place, hash)
+    while slot and (slot ^ hash) >> 32:
         place = (place + 1) & table.mask
-    return <uint32_t>table.slots[place]
+        slot = table.slots[place]
+    return <uint32_t>slot
 
 
 cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
@@ -50,16 +52,16 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
     cdef const Cell* cells = <const Cell*>book.store.cells.data
     cdef const Position* positions = <const Position*>book.store.positions.data
     cdef const Record* r
-    cdef const Cell* c
     cdef uint64_t hash
-    cdef uint32_t cell
+    cdef uint32_t cell, position
     if at < count:
         r = &records[at]
         hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
         ahead.hashes[at % RING] = hash
-        ahead.cells[at % RING] = 0
+        ahead.cells[at % RING] = ahead.positions[at % RING] = 0
         if table.slots != NULL:
             prefetch(&table.slots[table_home(table, hash)])
+            prefetch(&table.slots[table_home(table, hash) + 1 & table.mask])
     if table.slots == NULL:
         return
     at -= STEP
@@ -69,26 +71,26 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
         prefetch(&cells[cell])
     at -= STEP
     if at < count:
-        c = &cells[ahead.cells[at % RING]]
-        prefetch(&positions[c.position])
-        prefetch(<const char*>&positions[c.position] + 64)
+        position = cells[ahead.cells[at % RING]].position
+        ahead.positions[at % RING] = position
+        prefetch(&positions[position])
+        prefetch(<const char*>&positions[position] + 64)
         prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
     at -= STEP
     if at < count:
-        c = &cells[ahead.cells[at % RING]]
-        fetch_slots(limits, &positions[c.position], c)
+        fetch_slots(limits, &positions[ahead.positions[at % RING]])
+        if ahead.what & FETCH_CELLS:
+            fetch_cell_slots(limits, &cells[ahead.cells[at % RING]])
     at -= STEP
     if at < count:
-        c = &cells[ahead.cells[at % RING]]
-        fetch_keys(limits, &positions[c.position])
-        if c.slot_count:
-            fetch_cell_keys(limits, c)
+        fetch_keys(limits, &positions[ahead.positions[at % RING]], ahead.what)
+        if ahead.what & FETCH_CELLS:
+            fetch_cell_keys(limits, &cells[ahead.cells[at % RING]])
     at -= STEP
     if at < count:
-        c = &cells[ahead.cells[at % RING]]
-        fetch_states(limits, &positions[c.position])
-        if c.slot_count:
-            fetch_cell_states(limits, c)
+        fetch_states(limits, &positions[ahead.positions[at % RING]], ahead.what)
+        if ahead.what & FETCH_CELLS:
+            fetch_cell_states(limits, &cells[ahead.cells[at % RING]])
 
 
 cdef inline int apply_record(RiskCore self, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
@@ -111,7 +113,7 @@ cdef inline bint is_cell_of(const Store* store, uint32_t cell, const Record* r) 
 
 cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
     cdef uint32_t cell = likely
-    cdef int64_t quantity = quantity_of(r)
+    cdef int64_t quantity = negate_if(r.side != SIDE_BUY, r.volume)
     cdef Cell* c
     cdef Position* p
     cdef Symbol* s
@@ -132,14 +134,13 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
         return self.refuse(REASON_OVERFLOW)
     trade.price = r.price
     trade.quantity = quantity
-    trade.counts = True
     trade.cell = cell
     trade.mark = s.mark
     trade.marked = s.source != MARK_NONE
     if s.source != MARK_EVENT:
         s.mark = r.price
         s.source = MARK_TRADE
-    if put_fill(self, book, limits, r, cell, c, p, s, quantity, &after, &move, &before) < 0:
+    if put_fill(self, book, limits, r, ENTRY_TRADE, cell, c, p, s, quantity, &after, &move, &before) < 0:
         return CORE_NO_MEMORY
     p.trades += 1
     if p.slot_count and fill_position(limits, c.position, p, s, &move, judge, &trade) < 0:
@@ -151,19 +152,23 @@ cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge ju
     return self.finish_trade(r, cell)
 
 
-cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint32_t cell, Cell* c, Position* p,
-                         const Symbol* s, int64_t quantity, const Holding* after, Move* move,
+cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Record* r, uint8_t state, uint32_t cell, Cell* c,
+                         Position* p, const Symbol* s, int64_t quantity, const Holding* after, Move* move,
                          const Valuation** before) noexcept nogil:
     """Remember a fill that fits, value its position at the mark of the moment, and put it into position and cell.
 
-    move: what is to be known of it before `fill_position`.
+    move: what is to be known of it before `fill_position`: its quantity, and the rest where something sums.
     before: how it was valued, where the limits that sum over its cells do not know yet that it no longer is; else NULL.
     """
-    if remember(book, p, r, self.heap, self.seq, cell, self.lasting) < 0:
+    if remember(book, p, r, self.heap, self.seq, cell, state, self.lasting) < 0:
         return -1
-    move.before.marked = valued_at(p, s, &move.before.mark)
-    move.before.cost = p.cost
-    move.held = p.quantity
+    move.quantity = quantity
+    if p.sum_count or c.slot_count:
+        move.before.marked = valued_at(p, s, &move.before.mark)
+        move.before.cost = p.cost
+        move.held = p.quantity
+        move.price = r.price
+        move.fee = r.fee
     # Where it has other cells too, all of them are valued first; else the fill finds what to value (`before`).
     before[0] = NULL
     if p.first_cell != cell or c.next_in_position:
@@ -177,9 +182,6 @@ cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Recor
         p.valuation = s.valuation
     set_holding(p, after)
     cell_add(c, r.price, quantity, r.fee, False)
-    move.price = r.price
-    move.quantity = quantity
-    move.fee = r.fee
     return CORE_CORRUPT if IS_DEBUG and not cash_holds(&book.store, c.position) else 0
 
 
@@ -272,6 +274,7 @@ cdef class RiskCore:
         cdef int status
         self.heap = view.heap
         self.seq = view.header.first_seq + first - 1
+        ahead.what = to_fetch(self.limits)
         if left <= FEW:
             lead = 0
             for i in range(left):
@@ -388,7 +391,7 @@ cdef class RiskCore:
         after = holding_of(p)
         if fold_fill(&after, r.price, r.volume):
             return self.refuse(REASON_OVERFLOW)
-        if (put_fill(self, self.book, self.limits, r, cell, c, p, s, r.volume, &after, &move, &before) < 0
+        if (put_fill(self, self.book, self.limits, r, ENTRY_ADJUST, cell, c, p, s, r.volume, &after, &move, &before) < 0
                 or fill_adjusted(self.limits, c.position, p, s, &move, self.judge) < 0
                 or fill_cell_slots(self.limits, c, s, &move, before, self.judge, NULL) < 0):
             return CORE_NO_MEMORY
@@ -451,7 +454,6 @@ cdef class RiskCore:
             cell_add(&(<Cell*>self.book.store.cells.data)[new.cell], new.price, new.quantity, new.fee, False)
             facts.price = new.price
             facts.quantity = new.quantity
-            facts.counts = False
             facts.cell = new.cell
         set_holding(&(<Position*>self.book.store.positions.data)[position], &after)
         if IS_DEBUG and not cash_holds(&self.book.store, position):
@@ -651,7 +653,7 @@ cdef class RiskCore:
                 data = journal.frame_at(index)
                 bad = frame_open(data, frame_bytes(data), check_crc, &view)
                 if bad == 0:
-                    status = self.apply_frame(&view, is_lasting(self.book, journal, view.header.first_seq, data))
+                    status = self.apply_frame(&view, is_lasting(self.book, journal, &view))
                 index += 1
         if bad:
             raise FrameDecodeError(bad)

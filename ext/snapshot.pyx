@@ -26,9 +26,9 @@ from ext.fills cimport remember
 from ext.journal cimport Journal, frame_bytes
 from ext.judge cimport Kill
 from ext.lasting cimport is_lasting
-from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors
+from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors, settle
 from ext.positions cimport (
-    ARENA_BYTES, Baseline, Before, Book, Cell, Entry, Position, Symbol, cell_hash, quantity_of,
+    ARENA_BYTES, ENTRY_ADJUST, ENTRY_TRADE, Baseline, Before, Book, Cell, Entry, Position, Symbol, cell_hash, quantity_of,
 )
 from ext.records cimport (
     EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
@@ -195,6 +195,7 @@ cdef int write_runs(Bytes* out, LimitBook limits) except -1:
 
 cdef int write_limits(Bytes* out, LimitBook limits) except -1:
     cdef int64_t[2] numbers
+    cdef uint32_t i
     numbers[0] = limits.money_scale
     numbers[1] = limits.quantity_scale
     put(out, <const char*>limits.source, len(limits.source))
@@ -203,6 +204,8 @@ cdef int write_limits(Bytes* out, LimitBook limits) except -1:
     put_array(out, &limits.slots, sizeof(Slot))
     put_array(out, &limits.nodes, sizeof(Node))
     put_array(out, &limits.rules, sizeof(Rule))
+    for i in range(1, limits.windows.count):
+        settle(limits, i)
     put_array(out, &limits.sums, sizeof(Sums))
     put_array(out, &limits.lasts, sizeof(Last))
     put_array(out, &limits.factors, sizeof(SymbolFactors))
@@ -903,7 +906,7 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after, bint lasts
             index += 1
             if frame_open(data, frame_bytes(data), False, &view) != 0 or view.header.first_seq > core.applied_seq:
                 break
-            status = take_trades(core, &view, lasts and is_lasting(core.book, journal, view.header.first_seq, data), &refusals_at)
+            status = take_trades(core, &view, lasts and is_lasting(core.book, journal, &view), &refusals_at)
     if status == -1:
         raise MemoryError
     if status < 0:
@@ -968,7 +971,8 @@ cdef int add(Book book, const Record* r, const uint8_t* heap, uint64_t seq, uint
     cdef Position* positions = <Position*>book.store.positions.data
     if cell == 0:
         return -2
-    return remember(book, &positions[(<const Cell*>book.store.cells.data)[cell].position], r, heap, seq, cell, lasting)
+    return remember(book, &positions[(<const Cell*>book.store.cells.data)[cell].position], r, heap, seq, cell,
+                    ENTRY_ADJUST if r.type == EVENT_ADJUST else ENTRY_TRADE, lasting)
 
 
 cdef int revise(Book book, const Record* r, const uint8_t* heap) noexcept nogil:

@@ -4,12 +4,12 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t, uint32_t
 from ext.judge cimport Judge, TradeFacts, is_small
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, Key, LEVEL_OK, Limit, LimitBook, MAX_NOTIONAL, MAX_POSITION,
                          NET_NOTIONAL, OF_POSITION, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, TRADE_RATE, VOLUME_RATE,
-                         held_of, is_sum, run_of, set_standing, sum_is_far, touch)
+                         held_of, is_sum, run_of, set_standing, settle, sum_is_far, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport (Part, Wide, abs_i64, abs_i128, is_below256, is_below_scaled, low_u128, part_addmul, part_set, wide_add_part,
                        within256)
-from ext.windows cimport Window, run_restart, window_push
+from ext.windows cimport Window, run_restart, window_add, window_push
 
 cdef struct Valuation:              # of a position
     int64_t mark
@@ -202,25 +202,31 @@ cdef inline bint notional_stays_ok(LimitBook limits, Key* key, const Symbol* s, 
     return True
 
 
+cdef inline bint is_near(LimitBook limits, const Slot* slot, const Window* window, const Wide* sum) noexcept nogil:
+    """Whether what a window holds comes to what its limit warns from. sum: NULL where it counts.
+
+    2**32 amounts fit 256 bits. Where what it warns from does not, its low bits may say no: then it is judged in full.
+    """
+    if sum == NULL:
+        return window.size >= window.near
+    return not is_below256(sum.v, (<const Limit*>limits.limits.data)[slot.limit].sum_warn.v)
+
+
 cdef inline int fill_window(LimitBook limits, const Slot* slot, Judge judge, const TradeFacts* trade, int exponent) noexcept nogil:
     """Take a trade into its window, and judge it where it is not far from its limit."""
-    cdef const Limit* limit = &(<const Limit*>limits.limits.data)[slot.limit]
     cdef Window* window = &(<Window*>limits.windows.data)[slot.index]
-    cdef int64_t at = judge.event.executed_at
-    cdef Wide* sum
-    if trade == NULL or not trade.counts:
+    cdef int64_t at = judge.event.executed_at, amount = 1
+    cdef Wide* sum = NULL
+    if trade == NULL:
         return 0
-    if slot.kind == TRADE_RATE:
-        if (window.is_busy or <u128>window.size + 1 >= limit.count_warn
-                or not window_push(window, at, 1, exponent, limit.window_ns, NULL, 0)):
-            return judge.judge_slot(limits, slot, trade)
-    else:
+    if slot.kind == VOLUME_RATE:
+        amount = <int64_t>abs_i64(trade.quantity)
         sum = &(<Sums*>limits.sums.data)[window.sums].sum
-        if not window_push(window, at, <int64_t>abs_i64(trade.quantity), exponent, limit.window_ns, sum, limits.quantity_scale):
-            return judge.judge_slot(limits, slot, trade)
-        # 2**32 amounts fit 256 bits. Where what it warns from does not, its low bits may say no: then it is judged in full.
-        if window.is_busy or not is_below256(sum.v, limit.sum_warn.v):
-            return touch(limits, window.key)
+    if (not window_push(window, at, amount, exponent, sum, limits.quantity_scale)
+            and window_add(window, at, amount, exponent, sum, limits.quantity_scale) < 0):
+        return -1
+    if window.is_busy or (is_near(limits, slot, window, sum) and is_near(limits, slot, settle(limits, slot.index), sum)):
+        return touch(limits, window.key)
     return 0
 
 

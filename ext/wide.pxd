@@ -26,6 +26,9 @@ cdef extern from "wide.h" nogil:
     # value x 10**shift; False where it does not fit, or shift is not 0 to 18.
     bint scale_up "rw_scale_up"(int64_t value, int shift, int64_t* out)
     void set_i128 "rw_set_i128"(i128* to, i128 value)
+    int64_t pick_i64 "rw_pick_i64"(bint first, int64_t a, int64_t b)
+    int64_t negate_if "rw_negate_if"(bint negative, int64_t a)
+    i128 negate_i128_if "rw_negate_i128_if"(bint negative, i128 a)
     u128 abs_i128 "rw_abs_i128"(i128 a)
     uint64_t abs_i64 "rw_abs_i64"(int64_t a)
     u128 divmod_u128 "rw_divmod"(u128 a, uint64_t b, uint64_t* rest)

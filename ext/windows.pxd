@@ -5,13 +5,16 @@ from ext.records cimport u128
 from ext.wide cimport POWERS_OF_TEN, Wide, high_u128, low_u128, wide_accumulate3
 
 cdef enum:
-    CAPACITY_MIN = 4                # entries
+    WINDOW_ENTRIES_MIN = 8
+    RUN_MARKS_MIN = 4
 
 cdef struct Amount:                 # what a trade of a sum added
     int64_t amount                  # quantity units of one exponent
     int64_t exponent
 
-cdef struct Window:                 # (latest - span, latest], ordered by time; memory follows what it holds
+# (latest - span, latest], ordered by time; memory follows what it holds. What leaves it is dropped when that is asked for
+# (window_settle) or its room is full: until then size, and what the amounts add up to, may be too much.
+cdef struct Window:
     int64_t* times                  # ns: a ring of capacity (a power of two)
     Amount* amounts                 # beside them; NULL: each counts as one
     int64_t latest                  # ns: the latest executed_at seen
@@ -22,6 +25,8 @@ cdef struct Window:                 # (latest - span, latest], ordered by time; 
     uint8_t has_amounts             # set before anything is added
     uint8_t is_busy                 # its key is not ok, or what it was last judged at is kept: it has to be judged
     uint8_t unused
+    uint32_t near                   # of one that counts: from so many on it has to be judged
+    int64_t span                    # ns, above 0
     uint32_t key                    # whose it is
     uint32_t sums                   # what its amounts add up to; 0: it has none
 
@@ -39,8 +44,9 @@ cdef struct Run:                    # consecutive trades with the same side, pri
     uint32_t capacity
 
 # Move the window to `at` and take a trade in unless it is too old; total (at 10**scale) follows where the window has
-# amounts. 0, or -1 without memory.
-cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil
+# amounts. 0, or -1 without memory. Both settle it.
+cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil
+cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil
 cdef void window_clear(Window* w) noexcept nogil
 cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil
 # Take a trade in; the length of the longest tail whose last - first time is below span, or -1 without memory.
@@ -62,7 +68,6 @@ cdef inline bint run_restart(Run* r, int64_t at, int64_t price, int64_t quantity
 cdef int64_t window_restore(Window* w, uint8_t seen, int64_t latest, bint has_amounts, uint32_t size,
                             const uint8_t* entries) noexcept nogil
 cdef int run_restore(Run* r, int64_t price, int64_t quantity, uint64_t length, uint32_t size, const RunMark* marks) noexcept nogil
-cdef void window_shrink(Window* w) noexcept nogil       # to half its capacity, if there is memory for it
 
 
 cdef inline uint32_t window_place(const Window* w, uint32_t i) noexcept nogil:
@@ -83,13 +88,13 @@ cdef inline void add_amount(Wide* total, const Amount* a, int scale, bint subtra
         add_amount_long(total, a, scale, subtract)
 
 
-cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
-    """Take in one trade as window_add does, where it comes last, as nearly always; False: nothing was done.
+cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil:
+    """Take in one trade as window_add does, where it comes last and there is room, as nearly always; False: nothing was done.
 
-    total: NULL for a window that counts.
+    Nothing is dropped: how much leaves with each trade, no processor predicts. total: NULL for a window that counts.
     """
-    cdef uint32_t mask = w.capacity - 1, place = (w.head + w.size) & mask
-    if not w.seen or at < w.latest or w.size == 0 or w.size == w.capacity:
+    cdef uint32_t place = window_place(w, w.size)
+    if at < w.latest or w.size == w.capacity:       # it has no room before it has seen anything
         return False
     if total != NULL:
         if not 0 <= exponent - scale < 19:
@@ -100,11 +105,4 @@ cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent
     w.times[place] = at
     w.latest = at
     w.size += 1
-    while <uint64_t>at - <uint64_t>w.times[w.head] >= <uint64_t>span:       # never the last one: a span is above 0
-        if total != NULL:
-            add_amount(total, &w.amounts[w.head], scale, True)
-        w.head = (w.head + 1) & mask
-        w.size -= 1
-    if w.size * 4 < w.capacity and w.capacity > CAPACITY_MIN:
-        window_shrink(w)
     return True

@@ -28,10 +28,6 @@ cdef int resize(Window* w, uint32_t capacity) noexcept nogil:
     return 0
 
 
-cdef void window_shrink(Window* w) noexcept nogil:
-    resize(w, w.capacity // 2)          # without memory it stays as large as it is
-
-
 cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil:
     cdef Wide value
     wide_set_u128(&value, <uint64_t>a.amount)
@@ -42,21 +38,21 @@ cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract
         wide_add(total, &value)
 
 
-cdef void expire(Window* w, int64_t span, Wide* total, int scale) noexcept nogil:
+cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil:
     """Drop what is at or before latest - span."""
-    while w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>span:
+    while w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>w.span:
         if w.has_amounts:
             add_amount(total, &w.amounts[w.head], scale, True)
         w.head = (w.head + 1) & (w.capacity - 1)
         w.size -= 1
-    if w.capacity > CAPACITY_MIN and w.size * 4 < w.capacity:
-        window_shrink(w)
+    if w.capacity > WINDOW_ENTRIES_MIN and w.size < w.capacity // 4:
+        resize(w, w.capacity // 2)      # without memory it stays as large as it is
 
 
 cdef int insert(Window* w, int64_t at, const Amount* amount) noexcept nogil:
-    """Put a trade where its time belongs: nearly always at the end."""
+    """Put a trade where its time belongs: nearly always at the end. Room that is nearly full would soon be settled again."""
     cdef uint32_t i, place, before
-    if w.size == w.capacity and resize(w, w.capacity * 2 if w.capacity else CAPACITY_MIN) < 0:
+    if w.size >= w.capacity // 4 * 3 and resize(w, w.capacity * 2 if w.capacity else WINDOW_ENTRIES_MIN) < 0:
         return -1
     i = w.size
     w.size += 1
@@ -74,9 +70,13 @@ cdef int insert(Window* w, int64_t at, const Amount* amount) noexcept nogil:
     return 0
 
 
-cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t span, Wide* total, int scale) noexcept nogil:
+cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil:
     cdef Amount added
-    if w.seen and <i128>w.latest - <i128>at >= <i128>span:
+    if not w.seen or at > w.latest:
+        w.latest = at
+        w.seen = 1
+    window_settle(w, total, scale)
+    if <i128>w.latest - <i128>at >= <i128>w.span:
         return 0
     added.amount = amount
     added.exponent = exponent
@@ -84,10 +84,6 @@ cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, int64_t
         return -1
     if w.has_amounts:
         add_amount(total, &added, scale, False)
-    if not w.seen or at > w.latest:
-        w.latest = at
-        w.seen = 1
-        expire(w, span, total, scale)
     return 0
 
 
@@ -106,10 +102,10 @@ cdef int64_t run_add(Run* r, int64_t at, int64_t price, int64_t quantity, int64_
         return 1
     if r.length == 1:
         if r.capacity == 0:
-            r.marks = <RunMark*>malloc(CAPACITY_MIN * sizeof(RunMark))
+            r.marks = <RunMark*>malloc(RUN_MARKS_MIN * sizeof(RunMark))
             if r.marks == NULL:
                 return -1
-            r.capacity = CAPACITY_MIN
+            r.capacity = RUN_MARKS_MIN
         r.marks[0].at = r.first_at
         r.marks[0].index = 0
     r.length += 1
@@ -144,7 +140,7 @@ cdef void run_clear(Run* r) noexcept nogil:
 
 cdef int64_t window_restore(Window* w, uint8_t seen, int64_t latest, bint has_amounts, uint32_t size,
                             const uint8_t* entries) noexcept nogil:
-    cdef uint32_t capacity = CAPACITY_MIN
+    cdef uint32_t capacity = WINDOW_ENTRIES_MIN
     cdef size_t amounts_at = <size_t>size * sizeof(int64_t)
     w.has_amounts = has_amounts
     while capacity < size:

@@ -20,7 +20,7 @@ from bench.workload import Keys, make_records, names_frame, sequence, visit_once
 
 KEYS = Keys(turnover=40)
 LENGTHS = (100_000, 400_000, 1_000_000, 4_000_000)
-RATE, SNAPSHOT_S = 8e6, 0.05
+RATE, SNAPSHOT_S, APPLY_NS = 8e6, 0.05, 100
 
 
 def write_journal(folder: Path, trades: int) -> None:
@@ -46,11 +46,13 @@ def main(folder: str) -> None:
     marks = [time.perf_counter()]
     journal = Journal(folder)
     marks.append(time.perf_counter())
+    cpu_s = time.process_time()
     sequencer = Sequencer(journal, dedup_expected=journal.last_seq)
     marks.append(time.perf_counter())
     core = RiskCore()
     core.follow(journal)  # opening it has checked every frame
     marks.append(time.perf_counter())
+    cpu_s = time.process_time() - cpu_s
     frozen = Frozen()  # as the engine's snapshots: room beforehand, trades left to the journal
     frozen.reserve(state_bytes(core) * 9 // 8)
     marks.append(time.perf_counter())
@@ -68,18 +70,32 @@ def main(folder: str) -> None:
     took = dict(zip(names, (b - a for a, b in itertools.pairwise(marks)), strict=True))
     same = again.state_hash() == core.state_hash()
     found = {"seq": core.applied_seq, "next_seq": sequencer.next_seq, "same": same, "snapshot_bytes": len(snapshot)}
+    found["taken_cpu_s"] = cpu_s
     journal.close()
     print(json.dumps({**took, **found}))
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Measure each length."""
+    lengths = sized(options, LENGTHS, LENGTHS[:2], (20_000,))
+    taken: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="riskwire-bench-") as folder:
-        for trades in sized(options, LENGTHS, LENGTHS[:2], (20_000,)):
+        for trades in lengths:
             at = Path(folder) / str(trades)
             write_journal(at, trades)
             measured = [run_json([sys.executable, "-m", "bench.recovery", str(at)]) for _ in range(options.rounds)]
             tell(report, trades, measured)
+            taken[trades] = [each["taken_cpu_s"] for each in measured]
+    if len(lengths) > 1:
+        tell_further(report, *lengths[-2:], taken)
+
+
+def tell_further(report: Report, few: int, many: int, taken: dict[int, list[float]]) -> None:
+    """Report what a trade costs whose frame is checked and numbered already: all processor time, pages included."""
+    pairs = zip(taken[few], taken[many], strict=True)
+    each = [(long - short) / (many - few) * 1e9 for short, long in pairs]
+    note = f"processor time, {few:,} to {many:,} trades; frames that a door has checked and numbered"
+    report.add("a further trade: duplicates + position + 3 limits", "ns", each, target=APPLY_NS, note=note)
 
 
 def tell(report: Report, trades: int, measured: list[dict[str, float]]) -> None:

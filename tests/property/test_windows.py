@@ -1,4 +1,4 @@
-"""Rates whose windows are settled only when that is asked for, against the exact slow reference and in what they keep."""
+"""Rates whose windows are settled only when that is asked for, against the exact slow reference."""
 
 from __future__ import annotations
 

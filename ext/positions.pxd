@@ -219,6 +219,9 @@ cdef i128 cell_quantity(const Cell* cell) noexcept nogil
 cdef inline uint64_t cell_hash(uint32_t account, uint32_t symbol, uint32_t venue, uint32_t strategy) noexcept nogil:
     return mix(<uint64_t>account << 32 | symbol, <uint64_t>venue << 32 | strategy)
 
+cdef inline uint64_t position_hash(uint32_t account, uint32_t symbol) noexcept nogil:
+    return mix(<uint64_t>account << 32 | symbol, 0x50)
+
 cdef inline bint valued_at(const Position* position, const Symbol* symbol, int64_t* mark) noexcept nogil:
     """The mark at which a position was last valued, by itself or with every holder; False: without a mark."""
     cdef bint with_all = symbol.valuation > position.valuation

@@ -22,10 +22,6 @@ cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
 
 # --- hashes ------------------------------------------------------------------------------------------------------
 
-cdef uint64_t position_hash(uint32_t account, uint32_t symbol) noexcept nogil:
-    return mix(<uint64_t>account << 32 | symbol, 0x50)
-
-
 cdef class Book:
     """All positions and cells by index, and every trade that made them."""
 

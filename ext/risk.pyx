@@ -14,7 +14,7 @@ from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
 from ext.limits cimport (FETCH_CELLS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys,
                          fetch_cell_slots, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level, to_fetch)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position,
-                            Store, Symbol, cell_add, cell_hash, holding_of, quantity_of, set_holding, valued_at)
+                            Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_NEW, FRAME_SEQUENCED, NAME_ACCOUNT, NAME_KINDS,
                           NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,
@@ -45,6 +45,12 @@ cdef inline uint32_t likely_cell(const Table* table, uint64_t hash) noexcept nog
     return <uint32_t>slot
 
 
+cdef inline void fetch_position_place(const Store* store, const Record* r) noexcept nogil:
+    """Where the position of a new cell is found, or will be."""
+    if store.position_table.slots != NULL:
+        prefetch(&store.position_table.slots[table_home(&store.position_table, position_hash(r.account, r.symbol))])
+
+
 cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
     """One step each for six records, STEP apart: place in the table; cell; position; slots; what they lead to; what that leads to.
     A place before the first record wraps to one beyond the last. Where no cell is likely, it is element 0, which is nobody's."""
@@ -68,7 +74,10 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
     if at < count:
         cell = likely_cell(table, ahead.hashes[at % RING])
         ahead.cells[at % RING] = cell
-        prefetch(&cells[cell])
+        if cell:
+            prefetch(&cells[cell])
+        else:
+            fetch_position_place(&book.store, &records[at])
     at -= STEP
     if at < count:
         position = cells[ahead.cells[at % RING]].position

@@ -18,7 +18,7 @@ cdef enum:
     # So many are in the second-level cache as they are.
     SUMS_AT_HAND = 1024             # 320 KiB
     WINDOWS_AT_HAND = 1024          # 64 KiB
-    RULES_AT_HAND = 4096            # 256 KiB of the lines that trades look at
+    RULES_AT_HAND = 1024            # 64 KiB of the lines that trades look at
     LEVEL_BITS = 2
     SUM_KINDS = 4300                # bits by LimitKind of those that sum over positions
 

@@ -67,11 +67,16 @@ def reading_of(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in READING}
 
 
+def feed_paths(ctx: click.Context, param: click.Parameter, feeds: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the feeds as paths: `-` is standard input, as it is to other programs (a file of that name: `./-`)."""
+    return tuple("/dev/stdin" if feed == "-" else feed for feed in feeds)
+
+
 def feed_options(command: Command) -> Command:
     """Add FEED… and what says how to read it: `feeds`, `format`, `map`, `side`, `account`, and READING."""
     for add in reversed(
         [
-            click.argument("feeds", metavar="FEED...", nargs=-1, required=True),
+            click.argument("feeds", metavar="FEED...", nargs=-1, required=True, callback=feed_paths),
             click.option("--format", metavar="F", help="Format of the feeds. [default: guessed from the content]"),
             click.option(
                 "--map",

@@ -35,8 +35,8 @@ EXIT_INTERRUPTED = 130
 def replay(as_json: bool, **options: Any) -> int:
     """Replay recorded trades to positions, P&L and alerts, and sum up.
 
-    FEED is a file (.csv, .jsonl, also compressed) or a journal directory; several files are merged by time. A bad row
-    is a dead letter with its line, and the replay goes on.
+    FEED is a file (.csv, .jsonl, also compressed), `-` for standard input, or a journal directory; several files are
+    merged by time. A bad row is a dead letter with its line, and the replay goes on.
     """
     reading = reading_of(options)
     early = None

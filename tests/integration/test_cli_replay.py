@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_process import GOOD_ROW, HEADER, environment, riskwire, start
+from cli_process import COMMAND, GOOD_ROW, HEADER, environment, riskwire, start
 
 SUMMARY_KEYS = [
     "trades_read",
@@ -182,6 +182,24 @@ def test_people_get_tables_without_colours_in_a_pipe(folder: Path) -> None:
     assert re.search(r"^trades read +6$", done.out, re.MULTILINE)
     assert "conflicting_duplicate" in done.out
     assert re.search(r"^total ", done.out, re.MULTILINE)
+
+
+def test_a_dash_is_standard_input(tmp_path: Path) -> None:
+    """A file of that name has to be told by its folder."""
+    (tmp_path / "-").write_text(HEADER)
+    rows = HEADER + "".join(GOOD_ROW.format(n=n) for n in range(1_000))
+    done = subprocess.run(
+        [*COMMAND, "replay", "-", "--json"],
+        cwd=tmp_path,
+        env=environment(),
+        input=rows,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accepted"] == 1_000
+    assert json.loads(riskwire("replay", "./-", "--json", cwd=tmp_path).out)["accepted"] == 0
 
 
 def test_ctrl_c_in_the_middle_gives_a_summary_and_130(tmp_path: Path) -> None:

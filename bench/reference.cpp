@@ -72,8 +72,17 @@ constexpr uint64_t powers[] = {1ull, 10ull, 100ull, 1000ull, 10000ull, 100000ull
                                100000000000000ull, 1000000000000000ull, 10000000000000000ull, 100000000000000000ull,
                                1000000000000000000ull};
 
-static inline uint64_t size_of(int64_t v) { return v < 0 ? 0 - uint64_t(v) : uint64_t(v); }
-static inline u128 size_of(i128 v) { return v < 0 ? 0 - u128(v) : u128(v); }
+// Without a branch, where data decide at random: no processor guesses those.
+static inline int64_t negate_if(bool negative, int64_t v) {
+    const uint64_t all = 0 - uint64_t(negative);
+    return int64_t((uint64_t(v) ^ all) - all);
+}
+static inline i128 negate_if(bool negative, i128 v) {
+    const u128 all = 0 - u128(negative);
+    return i128((u128(v) ^ all) - all);
+}
+static inline uint64_t size_of(int64_t v) { return uint64_t(negate_if(v < 0, v)); }
+static inline u128 size_of(i128 v) { return u128(negate_if(v < 0, v)); }
 
 // --- frames ------------------------------------------------------------------------------------------------------------------
 
@@ -335,6 +344,7 @@ struct Door {
         if (!w.good || w.unmapped) return;
         w.fingerprint = identity_of(r, id);
         __builtin_prefetch(&seen.slots[seen.home(w.fingerprint)], 1);
+        __builtin_prefetch(&seen.slots[(seen.home(w.fingerprint) + 6) & seen.mask], 1);  // where most look-ups that are longer end
     }
 
     void introduce(Record &r, const Record &from) {
@@ -533,8 +543,11 @@ struct Core {
 
     uint32_t guess(uint64_t hash) const {
         uint64_t at = hash & slot_mask;
-        while (slots[at] && (slots[at] ^ hash) >> 32) at = (at + 1) & slot_mask;
-        return uint32_t(slots[at]);
+        const uint64_t first = slots[at], second = slots[(at + 1) & slot_mask];
+        const uint64_t other = 0 - uint64_t(!((second ^ hash) >> 32));
+        uint64_t slot = (second & other) | (first & ~other);
+        while (slot && (slot ^ hash) >> 32) slot = slots[at = (at + 1) & slot_mask];
+        return uint32_t(slot);
     }
 
     uint32_t find(const Record &r, uint64_t hash) {
@@ -595,8 +608,8 @@ struct Core {
             const u128 each = divide(size_of(p.cost), held, rest);
             u128 sum = each * closed + divide(u128(rest) * closed, held, last);
             const u128 twice = u128(last) * 2;
-            if (twice > held || (twice == held && (sum & 1))) sum += 1;
-            removed = p.cost < 0 ? -i128(sum) : i128(sum);
+            sum += u128((twice > held) | ((twice == held) & bool(sum & 1)));
+            removed = negate_if(p.cost < 0, i128(sum));
         }
         i128 gain;
         if (__builtin_sub_overflow(-i128(price) * quantity, removed, &gain) || __builtin_add_overflow(p.realized, gain, &p.realized))
@@ -640,20 +653,32 @@ struct Core {
         }
     }
 
+    // What has left the window is dropped when its room is full or it comes near the limit; until then there may be too much.
     uint64_t count(Window &w, int64_t at) {
-        if (at > w.latest) w.latest = at;
-        const size_t mask = w.ring.size() - 1;
-        while (w.size && w.ring[w.head] <= w.latest - window_ns) {
-            w.head = (w.head + 1) & mask;
-            w.size--;
+        if (at >= w.latest && w.size < w.ring.size()) [[likely]] {
+            w.latest = at;
+            w.ring[(w.head + w.size++) & (w.ring.size() - 1)] = at;
+            if (w.size < warned[2] && !w.level) [[likely]] return w.size;
+            settle(w);
+            return w.size;
         }
+        if (at > w.latest) w.latest = at;
+        settle(w);
         if (at <= w.latest - window_ns) return w.size;
-        if (w.size == w.ring.size()) grow(w);
+        if (w.size >= w.ring.size() / 4 * 3) grow(w);
         size_t i = w.size++;
         const size_t wide = w.ring.size() - 1;
         for (; i && w.ring[(w.head + i - 1) & wide] > at; i--) w.ring[(w.head + i) & wide] = w.ring[(w.head + i - 1) & wide];
         w.ring[(w.head + i) & wide] = at;
         return w.size;
+    }
+
+    void settle(Window &w) const {
+        const size_t mask = w.ring.size() - 1;
+        while (w.size && w.ring[w.head] <= w.latest - window_ns) {
+            w.head = (w.head + 1) & mask;
+            w.size--;
+        }
     }
 
     static void grow(Window &w) {
@@ -669,7 +694,7 @@ struct Core {
         Position &p = positions[index];
         const i128 cost = p.cost, realized = p.realized;
         const int64_t quantity = p.quantity;
-        if (!fill(p, r.price, r.side == 1 ? r.volume : -r.volume)) {
+        if (!fill(p, r.price, negate_if(r.side != 1, r.volume))) {
             p.cost = cost;
             p.realized = realized;
             p.quantity = quantity;
@@ -713,6 +738,7 @@ struct Core {
             each(b, [&](uint32_t i) {
                 hashes[i % ring] = hash_of(records[i]);
                 __builtin_prefetch(&slots[hashes[i % ring] & slot_mask]);
+                __builtin_prefetch(&slots[(hashes[i % ring] + 1) & slot_mask]);
             });
             if (b >= 1) each(b - 1, [&](uint32_t i) {
                 likely[i % ring] = guess(hashes[i % ring]);

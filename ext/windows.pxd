@@ -6,14 +6,15 @@ from ext.wide cimport POWERS_OF_TEN, Wide, high_u128, low_u128, wide_accumulate3
 
 cdef enum:
     WINDOW_ENTRIES_MIN = 8
+    TRIM_EVERY = 32                 # entries; a power of two
     RUN_MARKS_MIN = 4
 
 cdef struct Amount:                 # what a trade of a sum added
     int64_t amount                  # quantity units of one exponent
     int64_t exponent
 
-# (latest - span, latest], ordered by time; memory follows what it holds. What leaves it is dropped when that is asked for
-# (window_settle) or its room is full: until then size, and what the amounts add up to, may be too much.
+# (latest - span, latest], ordered by time; memory follows what it holds. What leaves it is dropped now and then (window_trim),
+# and when that is asked for (window_settle): until then size, and what the amounts add up to, may be too much.
 cdef struct Window:
     int64_t* times                  # ns: a ring of capacity (a power of two)
     Amount* amounts                 # beside them; NULL: each counts as one
@@ -47,6 +48,8 @@ cdef struct Run:                    # consecutive trades with the same side, pri
 # amounts. 0, or -1 without memory. Both settle it.
 cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil
 cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil
+# Drop some of what has left it, twice as much as may have come since the last time.
+cdef void window_trim(Window* w, Wide* total, int scale) noexcept nogil
 cdef void window_clear(Window* w) noexcept nogil
 cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract) noexcept nogil
 # Take a trade in; the length of the longest tail whose last - first time is below span, or -1 without memory.
@@ -91,7 +94,8 @@ cdef inline void add_amount(Wide* total, const Amount* a, int scale, bint subtra
 cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil:
     """Take in one trade as window_add does, where it comes last and there is room, as nearly always; False: nothing was done.
 
-    Nothing is dropped: how much leaves with each trade, no processor predicts. total: NULL for a window that counts.
+    Nothing is dropped but once in TRIM_EVERY times: how much leaves with each trade, no processor predicts. total: NULL for a
+    window that counts.
     """
     cdef uint32_t place = window_place(w, w.size)
     if at < w.latest or w.size == w.capacity:       # it has no room before it has seen anything
@@ -105,4 +109,6 @@ cdef inline bint window_push(Window* w, int64_t at, int64_t amount, int exponent
     w.times[place] = at
     w.latest = at
     w.size += 1
+    if place % TRIM_EVERY == 0:
+        window_trim(w, total, scale)
     return True

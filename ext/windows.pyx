@@ -1,5 +1,6 @@
 """Windows in executed_at. A window moves forward only; a run looks back from its last trade, wherever that lies."""
 
+from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -38,15 +39,24 @@ cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract
         wide_add(total, &value)
 
 
-cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil:
-    """Drop what is at or before latest - span."""
-    while w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>w.span:
+cdef void drop(Window* w, uint32_t most, Wide* total, int scale) noexcept nogil:
+    """Drop what is at or before latest - span, so many entries at most."""
+    while most and w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>w.span:
+        most -= 1
         if w.has_amounts:
             add_amount(total, &w.amounts[w.head], scale, True)
         w.head = (w.head + 1) & (w.capacity - 1)
         w.size -= 1
     if w.capacity > WINDOW_ENTRIES_MIN and w.size < w.capacity // 4:
         resize(w, w.capacity // 2)      # without memory it stays as large as it is
+
+
+cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil:
+    drop(w, UINT32_MAX, total, scale)
+
+
+cdef void window_trim(Window* w, Wide* total, int scale) noexcept nogil:
+    drop(w, 2 * TRIM_EVERY, total, scale)
 
 
 cdef int insert(Window* w, int64_t at, const Amount* amount) noexcept nogil:

@@ -105,5 +105,19 @@ def test_a_window_keeps_little_more_than_what_is_in_it() -> None:
     for start in range(0, len(events), 1_000):
         core.apply(frames.frame(start + 1, events[start : start + 1_000]))
         sizes.append(state_bytes(core))
-    assert max(sizes[1:]) - min(sizes[1:]) < 2 * 2 * 8 * 100 * 24
-    assert max(sizes) < 200_000
+    assert max(sizes[1:]) - min(sizes[1:]) < 2 * 100 * 24
+    assert max(sizes) < 100_000
+
+
+def test_a_window_gives_back_what_a_burst_needed_while_trades_go_on() -> None:
+    """20,000 at once; when they have left, as many again, one by one."""
+    core, frames = RiskCore(), SequencedFrames()
+    events = session([(0, 1)] * 20_000 + [(WINDOW_NS, 1)] * 20_500, limits(1_000_000, 1_000_000)[:2], set())
+    sizes = []
+    for start in range(0, len(events), 500):
+        core.apply(frames.frame(start + 1, events[start : start + 500]))
+        sizes.append(state_bytes(core))
+    assert max(sizes) > 20_000 * 24
+    assert sizes[-1] < 100_000
+    falls = [before - after for before, after in zip(sizes, sizes[1:], strict=False)]
+    assert max(falls) < 2 * 2 * 500 * 24, "what has left goes little by little"

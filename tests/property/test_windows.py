@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 import pytest
@@ -119,5 +120,5 @@ def test_a_window_gives_back_what_a_burst_needed_while_trades_go_on() -> None:
         sizes.append(state_bytes(core))
     assert max(sizes) > 20_000 * 24
     assert sizes[-1] < 100_000
-    falls = [before - after for before, after in zip(sizes, sizes[1:], strict=False)]
+    falls = [before - after for before, after in itertools.pairwise(sizes)]
     assert max(falls) < 2 * 2 * 500 * 24, "what has left goes little by little"

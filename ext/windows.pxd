@@ -45,7 +45,7 @@ cdef struct Run:                    # consecutive trades with the same side, pri
     uint32_t capacity
 
 # Move the window to `at` and take a trade in unless it is too old; total (at 10**scale) follows where the window has
-# amounts. 0, or -1 without memory. Both settle it.
+# amounts; it is settled on the way. 0, or -1 without memory.
 cdef int window_add(Window* w, int64_t at, int64_t amount, int exponent, Wide* total, int scale) noexcept nogil
 cdef void window_settle(Window* w, Wide* total, int scale) noexcept nogil
 # Drop some of what has left it, twice as much as may have come since the last time.

@@ -59,6 +59,9 @@ cdef enum Level:
     LEVEL_BREACH = 2
 
 cdef struct Limit:
+    # What a new position or cell is matched by comes first, in one cache line.
+    const uint8_t* globs[4]         # by NameKind; NULL: matches all
+    size_t glob_lengths[4]
     uint8_t kind                    # LimitKind
     uint8_t per                     # Dimension bits
     uint8_t kill                    # KillScope
@@ -87,8 +90,6 @@ cdef struct Limit:
     const uint8_t* threshold_text
     size_t id_length
     size_t threshold_length
-    const uint8_t* globs[4]         # by NameKind; NULL: matches all
-    size_t glob_lengths[4]
 
 cdef struct Rule:                   # a limit in one symbol: its levels in raw units of that symbol
     u128 above                      # breach above
@@ -216,6 +217,8 @@ cdef class LimitBook:
     cdef int money_scale
     cdef int quantity_scale
     cdef Array limits
+    cdef Array by_group                     # uint32_t limits: SlotGroup by SlotGroup, in their order
+    cdef uint32_t[5] group_at               # where each group begins there, and the last one ends
     cdef Array keys
     cdef Array slots
     cdef Array nodes
@@ -250,6 +253,7 @@ cdef class LimitBook:
     # slots, with what it already holds; 0, or -1 without memory.
     cdef int attach_position(self, uint32_t position) noexcept nogil
     cdef int attach_cell(self, uint32_t cell) noexcept nogil
+    cdef object sort_limits(self)
     cdef int attach_limits(self, uint32_t cell, int group, uint32_t* first, uint16_t* count) noexcept nogil
     cdef int attach_limit(self, uint32_t limit, uint32_t cell, Slot* slot) noexcept nogil
     # The key of a limit (or its account's gross) that a cell belongs to; 0: there is none.

@@ -140,6 +140,7 @@ cdef class LimitBook:
         self.read_settings(wanted.get("settings", {}))
         for limit in wanted.get("limit", []):
             self.read_limit(limit)
+        self.sort_limits()
         self.set_limit_levels()
 
     def __dealloc__(self):
@@ -161,6 +162,7 @@ cdef class LimitBook:
         array_free(&self.rules)
         array_free(&self.sums)
         array_free(&self.windows)
+        array_free(&self.by_group)
         array_free(&self.runs)
         array_free(&self.lasts)
         array_free(&self.factors)
@@ -399,6 +401,18 @@ cdef class LimitBook:
 
     # --- slots, keys, nodes, rules -------------------------------------------------------------------------------
 
+    cdef object sort_limits(self):
+        cdef uint32_t i
+        cdef int group
+        if array_reserve(&self.by_group, self.limits.count + 1, sizeof(uint32_t)) < 0:
+            raise MemoryError
+        for group in range(GROUP_CELLS + 1):
+            self.group_at[group] = self.by_group.count if self.by_group.count else 1
+            for i in range(1, self.limits.count):
+                if (<const Limit*>self.limits.data)[i].group == group:
+                    (<uint32_t*>self.by_group.data)[array_add(&self.by_group, sizeof(uint32_t))] = i
+        self.group_at[GROUP_CELLS + 1] = self.by_group.count if self.by_group.count else 1
+
     cdef int attach_position(self, uint32_t position) noexcept nogil:
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]
         cdef uint32_t first
@@ -426,11 +440,12 @@ cdef class LimitBook:
     cdef int attach_limits(self, uint32_t cell, int group, uint32_t* first, uint16_t* count) noexcept nogil:
         cdef Slot slot
         cdef const Limit* limit
-        cdef uint32_t i, at
+        cdef uint32_t i, k, at
         first[0] = count[0] = 0
-        for i in range(1, self.limits.count):
+        for k in range(self.group_at[group], self.group_at[group + 1]):
+            i = (<const uint32_t*>self.by_group.data)[k]
             limit = &(<const Limit*>self.limits.data)[i]
-            if limit.group != group or not self.matches(limit, cell):
+            if not self.matches(limit, cell):
                 continue
             if self.attach_limit(i, cell, &slot) < 0:
                 return -1

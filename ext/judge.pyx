@@ -15,8 +15,8 @@ from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
                           bytes_reserve, i128)
-from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, is_below_scaled, low_u128, wide_cmp, wide_fits192, wide_mul,
-                       wide_set_u128)
+from ext.wide cimport (RW_TEXT_MAX, abs_i128, abs_i64, cmp_scaled, format_ratio, is_below_scaled, low_u128, wide_cmp,
+                       wide_fits192, wide_mul, wide_set_u128)
 from ext.windows cimport run_add
 
 # The order in which names decide the order of alerts, with the bit of `per` for each.

@@ -69,7 +69,6 @@ cdef struct Limit:
     uint8_t narrow                  # scale and threshold are below 2**56 and 2**64: products with them stay short
     uint8_t whole                   # it matches all of a position or nothing: one slot for all cells
     uint8_t of_position             # and is kept for each: see Key
-    uint8_t group                   # SlotGroup
     int exponent                    # <= 0: the four below are times 10**exponent
     int64_t window_ns
     Wide threshold
@@ -235,8 +234,6 @@ cdef class LimitBook:
     cdef Table key_table                    # of the keys that no position leads to
     cdef uint32_t latest_key                # the one found last by way of its position: the next is mostly behind it
     cdef bint has_cell_notional             # some max_notional of cells
-    cdef bint has_sums                      # some limit that sums over whole positions
-    cdef bint has_cell_slots                # some limit that does not match whole positions
 
     cdef const uint8_t* name(self, int dimension, uint32_t cell, size_t* length) noexcept nogil
     cdef bint matches(self, const Limit* limit, uint32_t cell) noexcept nogil
@@ -301,6 +298,11 @@ cdef void part_of_gross(LimitBook limits, const Key* key, Wide* out) noexcept no
 cdef void add_absolute(Wide* sum, i128 quantity, int64_t mark, bint subtract, const Factor* factor) noexcept nogil
 # t x 10**exponent in units of unit x 10**unit_exponent, rounded down or up.
 cdef void to_units(Wide* out, const Wide* t, int exponent, const Wide* unit, int unit_exponent, bint up) noexcept nogil
+
+cdef inline bint has_group(LimitBook limits, int group) noexcept nogil:
+    """Whether there are limits of a SlotGroup."""
+    return limits.group_at[group] < limits.group_at[group + 1]
+
 
 cdef inline bint is_sum(uint8_t kind) noexcept nogil:
     return <uint64_t>SUM_KINDS >> (kind & 63) & 1       # ACCOUNT_GROSS: as max_position
@@ -424,11 +426,11 @@ cdef inline void note_level(Rule* rule, uint8_t level, uint64_t quantity) noexce
 
 # --- into the cache, for an event to come ---
 
-cdef inline void fetch_slots(LimitBook limits, const Position* p) noexcept nogil:
+cdef inline void fetch_slots(LimitBook limits, uint32_t first, uint32_t count) noexcept nogil:
     cdef const Slot* slots = <const Slot*>limits.slots.data
-    if p.slot_count:
-        prefetch(&slots[p.slots])
-        prefetch(&slots[p.slots + p.slot_count - 1])
+    if count:
+        prefetch(&slots[first])
+        prefetch(&slots[first + count - 1])
 
 
 cdef inline int to_fetch(LimitBook limits) noexcept nogil:
@@ -436,7 +438,7 @@ cdef inline int to_fetch(LimitBook limits) noexcept nogil:
     return ((FETCH_WINDOWS if limits.windows.count > WINDOWS_AT_HAND else 0)
             | (FETCH_SUMS if limits.sums.count > SUMS_AT_HAND else 0)
             | (FETCH_RULES if limits.rules.count > RULES_AT_HAND else 0)
-            | (FETCH_CELLS if limits.has_cell_slots else 0))
+            | (FETCH_CELLS if has_group(limits, GROUP_CELLS) else 0))
 
 
 cdef inline void fetch_end(const Window* w) noexcept nogil:
@@ -492,13 +494,6 @@ cdef inline void fetch_states(LimitBook limits, const Position* p, int what) noe
         while slot < end:
             fetch_end(&(<const Window*>limits.windows.data)[slot.index])
             slot += 1
-
-
-cdef inline void fetch_cell_slots(LimitBook limits, const Cell* cell) noexcept nogil:
-    cdef const Slot* slots = <const Slot*>limits.slots.data
-    if cell.slot_count:
-        prefetch(&slots[cell.slots])
-        prefetch(&slots[cell.slots + cell.slot_count - 1])
 
 
 cdef inline void fetch_cell_keys(LimitBook limits, const Cell* cell) noexcept nogil:

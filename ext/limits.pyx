@@ -215,13 +215,8 @@ cdef class LimitBook:
             or not limit.per & (PER_VENUE | PER_STRATEGY))
         limit.of_position = (limit.whole and limit.per == PER_POSITION
                              and limit.kind in (MAX_POSITION, MAX_NOTIONAL, CONCENTRATION))
-        limit.group = <uint8_t>group_of(limit)
-        if not limit.whole:
-            self.has_cell_slots = True
         if limit.kind == MAX_NOTIONAL and not limit.whole:
             self.has_cell_notional = True
-        if is_sum(limit.kind) and limit.whole:
-            self.has_sums = True
 
     def read_levels(self, uint32_t index, wanted):
         cdef Limit* limit = &(<Limit*>self.limits.data)[index]
@@ -406,12 +401,12 @@ cdef class LimitBook:
         cdef int group
         if array_reserve(&self.by_group, self.limits.count + 1, sizeof(uint32_t)) < 0:
             raise MemoryError
+        self.group_at[0] = 1
         for group in range(GROUP_CELLS + 1):
-            self.group_at[group] = self.by_group.count if self.by_group.count else 1
             for i in range(1, self.limits.count):
-                if (<const Limit*>self.limits.data)[i].group == group:
+                if group_of(&(<const Limit*>self.limits.data)[i]) == group:
                     (<uint32_t*>self.by_group.data)[array_add(&self.by_group, sizeof(uint32_t))] = i
-        self.group_at[GROUP_CELLS + 1] = self.by_group.count if self.by_group.count else 1
+            self.group_at[group + 1] = max(self.by_group.count, <uint32_t>1)
 
     cdef int attach_position(self, uint32_t position) noexcept nogil:
         cdef Position* p = &(<Position*>self.book.store.positions.data)[position]

@@ -11,7 +11,7 @@ from ext.ahead cimport rw_ahead
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
 from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
-from ext.wide cimport add_i64, add_i128, mix, pick_i64, set_i128, sub_i64, sub_i128
+from ext.wide cimport add_i64, add_i128, mix, negate_if, pick_i64, set_i128, sub_i64, sub_i128
 
 cdef enum MarkSource:
     MARK_NONE = 0
@@ -162,7 +162,7 @@ cdef inline uint64_t seq_of(const Packed* e) noexcept nogil:
 
 cdef inline int64_t quantity_of(const Record* r) noexcept nogil:
     """What a trade or an adjustment adds to its position, signed."""
-    return r.volume if r.type == EVENT_ADJUST or r.side == SIDE_BUY else -r.volume
+    return negate_if((r.type != EVENT_ADJUST) & (r.side != SIDE_BUY), r.volume)
 
 cdef inline Holding holding_of(const Position* p) noexcept nogil:
     cdef Holding held

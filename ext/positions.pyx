@@ -9,7 +9,7 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, lis
 from ext.fills cimport fold_fill, next_entry, place_word
 from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, bytes_append,
                           bytes_free, i128, u128)
-from ext.wide cimport copy_text, high_u128, i128_of, low_u128, mix, prefetch, text_end
+from ext.wide cimport copy_text, high_u128, i128_of, low_u128, prefetch, text_end
 
 cdef enum:
     REBUILD_AHEAD = 16              # entries between the look at one and its fill
@@ -19,8 +19,6 @@ cdef enum:
 cdef i128 cell_quantity(const Cell* cell) noexcept nogil:
     return <i128>cell.quantity + (<i128>cell.quantity_carry << 64)
 
-
-# --- hashes ------------------------------------------------------------------------------------------------------
 
 cdef class Book:
     """All positions and cells by index, and every trade that made them."""

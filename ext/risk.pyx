@@ -12,7 +12,7 @@ from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
 from ext.limits cimport (FETCH_CELLS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys,
-                         fetch_cell_slots, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level, to_fetch)
+                         fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level, to_fetch)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position,
                             Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
@@ -22,7 +22,7 @@ from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL
 from ext.report cimport position_rows, positions_as, sorted_positions
 from ext.valuation cimport (Move, Valuation, fill_adjusted, fill_cell, fill_cell_slots, fill_position, revalue_cells,
                             revalue_position, revalue_symbol, touch_all, touch_position)
-from ext.wide cimport add_i64, negate_if, prefetch, wide_zero
+from ext.wide cimport add_i64, prefetch, wide_zero
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 from ext.limits import NO_LIMITS
@@ -60,6 +60,8 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
     cdef const Record* r
     cdef uint64_t hash
     cdef uint32_t cell, position
+    cdef const Position* p
+    cdef const Cell* c
     if at < count:
         r = &records[at]
         hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
@@ -87,9 +89,11 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
         prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
     at -= STEP
     if at < count:
-        fetch_slots(limits, &positions[ahead.positions[at % RING]])
+        p = &positions[ahead.positions[at % RING]]
+        fetch_slots(limits, p.slots, p.slot_count)
         if ahead.what & FETCH_CELLS:
-            fetch_cell_slots(limits, &cells[ahead.cells[at % RING]])
+            c = &cells[ahead.cells[at % RING]]
+            fetch_slots(limits, c.slots, c.slot_count)
     at -= STEP
     if at < count:
         fetch_keys(limits, &positions[ahead.positions[at % RING]], ahead.what)
@@ -122,7 +126,7 @@ cdef inline bint is_cell_of(const Store* store, uint32_t cell, const Record* r) 
 
 cdef inline int apply_trade(RiskCore self, Book book, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
     cdef uint32_t cell = likely
-    cdef int64_t quantity = negate_if(r.side != SIDE_BUY, r.volume)
+    cdef int64_t quantity = quantity_of(r)
     cdef Cell* c
     cdef Position* p
     cdef Symbol* s

@@ -2,10 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, ASK_POSITION, CONCENTRATION, GROSS_NOTIONAL, Held, Holders, Key, LEVEL_BITS,
+from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, ASK_POSITION, CONCENTRATION, GROSS_NOTIONAL, GROUP_SUMS, Held, Holders, Key, LEVEL_BITS,
                          LEVEL_OK, Limit, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, NO_MEMBER, Node, OF_POSITION, PER_POSITION,
-                         REPEATED_TRADE, Rule, Slot, Standings, Sums, SymbolFactors, add_absolute, is_sum, key_of_position,
-                         level_of_count, note_level, note_width, sum_is_far, sums_of, touch)
+                         REPEATED_TRADE, Rule, Slot, Standings, Sums, SymbolFactors, add_absolute, has_group, is_sum,
+                         key_of_position, level_of_count, note_level, note_width, sum_is_far, sums_of, touch)
 from ext.positions cimport Cell, MARK_NONE, Members, Position, Symbol, members_of, valued_at
 from ext.records cimport u128
 from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, is_below_scaled, wide_addmul, wide_addmul2,
@@ -178,7 +178,7 @@ cdef int touch_position(LimitBook limits, uint32_t position) noexcept nogil:
 
 cdef int revalue_position(LimitBook limits, uint32_t position) noexcept nogil:
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
-    if limits.has_sums and revalue_sums(limits, position, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]) < 0:
+    if has_group(limits, GROUP_SUMS) and revalue_sums(limits, position, &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]) < 0:
         return -1
     return revalue_cells(limits, position)
 
@@ -341,7 +341,7 @@ cdef int revalue_symbol(LimitBook limits, uint32_t symbol) noexcept nogil:
         if not is_flat(limits, p) and revalue_node(limits, node, &before, &after, money) < 0:
             return -1
         index = node.next_in_symbol
-    if limits.has_sums and revalue_members_sums(limits, symbol) < 0:
+    if has_group(limits, GROUP_SUMS) and revalue_members_sums(limits, symbol) < 0:
         return -1
     s.valuation += 1
     s.valued_mark = s.mark

@@ -6,7 +6,7 @@ import itertools
 from decimal import Decimal
 
 import pytest
-from agreement import alerts_of, check_session, reference_sums, sums_of
+from agreement import alerts_of, check_session, reference_sums, restarted, sums_of
 from core_frames import SequencedFrames
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,35 +89,33 @@ def check_unasked(events: list[Event], oracle: Oracle, restarts: set[int]) -> No
     frames, core = SequencedFrames(), RiskCore()
     for seq, event in accepted(events):
         if seq in restarts:
-            fresh = RiskCore()
-            fresh.restore(core.snapshot())
-            core = fresh
+            core = restarted(core)
         core.apply(frames.frame(seq, [event]))
     assert alerts_of(core) == oracle.alerts
     assert sums_of(core) == reference_sums(oracle)
 
 
-def test_a_window_keeps_little_more_than_what_is_in_it() -> None:
-    """100 trades are in a window of each of two limits, of 30,000 that came; then nearly none."""
-    far = limits(1_000_000, 1_000_000)[:2]
+def sizes_of(given_trades: list[tuple[int, int]], per_frame: int) -> list[int]:
+    """Return what the state takes after each frame, with two limits that are far."""
     core, frames = RiskCore(), SequencedFrames()
-    events = session([(WINDOW_NS // 100, 1)] * 30_000, far, set())
+    events = session(given_trades, limits(1_000_000, 1_000_000)[:2], set())
     sizes = []
-    for start in range(0, len(events), 1_000):
-        core.apply(frames.frame(start + 1, events[start : start + 1_000]))
+    for start in range(0, len(events), per_frame):
+        core.apply(frames.frame(start + 1, events[start : start + per_frame]))
         sizes.append(state_bytes(core))
+    return sizes
+
+
+def test_a_window_keeps_little_more_than_what_is_in_it() -> None:
+    """100 trades are in a window of each of two limits, of 30,000 that came."""
+    sizes = sizes_of([(WINDOW_NS // 100, 1)] * 30_000, 1_000)
     assert max(sizes[1:]) - min(sizes[1:]) < 2 * 100 * 24
     assert max(sizes) < 100_000
 
 
 def test_a_window_gives_back_what_a_burst_needed_while_trades_go_on() -> None:
     """20,000 at once; when they have left, as many again, one by one."""
-    core, frames = RiskCore(), SequencedFrames()
-    events = session([(0, 1)] * 20_000 + [(WINDOW_NS, 1)] * 20_500, limits(1_000_000, 1_000_000)[:2], set())
-    sizes = []
-    for start in range(0, len(events), 500):
-        core.apply(frames.frame(start + 1, events[start : start + 500]))
-        sizes.append(state_bytes(core))
+    sizes = sizes_of([(0, 1)] * 20_000 + [(WINDOW_NS, 1)] * 20_500, 500)
     assert max(sizes) > 20_000 * 24
     assert sizes[-1] < 100_000
     falls = [before - after for before, after in itertools.pairwise(sizes)]

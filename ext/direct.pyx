@@ -3,9 +3,9 @@
 from libc.stdint cimport uint8_t
 
 from ext.encoder cimport EventEncoder
-from ext.journal cimport Journal, frame_bytes
+from ext.journal cimport Journal
 from ext.lasting cimport is_lasting
-from ext.records cimport FrameHeader, FrameView, frame_open
+from ext.records cimport FrameHeader, FrameView
 from ext.risk cimport RiskCore
 from ext.sequencer cimport Sequencer, Source
 
@@ -62,7 +62,6 @@ cdef class Direct:
 
     cdef int pass_on(self, const FrameView* view, int* door) noexcept nogil:
         """0, or a CoreError; door: the status of Sequencer.process()."""
-        cdef const uint8_t* data
         cdef FrameView sequenced
         door[0] = self.sequencer.process(view, &self.source.state, 0)
         if door[0] < 0:
@@ -70,6 +69,5 @@ cdef class Direct:
         self.source.state.taken = view.header.first_seq + view.header.record_count - 1
         if self.sequencer.accepted == 0:
             return 0
-        data = self.journal.frame_at(self.journal.frames() - 1)
-        frame_open(data, frame_bytes(data), False, &sequenced)
+        self.journal.view_at(self.journal.frames() - 1, &sequenced)
         return self.core.apply_frame(&sequenced, is_lasting(self.core.book, self.journal, &sequenced))

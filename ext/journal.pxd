@@ -5,7 +5,7 @@ from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.ahead cimport rw_ahead
 from ext.base cimport Base
-from ext.records cimport Bytes
+from ext.records cimport Bytes, FrameView
 
 cdef enum:
     SEGMENT_MAGIC = 0x314A5752      # "RWJ1"
@@ -148,6 +148,8 @@ cdef class Journal:
     cdef uint64_t first_frame(self) noexcept nogil                        # the index of the first one kept
     cdef uint64_t first_kept(self) noexcept nogil                         # its seq
     cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil     # first_frame() <= index < frames()
+    # The parts of one, which was checked when the journal was opened, or when it was appended.
+    cdef void view_at(self, uint64_t index, FrameView* view) noexcept nogil
     cdef uint64_t index_of(self, uint64_t seq) noexcept nogil             # of the frame that holds seq; frames(): none
     cdef const uint8_t* find(self, uint64_t seq) noexcept nogil           # the frame that holds seq, or NULL
     cdef uint64_t last(self) noexcept nogil                               # the last seq, 0: none

@@ -25,7 +25,7 @@ from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
     EVENT_TRADE, FRAME_MAGIC, FRAME_SEQUENCED, HEADER_BYTES, RECORD_BYTES, Bytes, FrameHeader, FrameView, Record,
-    bytes_append, bytes_free, crc32c, frame_open,
+    bytes_append, bytes_free, crc32c, frame_open, frame_view,
 )
 from ext.base import read_base
 from ext.errors import JournalBusy, JournalError
@@ -285,6 +285,10 @@ cdef class Journal:
 
     cdef const uint8_t* frame_at(self, uint64_t index) noexcept nogil:
         return self.entry(index).data
+
+    cdef void view_at(self, uint64_t index, FrameView* view) noexcept nogil:
+        cdef const uint8_t* data = self.frame_at(index)
+        frame_view(data, frame_bytes(data), view)
 
     cdef FrameEntry* entry(self, uint64_t index) noexcept nogil:
         cdef uint64_t at = index + INDEX_CHUNK
@@ -1024,10 +1028,8 @@ cdef class Journal:
     cdef int absorb_segment(self, uint64_t i, Base base) noexcept nogil:
         cdef uint64_t index
         cdef FrameView view
-        cdef const uint8_t* data
         for index in range(self.segment(i).first_index, self.segment(i + 1).first_index):
-            data = self.frame_at(index)
-            frame_open(data, frame_bytes(data), False, &view)
+            self.view_at(index, &view)
             if base.absorb(&view) < 0:
                 return -1
         base.end_segment(self.segment(i).number, self.segment(i).used,

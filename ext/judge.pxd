@@ -48,7 +48,7 @@ cdef class Judge:
 
     # All return 0, or -1 without memory.
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil
-    cdef int judge_slots(self, LimitBook limits, uint32_t first, uint16_t count, const TradeFacts* trade) noexcept nogil
+    cdef int judge_slots(self, LimitBook limits, const Slot* slot, uint16_t count, const TradeFacts* trade) noexcept nogil
     cdef int judge_slot(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
     cdef int judge_collar(self, LimitBook limits, const Slot* slot, const TradeFacts* trade) noexcept nogil
     cdef int judge_touched(self, LimitBook limits) noexcept nogil

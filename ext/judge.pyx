@@ -10,7 +10,7 @@ from ext.limits cimport (CONCENTRATION, Held, KILL_FIRM, KILL_NONE, LEVEL_BREACH
                          MAX_NOTIONAL, MAX_POSITION, MAX_TRADE_NOTIONAL, MAX_TRADE_VOLUME, PER_ACCOUNT, PER_STRATEGY,
                          PER_SYMBOL, PER_VENUE, PRICE_COLLAR, REPEATED_TRADE, RESTRICTED, Rule, Sums, SymbolFactors,
                          TRADE_AFTER_KILL, TRADE_RATE, VOLUME_RATE, Last, held_of, level_of, level_of_count,
-                         note_level, notional_of, part_of_gross, quantity_of_key, run_of, set_level, set_standing, settle,
+                         note_level, notional_of, part_of_gross, quantity_of_key, run_of, set_level, set_standing, settle, slots_of,
                          sum_is_far, sum_value, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport (EVENT_TRADE, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, bytes_append, bytes_free,
@@ -163,12 +163,11 @@ cdef class Judge:
     cdef int judge_trade(self, LimitBook limits, const TradeFacts* trade) noexcept nogil:
         cdef const Cell* c = &(<const Cell*>limits.book.store.cells.data)[trade.cell]
         cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[c.position]
-        if self.judge_slots(limits, p.slots, p.slot_count, trade) < 0:
+        if self.judge_slots(limits, slots_of(limits, p), p.slot_count, trade) < 0:
             return -1
-        return self.judge_slots(limits, c.slots, c.slot_count, trade)
+        return self.judge_slots(limits, &(<const Slot*>limits.slots.data)[c.slots], c.slot_count, trade)
 
-    cdef int judge_slots(self, LimitBook limits, uint32_t first, uint16_t count, const TradeFacts* trade) noexcept nogil:
-        cdef const Slot* slot = &(<const Slot*>limits.slots.data)[first]
+    cdef int judge_slots(self, LimitBook limits, const Slot* slot, uint16_t count, const TradeFacts* trade) noexcept nogil:
         cdef uint32_t i
         cdef uint8_t kind
         for i in range(count):

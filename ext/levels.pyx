@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Key, LEVEL_BREACH, LEVEL_OK, Limit, LimitBook, MAX_DRAWDOWN,
                          MAX_LOSS, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, OF_POSITION, PER_POSITION, Rule, Slot, Sums,
-                         TRADE_RATE, VOLUME_RATE, part_of_gross, quantity_of_key, settle)
+                         TRADE_RATE, VOLUME_RATE, part_of_gross, quantity_of_key, settle, slots_of)
 from ext.positions cimport Position, Symbol
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, i128, u128
 from ext.risk cimport RiskCore
@@ -107,8 +107,8 @@ cdef object sums_of_position(LimitBook limits, const Position* p):
     cdef Key key
     cdef uint32_t i
     found = {}
-    for i in range(p.slots, p.slots + p.slot_count):
-        slot = &(<const Slot*>limits.slots.data)[i]
+    for i in range(p.slot_count):
+        slot = &slots_of(limits, p)[i]
         if slot.of == OF_POSITION:
             memset(&key, 0, sizeof(key))
             key.of_position = True

@@ -5,7 +5,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument, Instruments, NameTable
-from ext.positions cimport Book, Cell, Position, Symbol
+from ext.positions cimport SLOTS_HERE, Book, Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport (Factor, Wide, difference_within256, prefetch, wide_difference_within, wide_fits224, wide_negative,
                        wide_within, within256)
@@ -19,6 +19,7 @@ cdef enum:
     SUMS_AT_HAND = 1024             # 320 KiB
     WINDOWS_AT_HAND = 1024          # 64 KiB
     RULES_AT_HAND = 1024            # 64 KiB of the lines that trades look at
+    KEYS_AT_HAND = 1024             # 64 KiB
     LEVEL_BITS = 2
     SUM_KINDS = 4300                # bits by LimitKind of those that sum over positions
 
@@ -176,6 +177,8 @@ cdef enum Fetch:                    # what is to be fetched before a trade needs
     FETCH_SUMS = 2
     FETCH_RULES = 4
     FETCH_CELLS = 8                 # cells have slots
+    FETCH_KEYS = 16
+    FETCH_SLOTS = 32                # some position has more than it has room for
 
 cdef struct Sums:
     uint32_t key                    # whose it is; volume_rate: 0
@@ -316,6 +319,11 @@ cdef inline i128 quantity_of_key(LimitBook limits, const Key* key) noexcept nogi
     return key.quantity
 
 
+cdef inline Slot* slots_of(LimitBook limits, const Position* p) noexcept nogil:
+    """Of a position: its slot_count, in the order of their groups."""
+    return <Slot*>p.here if p.slot_count <= SLOTS_HERE else &(<Slot*>limits.slots.data)[p.slots]
+
+
 cdef inline Sums* sums_of(LimitBook limits, const Slot* slot) noexcept nogil:
     """Of a position's slot that sums."""
     return &(<Sums*>limits.sums.data)[slot.index]
@@ -438,7 +446,9 @@ cdef inline int to_fetch(LimitBook limits) noexcept nogil:
     return ((FETCH_WINDOWS if limits.windows.count > WINDOWS_AT_HAND else 0)
             | (FETCH_SUMS if limits.sums.count > SUMS_AT_HAND else 0)
             | (FETCH_RULES if limits.rules.count > RULES_AT_HAND else 0)
-            | (FETCH_CELLS if has_group(limits, GROUP_CELLS) else 0))
+            | (FETCH_KEYS if limits.keys.count > KEYS_AT_HAND else 0)
+            | (FETCH_CELLS if has_group(limits, GROUP_CELLS) else 0)
+            | (FETCH_SLOTS if limits.group_at[<int>GROUP_CELLS] - limits.group_at[0] > SLOTS_HERE else 0))
 
 
 cdef inline void fetch_end(const Window* w) noexcept nogil:
@@ -451,9 +461,10 @@ cdef inline void fetch_end(const Window* w) noexcept nogil:
 
 cdef inline void fetch_keys(LimitBook limits, const Position* p, int what) noexcept nogil:
     """What a position and its slots lead to; what windows at hand lead to."""
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* slot = slots_of(limits, p)
     cdef const Slot* end = slot + p.window_count
-    if p.first_key:
+    cdef const Slot* last = slot + p.slot_count
+    if what & FETCH_KEYS:
         prefetch(&(<const Key*>limits.keys.data)[p.first_key])
     if what & FETCH_WINDOWS:
         while slot < end:
@@ -468,8 +479,7 @@ cdef inline void fetch_keys(LimitBook limits, const Position* p, int what) noexc
         prefetch(&(<const Sums*>limits.sums.data)[slot.index])
         slot += 1
     slot = end
-    end = &(<const Slot*>limits.slots.data)[p.slots + p.slot_count]
-    while slot < end:
+    while slot < last:
         if slot.of == OF_POSITION or slot.kind == MAX_TRADE_VOLUME or slot.kind == MAX_TRADE_NOTIONAL:
             if what & FETCH_RULES:
                 prefetch(&(<const Rule*>limits.rules.data)[slot.index])
@@ -486,10 +496,10 @@ cdef inline void fetch_states(LimitBook limits, const Position* p, int what) noe
     """And what those lead to: the second key, what windows that were fetched lead to."""
     cdef const Slot* slot
     cdef const Slot* end
-    if p.first_key:
+    if what & FETCH_KEYS and p.first_key:
         prefetch(&(<const Key*>limits.keys.data)[(<const Key*>limits.keys.data)[p.first_key].next_in_position])
     if what & FETCH_WINDOWS:
-        slot = &(<const Slot*>limits.slots.data)[p.slots]
+        slot = slots_of(limits, p)
         end = slot + p.window_count
         while slot < end:
             fetch_end(&(<const Window*>limits.windows.data)[slot.index])

@@ -11,7 +11,7 @@ from libc.string cimport memchr, memcpy, memset
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, list_reserve, table_free, table_home, table_put,
                          table_reserve)
 from ext.definitions cimport glob_match
-from ext.positions cimport Baseline, Members, cell_quantity, members_of, valued_at
+from ext.positions cimport SLOTS_HERE, Baseline, Members, cell_quantity, members_of, valued_at
 from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
 from ext.wide cimport (abs_i64, abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul_pow10,
                        wide_fits224, wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
@@ -422,6 +422,10 @@ cdef class LimitBook:
             p.slot_count += counts[group]
         p.window_count = counts[<int>GROUP_WINDOWS]
         p.sum_count = counts[<int>GROUP_SUMS]
+        if p.slot_count <= SLOTS_HERE:
+            memcpy(p.here, &(<const Slot*>self.slots.data)[p.slots], p.slot_count * sizeof(Slot))
+            self.slots.count -= p.slot_count
+            p.slots = 0
         self.load_position(position, False)
         return 0
 
@@ -650,8 +654,8 @@ cdef class LimitBook:
         cdef uint32_t i, k, index
         for i in range(1, self.book.store.positions.count):
             p = &(<const Position*>self.book.store.positions.data)[i]
-            for k in range(p.slots, p.slots + p.slot_count):
-                slot = &(<const Slot*>self.slots.data)[k]
+            for k in range(p.slot_count):
+                slot = &slots_of(self, p)[k]
                 if slot.of != OF_POSITION or slot.kind != MAX_NOTIONAL:
                     continue
                 if self.add_standing(slot.index, p) < 0:
@@ -805,8 +809,8 @@ cdef class LimitBook:
         cdef bint marked = valued_at(p, &(<const Symbol*>self.book.store.symbols.data)[p.symbol], &mark)
         cdef i128 quantity = -<i128>p.quantity if subtract else <i128>p.quantity
         cdef uint32_t i, cell
-        for i in range(p.slots, p.slots + p.slot_count):
-            slot = &(<const Slot*>self.slots.data)[i]
+        for i in range(p.slot_count):
+            slot = &slots_of(self, p)[i]
             if (slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL) and slot.of != OF_POSITION:
                 (<Key*>self.keys.data)[slot.index].quantity += quantity
             if not is_sum(slot.kind):
@@ -938,8 +942,8 @@ cdef class LimitBook:
         cdef const Slot* slot
         cdef const Key* key
         cdef uint32_t i, index = p.first_key
-        for i in range(p.slots, p.slots + p.slot_count):
-            slot = &(<const Slot*>self.slots.data)[i]
+        for i in range(p.slot_count):
+            slot = &slots_of(self, p)[i]
             if is_sum(slot.kind) and slot.of != OF_POSITION and self.freeze_key(sums_of(self, slot).key) < 0:
                 return -1
         while index:

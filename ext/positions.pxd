@@ -36,6 +36,7 @@ cdef enum:
     PLACE_END = 51
     END_MASK = 8191
     TEXT_BITS = 24
+    SLOTS_HERE = 4                  # of a position's limits, in the position itself
 
 cdef struct Symbol:
     int64_t mark                    # price units
@@ -55,7 +56,7 @@ cdef struct Holding:                # what a sequence of fills comes to
     i128 realized                   # raw
     int64_t quantity                # quantity units
 
-cdef struct Position:               # of one account in one symbol
+cdef struct Position:               # of one account in one symbol; two cache lines
     i128 cost
     i128 realized
     int64_t quantity
@@ -68,13 +69,14 @@ cdef struct Position:               # of one account in one symbol
     uint32_t first_cell
     uint32_t first_node
     uint32_t first_key              # of those that are kept for this account and symbol (ext/limits.pxd)
-    uint32_t slots                  # the limits that match all of it (ext/limits.pxd): first, and how many
+    uint32_t slots                  # of more limits than SLOTS_HERE that match all of it: where they are (slots_of, ext/limits.pxd)
     uint32_t member                 # its place among those of its symbol
-    uint16_t slot_count
+    uint16_t slot_count             # limits that match all of it
     uint16_t window_count           # of these: first those of windows,
     uint16_t sum_count              # then those of sums over positions
     uint8_t valued                  # 1: mark is a price
     uint8_t unused
+    uint64_t[SLOTS_HERE] here       # Slots, where they are no more
 
 cdef struct Cell:                   # (account, symbol, venue, strategy): additive book-keeping for limits; one cache line
     i128 cash                       # raw, below the carry

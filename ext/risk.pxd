@@ -18,10 +18,13 @@ cdef enum:
     STEP = 6                        # records between two steps of looking ahead
     RING = 64                       # a power of two, above all records in hand
 
-cdef struct Ahead:                  # of the records between their first look and their application, by index % RING
-    uint64_t hashes[RING]
-    uint32_t cells[RING]            # likely ones; 0: none
-    uint32_t positions[RING]        # theirs
+cdef struct Look:                   # of a record between its first look and its application
+    uint64_t hash
+    uint32_t cell                   # a likely one; 0: none
+    uint32_t position               # its
+
+cdef struct Ahead:
+    Look looks[RING]                # by index % RING
     int what                        # to fetch (ext/limits.pxd)
 
 cdef enum CoreError:

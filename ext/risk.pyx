@@ -11,10 +11,11 @@ from ext.fills cimport fold_fill, remember
 from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
-from ext.limits cimport (FETCH_CELLS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums, VOLUME_RATE, begin, fetch_cell_keys,
-                         fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level, to_fetch)
+from ext.limits cimport (FETCH_CELLS, FETCH_KEYS, FETCH_SLOTS, FETCH_WINDOWS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums,
+                         VOLUME_RATE, begin, fetch_cell_keys, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level,
+                         to_fetch)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position,
-                            Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding, valued_at)
+                            SLOTS_HERE, Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding, valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_NEW, FRAME_SEQUENCED, NAME_ACCOUNT, NAME_KINDS,
                           NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,
@@ -45,6 +46,12 @@ cdef inline uint32_t likely_cell(const Table* table, uint64_t hash) noexcept nog
     return <uint32_t>slot
 
 
+cdef inline uint32_t cell_at_once(const Table* table, const Record* r) noexcept nogil:
+    if table.slots == NULL:
+        return 0
+    return likely_cell(table, cell_hash(r.account, r.symbol, r.venue, r.strategy))
+
+
 cdef inline void fetch_position_place(const Store* store, const Record* r) noexcept nogil:
     """Where the position of a new cell is found, or will be."""
     if store.position_table.slots != NULL:
@@ -53,57 +60,51 @@ cdef inline void fetch_position_place(const Store* store, const Record* r) noexc
 
 cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, size_t count, size_t at, Ahead* ahead) noexcept nogil:
     """One step each for six records, STEP apart: place in the table; cell; position; slots; what they lead to; what that leads to.
-    A place before the first record wraps to one beyond the last. Where no cell is likely, it is element 0, which is nobody's."""
+
+    Where no cell is likely, it is element 0, which is nobody's. Records before the first and behind the last, which are not there,
+    lead to one that is nobody's or anybody's: it costs less to fetch in vain than to ask.
+    """
     cdef const Table* table = &book.store.cell_table
     cdef const Cell* cells = <const Cell*>book.store.cells.data
     cdef const Position* positions = <const Position*>book.store.positions.data
     cdef const Record* r
-    cdef uint64_t hash
-    cdef uint32_t cell, position
     cdef const Position* p
     cdef const Cell* c
+    cdef Look* look = &ahead.looks[at % RING]
+    look.cell = look.position = 0
     if at < count:
         r = &records[at]
-        hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
-        ahead.hashes[at % RING] = hash
-        ahead.cells[at % RING] = ahead.positions[at % RING] = 0
-        if table.slots != NULL:
-            prefetch(&table.slots[table_home(table, hash)])
-            prefetch(&table.slots[table_home(table, hash) + 1 & table.mask])
-    if table.slots == NULL:
-        return
+        look.hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
+        prefetch(&table.slots[table_home(table, look.hash)])
+        prefetch(&table.slots[table_home(table, look.hash) + 1 & table.mask])
+        prefetch(&(<const Symbol*>book.store.symbols.data)[r.symbol])
     at -= STEP
-    if at < count:
-        cell = likely_cell(table, ahead.hashes[at % RING])
-        ahead.cells[at % RING] = cell
-        if cell:
-            prefetch(&cells[cell])
-        else:
-            fetch_position_place(&book.store, &records[at])
-    at -= STEP
-    if at < count:
-        position = cells[ahead.cells[at % RING]].position
-        ahead.positions[at % RING] = position
-        prefetch(&positions[position])
-        prefetch(<const char*>&positions[position] + 64)
-        prefetch(&(<const Symbol*>book.store.symbols.data)[records[at].symbol])
-    at -= STEP
-    if at < count:
-        p = &positions[ahead.positions[at % RING]]
-        fetch_slots(limits, p.slots, p.slot_count)
+    look = &ahead.looks[at % RING]
+    look.cell = likely_cell(table, look.hash)
+    prefetch(&cells[look.cell])
+    if look.cell == 0 and at < count:
+        fetch_position_place(&book.store, &records[at])
+    look = &ahead.looks[(at - STEP) % RING]
+    look.position = cells[look.cell].position
+    p = &positions[look.position]
+    prefetch(p)
+    prefetch(<const char*>p + 64)
+    if ahead.what & (FETCH_SLOTS | FETCH_CELLS):
+        look = &ahead.looks[(at - 2 * STEP) % RING]
+        p = &positions[look.position]
+        c = &cells[look.cell]
+        if p.slot_count > SLOTS_HERE:
+            fetch_slots(limits, p.slots, p.slot_count)
+        fetch_slots(limits, c.slots, c.slot_count)
+    look = &ahead.looks[(at - 3 * STEP) % RING]
+    fetch_keys(limits, &positions[look.position], ahead.what)
+    if ahead.what & FETCH_CELLS:
+        fetch_cell_keys(limits, &cells[look.cell])
+    if ahead.what & (FETCH_WINDOWS | FETCH_KEYS | FETCH_CELLS):
+        look = &ahead.looks[(at - 4 * STEP) % RING]
+        fetch_states(limits, &positions[look.position], ahead.what)
         if ahead.what & FETCH_CELLS:
-            c = &cells[ahead.cells[at % RING]]
-            fetch_slots(limits, c.slots, c.slot_count)
-    at -= STEP
-    if at < count:
-        fetch_keys(limits, &positions[ahead.positions[at % RING]], ahead.what)
-        if ahead.what & FETCH_CELLS:
-            fetch_cell_keys(limits, &cells[ahead.cells[at % RING]])
-    at -= STEP
-    if at < count:
-        fetch_states(limits, &positions[ahead.positions[at % RING]], ahead.what)
-        if ahead.what & FETCH_CELLS:
-            fetch_cell_states(limits, &cells[ahead.cells[at % RING]])
+            fetch_cell_states(limits, &cells[look.cell])
 
 
 cdef inline int apply_record(RiskCore self, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
@@ -281,26 +282,26 @@ cdef class RiskCore:
         waits for the one before it (the likely cell of a record is a guess: names alone decide)."""
         cdef size_t left = view.header.record_count - first, lead = LEAD, i
         cdef const Record* records = view.records + first
-        cdef const Table* table = &self.book.store.cell_table
-        cdef const Record* r
+        cdef uint32_t likely
         cdef Ahead ahead
         cdef int status
         self.heap = view.heap
         self.seq = view.header.first_seq + first - 1
         ahead.what = to_fetch(self.limits)
-        if left <= FEW:
+        if left <= FEW or self.book.store.cell_table.slots == NULL:
             lead = 0
-            for i in range(left):
-                r = &records[i]
-                ahead.cells[i] = (likely_cell(table, cell_hash(r.account, r.symbol, r.venue, r.strategy))
-                                  if table.slots != NULL else 0)
+        else:
+            memset(ahead.looks, 0, sizeof(ahead.looks))
         for i in range(left + lead):
-            if lead:
+            if lead == 0:
+                likely = cell_at_once(&self.book.store.cell_table, &records[i])
+            else:
                 look_ahead(self.book, self.limits, records, left, i, &ahead)
-            if i < lead:
-                continue
+                if i < lead:
+                    continue
+                likely = ahead.looks[(i - lead) % RING].cell
             self.seq += 1
-            status = apply_record(self, self.limits, self.judge, &records[i - lead], ahead.cells[(i - lead) % RING])
+            status = apply_record(self, self.limits, self.judge, &records[i - lead], likely)
             if status < 0:
                 return status
             self.applied_seq = self.seq
@@ -663,8 +664,10 @@ cdef class RiskCore:
         cdef int status = 0, bad = 0
         with nogil:
             while status == 0 and bad == 0 and index < journal.frames():
-                data = journal.frame_at(index)
-                bad = frame_open(data, frame_bytes(data), check_crc, &view)
+                journal.view_at(index, &view)
+                if check_crc:
+                    data = journal.frame_at(index)
+                    bad = frame_open(data, frame_bytes(data), True, &view)
                 if bad == 0:
                     status = self.apply_frame(&view, is_lasting(self.book, journal, &view))
                 index += 1

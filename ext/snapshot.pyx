@@ -23,7 +23,7 @@ from ext.alertlog cimport ALERT_BYTES, AlertLog
 from ext.arrays cimport Array, Table, array_extend, table_home
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
 from ext.fills cimport remember
-from ext.journal cimport Journal, frame_bytes
+from ext.journal cimport Journal
 from ext.judge cimport Kill
 from ext.lasting cimport is_lasting
 from ext.limits cimport Key, Last, LimitBook, Node, Rule, Slot, Sums, SymbolFactors, settle
@@ -32,7 +32,7 @@ from ext.positions cimport (
 )
 from ext.records cimport (
     EVENT_ADJUST, EVENT_TRADE, EXEC_BUST, EXEC_NEW, SIDE_BUY, Bytes, FrameHeader, FrameView, Record, bytes_append,
-    bytes_free, bytes_reserve, crc32c, frame_open,
+    bytes_free, bytes_reserve, crc32c,
 )
 from ext.risk cimport Refusal, RiskCore
 from ext.wide cimport prefetch
@@ -889,7 +889,6 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after, bint lasts
     cdef uint64_t index = journal.first_frame(), refusals_at = 0
     cdef const Refusal* refusals = <const Refusal*>core.refusals.data
     cdef FrameView view
-    cdef const uint8_t* data
     cdef int status = 0
     if after:
         index = journal.index_of(after + 1)
@@ -902,9 +901,9 @@ cdef int read_journal(RiskCore core, Journal journal, uint64_t after, bint lasts
                                 "there is no earlier snapshot that has them")
     with nogil:
         while status == 0 and index < journal.frames():
-            data = journal.frame_at(index)
+            journal.view_at(index, &view)
             index += 1
-            if frame_open(data, frame_bytes(data), False, &view) != 0 or view.header.first_seq > core.applied_seq:
+            if view.header.first_seq > core.applied_seq:
                 break
             status = take_trades(core, &view, lasts and is_lasting(core.book, journal, &view), &refusals_at)
     if status == -1:

@@ -46,8 +46,9 @@ cdef inline bint is_ascii(const uint8_t* p, size_t n) noexcept nogil:
     """n > 0. Words that overlap, in place of a loop over the bytes that are left."""
     cdef uint64_t word, high = 0
     cdef uint32_t first, last
-    cdef size_t at = 0
+    cdef size_t at = 8
     if n >= 8:
+        memcpy(&high, p, 8)
         while at + 8 < n:
             memcpy(&word, p + at, 8)
             high |= word

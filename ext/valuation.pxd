@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t, uint32_t
 from ext.judge cimport Judge, TradeFacts, is_small
 from ext.limits cimport (CONCENTRATION, GROSS_NOTIONAL, Held, Key, LEVEL_OK, Limit, LimitBook, MAX_NOTIONAL, MAX_POSITION,
                          NET_NOTIONAL, OF_POSITION, REPEATED_TRADE, Rule, Slot, Sums, SymbolFactors, TRADE_RATE, VOLUME_RATE,
-                         held_of, is_sum, run_of, set_standing, settle, sum_is_far, touch)
+                         held_of, is_sum, run_of, set_standing, settle, slots_of, sum_is_far, touch)
 from ext.positions cimport Cell, Position, Symbol
 from ext.records cimport i128, u128
 from ext.wide cimport (Part, Wide, abs_i64, abs_i128, is_below256, is_below_scaled, low_u128, part_addmul, part_set, wide_add_part,
@@ -285,8 +285,9 @@ cdef inline int fill_position(LimitBook limits, uint32_t position, const Positio
 
     move: `before`, `held` and the fill; what follows from them is found where it is wanted.
     """
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* slot = slots_of(limits, p)
     cdef const Slot* end = slot + p.window_count
+    cdef const Slot* last = slot + p.slot_count
     cdef int64_t mark = s.mark if s.source else 0
     cdef uint64_t quantity = abs_i64(p.quantity), price = abs_i64(mark)
     cdef bint near
@@ -299,8 +300,7 @@ cdef inline int fill_position(LimitBook limits, uint32_t position, const Positio
         if move_sums(limits, slot, position, p, move) < 0:
             return -1
         slot += p.sum_count
-    end = &(<const Slot*>limits.slots.data)[p.slots + p.slot_count]
-    while slot < end:
+    while slot < last:
         if slot.of == OF_POSITION:
             near = quantity_is_near(limits, slot, p, quantity, price)
             if (near or p.first_key) and keep_key(limits, slot.limit, slot.kind, position, near) < 0:

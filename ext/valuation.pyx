@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.limits cimport (ACCOUNT_GROSS, ASK_KEY, ASK_POSITION, CONCENTRATION, GROSS_NOTIONAL, GROUP_SUMS, Held, Holders, Key, LEVEL_BITS,
                          LEVEL_OK, Limit, MAX_NOTIONAL, MAX_POSITION, NET_NOTIONAL, NO_MEMBER, Node, OF_POSITION, PER_POSITION,
                          REPEATED_TRADE, Rule, Slot, Standings, Sums, SymbolFactors, add_absolute, has_group, is_sum,
-                         key_of_position, level_of_count, note_level, note_width, sum_is_far, sums_of, touch)
+                         key_of_position, level_of_count, note_level, note_width, slots_of, sum_is_far, sums_of, touch)
 from ext.positions cimport Cell, MARK_NONE, Members, Position, Symbol, members_of, valued_at
 from ext.records cimport u128
 from ext.wide cimport (Factor, Wide, abs_i64, abs_i128, divmod_u128, fits_i64, is_below_scaled, wide_addmul, wide_addmul2,
@@ -138,14 +138,14 @@ cdef int revalue_sums(LimitBook limits, uint32_t position, const Symbol* s) noex
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
     cdef Move move
     stay(&move, limits, p, s)
-    return move_sums(limits, &(<const Slot*>limits.slots.data)[p.slots + p.window_count], position, p, &move)
+    return move_sums(limits, &slots_of(limits, p)[p.window_count], position, p, &move)
 
 
 cdef int touch_near(LimitBook limits, uint32_t position) noexcept nogil:
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
     cdef const Symbol* s = &(<const Symbol*>limits.book.store.symbols.data)[p.symbol]
     cdef const SymbolFactors* f = &(<const SymbolFactors*>limits.factors.data)[p.symbol]
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* slot = slots_of(limits, p)
     cdef const Slot* end = slot + p.slot_count
     cdef Move move
     cdef bint near
@@ -166,7 +166,7 @@ cdef int touch_near(LimitBook limits, uint32_t position) noexcept nogil:
 
 cdef int touch_position(LimitBook limits, uint32_t position) noexcept nogil:
     cdef const Position* p = &(<const Position*>limits.book.store.positions.data)[position]
-    cdef const Slot* slot = &(<const Slot*>limits.slots.data)[p.slots]
+    cdef const Slot* slot = slots_of(limits, p)
     cdef const Slot* end = slot + p.slot_count
     while slot < end:
         if slot.of != OF_POSITION and (is_sum(slot.kind) or slot.kind == MAX_POSITION or slot.kind == MAX_NOTIONAL):
@@ -361,7 +361,7 @@ cdef int revalue_members_sums(LimitBook limits, uint32_t symbol) noexcept nogil:
             prefetch(&positions[members.positions[i + MEMBERS_AHEAD]].slot_count)
         if i + MEMBERS_AHEAD // 2 < members.count:
             p = &positions[members.positions[i + MEMBERS_AHEAD // 2]]
-            prefetch(&(<const Slot*>limits.slots.data)[p.slots + p.window_count])
+            prefetch(&slots_of(limits, p)[p.window_count])
         p = &positions[members.positions[i]]
         if p.sum_count and not (p.quantity == 0 and is_flat(limits, p)) and revalue_sums(limits, members.positions[i], s) < 0:
             return -1

@@ -678,10 +678,11 @@ static inline uint64_t rw_mix(uint64_t a, uint64_t b) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-/* Copy a text in whole words. */
+/* Copy a text in whole words; ids have mostly two or fewer. */
 static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
     if (n >= 8) {
-        for (size_t i = 0; i + 8 < n; i += 8) memcpy(to + i, p + i, 8);
+        memcpy(to, p, 8);
+        for (size_t i = 8; i + 8 < n; i += 8) memcpy(to + i, p + i, 8);
         memcpy(to + n - 8, p + n - 8, 8);
     } else if (n >= 4) {
         memcpy(to, p, 4);
@@ -693,7 +694,10 @@ static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
 
 /* Its last two bytes: ids differ at the end. */
 static inline uint16_t rw_text_end(const uint8_t *p, size_t n) {
-    return n >= 2 ? (uint16_t)(p[n - 2] << 8 | p[n - 1]) : n ? p[0] : 0;
+    uint16_t end = 0;
+    if (n < 2) return n ? p[0] : 0;
+    memcpy(&end, p + n - 2, 2);
+    return end;
 }
 
 /* Volatile, for compilers drop a function that does nothing but fetch. */

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from ext.records cimport i128
-from ext.wide cimport Wide, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
+from ext.wide cimport Wide, sub_i64, wide_add, wide_mul_pow10, wide_set_u128, wide_sub
 
 
 cdef int resize(Window* w, uint32_t capacity) noexcept nogil:
@@ -41,12 +41,17 @@ cdef void add_amount_long(Wide* total, const Amount* a, int scale, bint subtract
 
 cdef void drop(Window* w, uint32_t most, Wide* total, int scale) noexcept nogil:
     """Drop what is at or before latest - span, so many entries at most."""
-    while most and w.size and <i128>w.latest - <i128>w.times[w.head] >= <i128>w.span:
-        most -= 1
+    cdef int64_t left
+    cdef uint32_t gone = 0
+    if sub_i64(w.latest, w.span, &left):
+        return                          # that lies before all times
+    most = min(most, w.size)
+    while gone < most and w.times[window_place(w, gone)] <= left:
         if w.has_amounts:
-            add_amount(total, &w.amounts[w.head], scale, True)
-        w.head = (w.head + 1) & (w.capacity - 1)
-        w.size -= 1
+            add_amount(total, &w.amounts[window_place(w, gone)], scale, True)
+        gone += 1
+    w.head = window_place(w, gone)
+    w.size -= gone
     if w.capacity > WINDOW_ENTRIES_MIN and w.size < w.capacity // 4:
         resize(w, w.capacity // 2)      # without memory it stays as large as it is
 

@@ -28,6 +28,9 @@ cdef enum:
     CODE_BITS_FIRST = 28
     CODE_BITS_MAX = 36
     CODE_STEP = 4
+    PARTS = 32                     # of the table, while a journal is taken in
+    PART_SHIFT = 59
+    INSERTS_AHEAD = 16
     PROBES_AHEAD = 6                # slots: where a look-up ends that does not end at once, often in the next line
 
 cdef struct TimedSeq:
@@ -45,6 +48,7 @@ cdef class Dedup:
     cdef uint64_t code_mask
     cdef uint64_t widen_at          # the seq at which codes grow
     cdef uint64_t used              # slots taken in `slots`
+    cdef uint64_t* gathered         # while a journal is taken in: slots at the beginning of each part; NULL: all are where they belong
     cdef uint64_t* old              # the smaller table while it is emptied, else NULL
     cdef uint64_t old_mask
     cdef int old_shift
@@ -75,7 +79,15 @@ cdef class Dedup:
     cdef int look_up(self, uint64_t fingerprint, const Record* record, const uint8_t* id, const uint8_t* ref) noexcept nogil
     cdef bint is_too_old(self, const Record* record) noexcept nogil
     cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil      # 0, or -1: no memory
+    cdef int note_trade(self, uint64_t seq, const Record* record) noexcept nogil                          # the same
+    # Take in frames of a journal from its first one on, as after a restart; between `gather` and `settle` nothing else is done.
+    # 0, or -1: no memory
+    cdef void gather(self) noexcept nogil
     cdef int remember_frame(self, const FrameView* view) noexcept nogil
+    cdef int settle(self) noexcept nogil
+    cdef size_t gather_frame(self, const FrameView* view) noexcept nogil
+    cdef void take_out(self, uint64_t part, uint64_t* to) noexcept nogil
+    cdef void insert_all(self, const uint64_t* slots, uint64_t count) noexcept nogil
 
     cdef int take_base(self, Base base) noexcept nogil                    # 0, or -1: no memory
     cdef const Record* fetch_known(self, uint64_t seq, const uint8_t** heap) noexcept nogil
@@ -131,11 +143,11 @@ cdef inline void fetch_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
         prefetch(&dedup.old[home_of(fingerprint, dedup.old_shift, dedup.old_code_mask)])
 
 
-cdef inline bint takes_plainly(Dedup dedup) noexcept nogil:
-    """Whether a new trade costs a slot and nothing else: no table is being left or full, nothing is forgotten,
-    and codes last."""
-    return (dedup.old == NULL and dedup.used * 4 < (dedup.mask + 1) * 3 and dedup.forgotten == 0
-            and dedup.trades < dedup.trades_max and dedup.newest < dedup.widen_at)
+cdef inline bint takes_plainly(Dedup dedup, uint64_t count) noexcept nogil:
+    """Whether so many new trades cost a slot each and nothing else: no table is being left or gets full, nothing is
+    forgotten, and codes last."""
+    return (dedup.old == NULL and (dedup.used + count) * 4 <= (dedup.mask + 1) * 3 and dedup.forgotten == 0
+            and dedup.trades + count <= dedup.trades_max and dedup.newest + count < dedup.widen_at)
 
 
 cdef inline uint64_t* free_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:

@@ -9,7 +9,8 @@ forgotten is too old from then on.
 
 cimport cython
 from libc.stdint cimport INT64_MIN, uint8_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
 import secrets
 
@@ -108,6 +109,7 @@ cdef class Dedup:
         if self.old != NULL:
             munmap(self.old, (self.old_mask + 1) * sizeof(uint64_t))
         bytes_free(&self.late)
+        free(self.gathered)
 
     cdef void leave_alone(self) noexcept nogil:
         """Memory that a thread may touch yet is not given back."""
@@ -246,7 +248,6 @@ cdef class Dedup:
     # --- the table -------------------------------------------------------------------------------------------------
 
     cdef int remember(self, uint64_t fingerprint, uint64_t seq, const Record* record) noexcept nogil:
-        cdef TimedSeq entry
         if self.old != NULL:
             self.move_some(DEDUP_MOVES)
         elif self.used * 4 >= (self.mask + 1) * 3 and self.move((self.mask + 1) * 2) < 0:
@@ -255,6 +256,11 @@ cdef class Dedup:
             return -1
         self.newest = seq
         self.insert(slot_of(fingerprint, seq, self.code_mask))
+        return self.note_trade(seq, record)
+
+    cdef int note_trade(self, uint64_t seq, const Record* record) noexcept nogil:
+        """What forgetting has to know of an event that is remembered."""
+        cdef TimedSeq entry
         if record.type != EVENT_TRADE:
             return 0
         self.trades += 1
@@ -269,11 +275,32 @@ cdef class Dedup:
             self.forget_oldest()
         return 0
 
+    cdef void insert(self, uint64_t slot) noexcept nogil:
+        cdef uint64_t at = home_of(slot, self.shift, self.code_mask)
+        while self.slots[at] != 0:
+            at = (at + 1) & self.mask
+        self.slots[at] = slot
+        self.used += 1
+
+    # --- a journal at once -----------------------------------------------------------------------------------------
+    #
+    # Each slot put where it belongs costs a line of memory for each event, there and back. So they are gathered first, in the
+    # order in which they come, at the beginning of the part of the table that each belongs to; then each part is put in order
+    # by itself, in the cache.
+
+    cdef void gather(self) noexcept nogil:
+        """Where something is in the table already, or without memory, each goes to its place at once."""
+        if self.used == 0 and self.old == NULL:
+            self.gathered = <uint64_t*>calloc(PARTS, sizeof(uint64_t))
+
     cdef int remember_frame(self, const FrameView* view) noexcept nogil:
-        """Take in a frame of the journal, as after a restart; slots are fetched ahead, a chunk at a time."""
         cdef size_t i, at = 0, end
         cdef const Record* record
         cdef uint64_t[64] fingerprints
+        if self.gathered != NULL:
+            at = self.gather_frame(view)
+            if at < view.header.record_count and self.settle() < 0:
+                return -1
         while at < view.header.record_count:
             end = at + 64 if at + 64 < view.header.record_count else view.header.record_count
             for i in range(at, end):
@@ -286,12 +313,58 @@ cdef class Dedup:
             at = end
         return 0
 
-    cdef void insert(self, uint64_t slot) noexcept nogil:
-        cdef uint64_t at = home_of(slot, self.shift, self.code_mask)
-        while self.slots[at] != 0:
-            at = (at + 1) & self.mask
-        self.slots[at] = slot
-        self.used += 1
+    cdef size_t gather_frame(self, const FrameView* view) noexcept nogil:
+        """How many of its events could be gathered; the next one needs the table in order, for it may grow or forget, or a part
+        has no room left."""
+        cdef uint64_t count = view.header.record_count, size = (self.mask + 1) // PARTS, i, slot, part
+        cdef const Record* record
+        if not takes_plainly(self, count):
+            return 0
+        for i in range(count):
+            record = &view.records[i]
+            slot = slot_of(fingerprint_of(self, record, view.heap + record.id_offset), view.header.first_seq + i, self.code_mask)
+            part = slot >> PART_SHIFT
+            if self.gathered[part] == size or self.note_trade(view.header.first_seq + i, record) < 0:
+                return i
+            self.slots[part * size + self.gathered[part]] = slot
+            self.gathered[part] += 1
+            self.used += 1
+            self.newest = view.header.first_seq + i
+        return count
+
+    cdef int settle(self) noexcept nogil:
+        """Put what was gathered in order. What does not fit into the end of a part goes on in the next one, which has to be in
+        order before: the last part is the first, but for what belongs to the first one, which waits until all others are."""
+        cdef uint64_t size = (self.mask + 1) // PARTS, part
+        cdef uint64_t* aside = NULL
+        if self.gathered == NULL:
+            return 0
+        aside = <uint64_t*>malloc(2 * size * sizeof(uint64_t))
+        if aside == NULL:
+            return -1
+        self.used = 0
+        self.take_out(0, aside)
+        for part in range(PARTS - 1, 0, -1):
+            self.take_out(part, aside + size)
+            self.insert_all(aside + size, self.gathered[part])
+        self.insert_all(aside, self.gathered[0])
+        free(aside)
+        free(self.gathered)
+        self.gathered = NULL
+        return 0
+
+    cdef void take_out(self, uint64_t part, uint64_t* to) noexcept nogil:
+        """Copy what a part has, and leave it empty. All of it is written to: read first, a page would be found twice."""
+        cdef uint64_t size = (self.mask + 1) // PARTS
+        memcpy(to, self.slots + part * size, self.gathered[part] * sizeof(uint64_t))
+        memset(self.slots + part * size, 0, size * sizeof(uint64_t))
+
+    cdef void insert_all(self, const uint64_t* slots, uint64_t count) noexcept nogil:
+        cdef uint64_t i
+        for i in range(count):
+            if i + INSERTS_AHEAD < count:
+                prefetch(&self.slots[home_of(slots[i + INSERTS_AHEAD], self.shift, self.code_mask)])
+            self.insert(slots[i])
 
     cdef void set_code_bits(self, int bits) noexcept nogil:
         self.code_mask = (<uint64_t>1 << bits) - 1

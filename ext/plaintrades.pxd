@@ -7,7 +7,7 @@ is left to the sequencer's own two passes, which judge all of it: nothing is ref
 from libc.stdint cimport INT64_MIN, uint8_t, uint32_t, uint64_t
 
 from ext.decimals cimport rescale
-from ext.dedup cimport Dedup, fetch_slot, fill_slot, fingerprint_of, free_slot, takes_plainly
+from ext.dedup cimport Dedup, fetch_slot, fill_slot, fingerprint_of, free_slot
 from ext.records cimport (EVENT_TRADE, EXEC_NEW, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, SIDE_BUY,
                           SIDE_SELL, TEXT_BYTES_MAX, FrameView, Record, bytes_reserve)
 from ext.sequencer cimport Sequencer, SourceState, Units, Work
@@ -61,11 +61,12 @@ cdef inline bint is_plain(Sequencer self, Dedup dedup, const FrameView* view, ui
 
 
 cdef inline int take_plain(Sequencer self, Dedup dedup, const FrameView* view, const Work* work) noexcept nogil:
-    """The second pass: 0, -1 without memory, or 1 where it has to be decided in full and nothing is done yet."""
+    """The second pass, where the duplicates' table `takes_plainly`: 0, -1 without memory, or 1 where it has to be decided in
+    full and nothing is done yet."""
     cdef const Record* r = &work.record
     cdef Record* out
     cdef uint64_t* slot
-    if not work.plain or not takes_plainly(dedup) or r.executed_at < dedup.latest:
+    if not work.plain or r.executed_at < dedup.latest:
         return 1
     slot = free_slot(dedup, work.fingerprint)
     if slot == NULL:

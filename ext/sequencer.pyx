@@ -15,9 +15,9 @@ import json
 
 from ext.base cimport Base, BaseUnits
 from ext.decimals cimport rescale
-from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup, fetch_slot, fingerprint_of
+from ext.dedup cimport DEDUP_CONFLICT, DEDUP_DUPLICATE, DEDUP_NEW, Dedup, fetch_slot, fingerprint_of, takes_plainly
 from ext.definitions cimport NO_NAME, Instrument, Instruments, NameTable
-from ext.journal cimport Journal, frame_bytes
+from ext.journal cimport Journal
 from ext.plaintrades cimport is_plain, take_plain
 from ext.records cimport (
     EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK, EVENT_REJECTED, EVENT_SESSION, EVENT_TRADE,
@@ -253,20 +253,21 @@ cdef class Sequencer:
     def _load(self):
         cdef uint64_t index
         cdef FrameView view
-        cdef const uint8_t* data
         cdef int status
         if self.journal.base is not None and self.load_base(self.journal.base) < 0:
             raise MemoryError
+        self.dedup.gather()
         for index in range(self.journal.first_frame(), self.journal.frames()):
-            data = self.journal.frame_at(index)
             with nogil:
-                frame_open(data, frame_bytes(data), False, &view)
+                self.journal.view_at(index, &view)
                 status = self.load_frame(&view)
             if status == -1:
                 raise MemoryError
             if status == -2:
                 raise JournalError(f"{self.journal.directory}: frame {index} (seq {view.header.first_seq}) defines a name "
                                    "out of order; restore the journal from a backup")
+        if self.dedup.settle() < 0:
+            raise MemoryError
         self.next_seq = self.journal.last() + 1
 
     cdef int load_base(self, Base base):
@@ -814,6 +815,7 @@ cdef class Sequencer:
         """Both passes over the records, a chunk at a time; 0, or -1 without memory."""
         cdef uint32_t count = view.header.record_count, at = skip, end, i
         cdef int status
+        cdef bint plainly
         while at < count:
             end = at
             while end < count and end - at < CHUNK_RECORDS:
@@ -823,10 +825,12 @@ cdef class Sequencer:
                 # What an instrument's definition changes, the records behind it must see.
                 if view.records[end - 1].type == EVENT_INSTRUMENT:
                     break
+            plainly = takes_plainly(self.dedup, end - at)
             for i in range(at, end):
-                status = take_plain(self, self.dedup, view, &self.work[i - at])
+                status = take_plain(self, self.dedup, view, &self.work[i - at]) if plainly else 1
                 if status > 0:
                     status = self.decide(view, i, source, &self.work[i - at])
+                    plainly = takes_plainly(self.dedup, end - i)
                 if status < 0:
                     return -1
             at = end

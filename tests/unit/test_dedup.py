@@ -68,6 +68,22 @@ def test_every_duplicate_is_found_while_the_table_grows(code_bits):
     assert again.last_seq == 300_000
 
 
+def test_a_restart_takes_in_a_journal_at_once_into_a_table_that_it_nearly_fills():
+    """Each time with another key, so that now and then a part of the table has no room left for what belongs to it; in nearly
+    every one something goes on into the next part, and from the last one into the first."""
+    journal, trades = Journal(None), Trades()
+    first = Sequencer(journal)
+    frames = [trades.frame(list(range(start, start + RECORDS))) for start in range(0, 3 * RECORDS, RECORDS)]
+    for frame in frames:
+        assert first.process_frame(frame, trades.source) == (RECORDS, 0, [])
+    for expected in [3 * RECORDS] * 1000 + [0, RECORDS, 2 * RECORDS, 100 * RECORDS]:
+        again = Sequencer(journal, dedup_expected=expected)
+        for frame in frames:
+            assert again.process_frame(frame, trades.source) == (0, RECORDS, [])
+        assert again.dedup.trades == 3 * RECORDS
+    assert again.process_frame(trades.frame(list(range(10_000, 11_000))), trades.source) == (RECORDS, 0, [])
+
+
 @pytest.mark.parametrize("code_bits", [28, 12])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_is_forgotten_is_what_was_executed_first(seed, code_bits):

@@ -49,7 +49,11 @@ def test_limits_that_change_in_the_middle_of_a_frame() -> None:
     near = [{"id": "near", "kind": "max_position", "per": ["account", "symbol"], "threshold": "1"}]
     symbols = [f"S{i}" for i in range(KEYS)]
     events: list[Event] = [change(0, near), *(trade(i, symbol) for i, symbol in enumerate(symbols))]
-    events += [trade(KEYS, "S1"), change(1, []), *(trade(KEYS + 1 + i, symbol) for i, symbol in enumerate(symbols[:90]))]
+    events += [
+        trade(KEYS, "S1"),
+        change(1, []),
+        *(trade(KEYS + 1 + i, symbol) for i, symbol in enumerate(symbols[:90])),
+    ]
     numbered = accepted(events)
     core, oracle = RiskCore(), Oracle()
     for frame in SequencedFrames().cut(numbered, [KEYS + 1]):

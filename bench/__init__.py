@@ -2,6 +2,6 @@
 
 import os
 
-# numpy's OpenBLAS starts a thread for each further core, which spins for a tenth of a second: on two cores that is half of
-# what a process measures when it begins, and it is counted as its processor time.
+# numpy's OpenBLAS starts a thread for each further core, which spins for a tenth of a second: on two cores that is half
+# of what a process measures when it begins, and it is counted as its processor time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -69,8 +69,8 @@ def test_every_duplicate_is_found_while_the_table_grows(code_bits):
 
 
 def test_a_restart_takes_in_a_journal_at_once_into_a_table_that_it_nearly_fills():
-    """Each time with another key, so that now and then a part of the table has no room left for what belongs to it; in nearly
-    every one something goes on into the next part, and from the last one into the first."""
+    """Each time with another key, so that now and then a part of the table has no room left for what belongs to it; in
+    nearly every one something goes on into the next part, and from the last one into the first."""
     journal, trades = Journal(None), Trades()
     first = Sequencer(journal)
     frames = [trades.frame(list(range(start, start + RECORDS))) for start in range(0, 3 * RECORDS, RECORDS)]

@@ -337,27 +337,27 @@ cdef class Dedup:
         order before: the last part is the first, but for what belongs to the first one, which waits until all others are."""
         cdef uint64_t size = (self.mask + 1) // PARTS, part
         cdef uint64_t* aside = NULL
-        if self.gathered == NULL:
-            return 0
-        aside = <uint64_t*>malloc(2 * size * sizeof(uint64_t))
-        if aside == NULL:
-            return -1
-        self.used = 0
-        self.take_out(0, aside)
-        for part in range(PARTS - 1, 0, -1):
-            self.take_out(part, aside + size)
-            self.insert_all(aside + size, self.gathered[part])
-        self.insert_all(aside, self.gathered[0])
-        free(aside)
+        if self.gathered != NULL and self.used:
+            aside = <uint64_t*>malloc(2 * size * sizeof(uint64_t))
+            if aside == NULL:
+                return -1
+            self.used = 0
+            self.take_out(0, aside)
+            for part in range(PARTS - 1, 0, -1):
+                self.take_out(part, aside + size)
+                self.insert_all(aside + size, self.gathered[part])
+            self.insert_all(aside, self.gathered[0])
+            free(aside)
         free(self.gathered)
         self.gathered = NULL
         return 0
 
     cdef void take_out(self, uint64_t part, uint64_t* to) noexcept nogil:
-        """Copy what a part has, and leave it empty. All of it is written to: read first, a page would be found twice."""
-        cdef uint64_t size = (self.mask + 1) // PARTS
-        memcpy(to, self.slots + part * size, self.gathered[part] * sizeof(uint64_t))
-        memset(self.slots + part * size, 0, size * sizeof(uint64_t))
+        """Copy what a part has, and leave it empty."""
+        cdef uint64_t size = (self.mask + 1) // PARTS, count = self.gathered[part]
+        memcpy(to, self.slots + part * size, count * sizeof(uint64_t))
+        # A page that is read first is found twice: where nearly all of them will be needed, all are written to.
+        memset(self.slots + part * size, 0, (size if count > size // 64 else count) * sizeof(uint64_t))
 
     cdef void insert_all(self, const uint64_t* slots, uint64_t count) noexcept nogil:
         cdef uint64_t i

@@ -1,5 +1,4 @@
-"""What is fetched ahead of a trade, and where a position keeps its limits, changes nothing, whatever their number is and
-while it changes."""
+"""What is fetched ahead of a trade, and where a position keeps its limits, changes nothing."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from ext.positions cimport (Book, END_MASK, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, Holding, PLACE_END,
-                            PLACE_KEPT, PLACE_STATE, Packed, Position, TEXT_BITS, quantity_of)
-from ext.records cimport Record, i128
-from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, negate_i128_if, removed_cost, set_i128, sub_i128, text_end
+from ext.positions cimport (Book, ENTRY_ADJUST, ENTRY_CHUNK_BITS, ENTRY_CHUNK_MASK, Holding, PLACE_INDEX, PLACE_KEPT, PLACE_STATE,
+                            PLACE_TAG, Packed, Position, quantity_of)
+from ext.records cimport FrameView, Record, i128
+from ext.wide cimport abs_i64, abs_i128, add3_i128, add_i64, add_i128, negate_i128_if, removed_cost, set_i128, sub_i128, text_tag
 
 
 cdef inline int fold_fill(Holding* h, int64_t price, int64_t quantity) noexcept nogil:
@@ -52,29 +52,36 @@ cdef inline Packed* next_entry(Book book) noexcept nogil:
     return &book.chunks[index >> ENTRY_CHUNK_BITS][index & ENTRY_CHUNK_MASK]
 
 
-cdef inline uint64_t place_word(uint64_t address, uint8_t state, bint kept, const uint8_t* id, uint8_t id_length) noexcept nogil:
-    return (address | <uint64_t>state << PLACE_STATE | <uint64_t>kept << PLACE_KEPT
-            | <uint64_t>(text_end(id, id_length) & END_MASK) << PLACE_END)
+cdef inline uint64_t place_word(uint64_t address, uint8_t state, const uint8_t* id, uint8_t id_length) noexcept nogil:
+    return address | <uint64_t>state << PLACE_STATE | text_tag(id, id_length) << PLACE_TAG
 
 
-cdef inline int remember(Book book, Position* p, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell,
-                         uint8_t state, bint kept) noexcept nogil:
-    """Put a trade or an adjustment behind what its position has.
+cdef inline uint64_t kept_word(uint32_t index) noexcept nogil:
+    """The rest, where a Record lies there."""
+    return <uint64_t>1 << PLACE_KEPT | index & 7 | <uint64_t>(index >> 3) << PLACE_INDEX
 
-    state: ENTRY_TRADE or ENTRY_ADJUST. kept: its frame stays where it is (ext/lasting.pxd), and where it lies is all that is kept.
+
+cdef inline int remember(Book book, Position* p, const FrameView* view, const Record* r, uint32_t cell, uint8_t state,
+                         bint kept) noexcept nogil:
+    """Put a trade or an adjustment, of a frame, behind what its position has.
+
+    state: ENTRY_TRADE or ENTRY_ADJUST. kept: the frame stays where it is (ext/lasting.pxd), and where it lies is all that is kept.
     0, or -1 without memory.
     """
+    cdef const uint8_t* heap = view.heap
+    cdef uint32_t index = <uint32_t>(r - view.records)
     cdef const uint8_t* id = heap + r.id_offset
     cdef uint8_t id_length = 0 if state == ENTRY_ADJUST else r.id_length
     cdef uint64_t place = <uint64_t><size_t>r
     cdef Packed* e
-    if not kept:
-        place = book.copy_of(r.price, quantity_of(r), r.fee, id, id_length)
+    if kept:
+        place |= kept_word(index)
+    else:
+        place = book.copy_of(view.header.first_seq + index, r.price, quantity_of(r), r.fee, id, id_length)
     e = next_entry(book) if place else NULL
     if e == NULL:
         return -1
-    e.place = place_word(place, state, kept, id, id_length)
-    e.seq = seq << TEXT_BITS | <uint64_t>(id - <const uint8_t*>r) if kept else seq
+    e.place = place_word(place, state, id, id_length)
     e.previous = p.last_entry
     e.cell = cell
     p.last_entry = book.entry_count - 1

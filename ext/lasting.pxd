@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 from ext.journal cimport Journal, Mapping, hold_mapping, release_mapping
-from ext.positions cimport PLACE_BITS, TEXT_BITS, Book
+from ext.positions cimport PLACE_BITS, Book
 from ext.records cimport FrameView
 
 
@@ -11,10 +11,9 @@ cdef inline void release_hold(void* mapping) noexcept nogil:
 
 
 cdef inline bint fits_entries(const FrameView* view) noexcept nogil:
-    """Whether an entry has room for where any record of a frame lies: an address of 48 bits, a seq of 40, and an id 2**24
-    bytes behind its record."""
-    return (view.size >> TEXT_BITS == 0 and (<uint64_t><size_t>view.header + view.size) >> PLACE_BITS == 0
-            and (view.header.first_seq + view.header.record_count) >> (64 - TEXT_BITS) == 0)
+    """Whether an entry has room for where any record of a frame lies."""
+    cdef uint64_t at = <uint64_t><size_t>view.header
+    return (at + view.size) >> PLACE_BITS == 0 and at & 7 == 0
 
 
 cdef inline bint is_lasting(Book book, Journal journal, const FrameView* view) noexcept nogil:

@@ -10,7 +10,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from ext.ahead cimport rw_ahead
 from ext.arrays cimport Array, Table
 from ext.definitions cimport Instrument
-from ext.records cimport Bytes, EVENT_ADJUST, Record, SIDE_BUY, i128
+from ext.records cimport Bytes, EVENT_ADJUST, FrameHeader, HEADER_BYTES, Record, SIDE_BUY, i128
 from ext.wide cimport add_i64, add_i128, mix, negate_if, pick_i64, set_i128, sub_i64, sub_i128
 
 cdef enum MarkSource:
@@ -24,18 +24,18 @@ cdef enum EntryState:
     ENTRY_ADJUST = 2
 
 cdef enum:
-    ENTRY_CHUNK_BITS = 18           # 6 MiB
+    ENTRY_CHUNK_BITS = 18           # 4 MiB
     ENTRY_CHUNK_MASK = 262143
-    ENTRY_STEP = 4096               # 96 KiB
+    ENTRY_STEP = 4096               # 64 KiB
     ARENA_BYTES = 2097152           # of a block
     ARENA_STEP = 65536              # the longest copy is shorter
-    # Packed.place, from the low end: the address, EntryState, whether a Record lies there, the end of its id.
-    PLACE_BITS = 48
-    PLACE_STATE = 48
-    PLACE_KEPT = 50
-    PLACE_END = 51
-    END_MASK = 8191
-    TEXT_BITS = 24
+    # Packed.place, from the low end: the address; EntryState; whether a Record lies there, whose address ends in three bits of 0,
+    # which are the first of its index in its frame; the other ten of that; a tag of its id.
+    PLACE_BITS = 47
+    PLACE_STATE = 47
+    PLACE_KEPT = 49
+    PLACE_INDEX = 50
+    PLACE_TAG = 60
     SLOTS_HERE = 4                  # of a position's limits, in the position itself
 
 cdef struct Symbol:
@@ -113,13 +113,13 @@ cdef struct Entry:                  # one trade or adjustment at its place in th
     uint8_t id_length
     uint8_t state                   # EntryState
 
-cdef packed struct Packed:          # an entry as it is kept: 24 bytes
+cdef packed struct Packed:          # an entry as it is kept: 16 bytes
     uint64_t place                  # of its Record, in a frame that stays where it is, or of its Copy; and the bits above
-    uint64_t seq                    # << TEXT_BITS | from the Record to its id, where a Record lies there
     uint32_t previous
     uint32_t cell
 
 cdef packed struct Copy:            # what an entry has where its frame does not stay; then the fee unless it is 0, and the id
+    uint64_t seq
     int64_t price
     int64_t quantity                # signed
     uint8_t id_length
@@ -152,15 +152,31 @@ cdef struct Store:
 cdef inline uint8_t state_of(const Packed* e) noexcept nogil:
     return e.place >> PLACE_STATE & 3
 
-cdef inline const uint8_t* place_of(const Packed* e) noexcept nogil:
-    return <const uint8_t*><size_t>(e.place & ((<uint64_t>1 << PLACE_BITS) - 1))
+cdef inline uint64_t address_of(const Packed* e) noexcept nogil:
+    return e.place & ((<uint64_t>1 << PLACE_BITS) - 1)
 
 cdef inline bint is_kept(const Packed* e) noexcept nogil:
     """Whether its Record lies in a frame that stays."""
     return e.place >> PLACE_KEPT & 1
 
+cdef inline const Record* record_of(const Packed* e) noexcept nogil:
+    """Of one that is_kept."""
+    return <const Record*><size_t>(address_of(e) & ~<uint64_t>7)
+
+cdef inline uint32_t index_of(const Packed* e) noexcept nogil:
+    """The same: its index in its frame."""
+    return <uint32_t>(e.place & 7 | (e.place >> PLACE_INDEX & 1023) << 3)
+
+cdef inline const FrameHeader* frame_of(const Packed* e) noexcept nogil:
+    """The same."""
+    return <const FrameHeader*>(<const uint8_t*>(record_of(e) - index_of(e)) - HEADER_BYTES)
+
+cdef inline const Copy* copy_at(const Packed* e) noexcept nogil:
+    """Of one that is not."""
+    return <const Copy*><size_t>address_of(e)
+
 cdef inline uint64_t seq_of(const Packed* e) noexcept nogil:
-    return e.seq >> TEXT_BITS if is_kept(e) else e.seq
+    return frame_of(e).first_seq + index_of(e) if is_kept(e) else copy_at(e).seq
 
 cdef inline int64_t quantity_of(const Record* r) noexcept nogil:
     """What a trade or an adjustment adds to its position, signed."""
@@ -182,11 +198,11 @@ cdef inline void fill_of(const Packed* e, int64_t* price, int64_t* quantity) noe
     cdef const Record* r
     cdef const Copy* copy
     if is_kept(e):
-        r = <const Record*>place_of(e)
+        r = record_of(e)
         price[0] = r.price
         quantity[0] = quantity_of(r)
     else:
-        copy = <const Copy*>place_of(e)
+        copy = copy_at(e)
         price[0] = copy.price
         quantity[0] = copy.quantity
 
@@ -290,7 +306,7 @@ cdef class Book:
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
     # Copy what an entry has; its place, or 0 without memory.
-    cdef uint64_t copy_of(self, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil
+    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

@@ -9,7 +9,7 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, lis
 from ext.fills cimport fold_fill, next_entry, place_word
 from ext.records cimport (EVENT_ADJUST, REASON_AMBIGUOUS_TRADE, REASON_UNKNOWN_TRADE, Record, bytes_append,
                           bytes_free, i128, u128)
-from ext.wide cimport copy_text, high_u128, i128_of, low_u128, prefetch, text_end
+from ext.wide cimport copy_text, high_u128, i128_of, low_u128, prefetch, text_tag
 
 cdef enum:
     REBUILD_AHEAD = 16              # entries between the look at one and its fill
@@ -189,18 +189,21 @@ cdef class Book:
 
     cdef void unpack(self, uint32_t index, Entry* out) noexcept nogil:
         cdef const Packed* e = self.entry(index)
-        cdef const Record* r = <const Record*>place_of(e)
-        cdef const Copy* copy = <const Copy*>place_of(e)
+        cdef const Record* r
+        cdef const Copy* copy
         out.seq = seq_of(e)
         out.previous = e.previous
         out.cell = e.cell
         out.state = state_of(e)
         fill_of(e, &out.price, &out.quantity)
         if is_kept(e):
+            r = record_of(e)
             out.fee = r.fee
-            out.id = <const uint8_t*>r + (e.seq & ((1 << TEXT_BITS) - 1))
+            out.id = (<const uint8_t*>(r - index_of(e) + frame_of(e).record_count) + frame_of(e).definition_bytes
+                      + r.id_offset)
             out.id_length = 0 if r.type == EVENT_ADJUST else r.id_length
             return
+        copy = copy_at(e)
         out.fee = 0
         out.id = <const uint8_t*>copy + sizeof(Copy)
         out.id_length = copy.id_length
@@ -273,12 +276,13 @@ cdef class Book:
         hold.what = what
         return 0
 
-    cdef uint64_t copy_of(self, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil:
+    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil:
         cdef size_t fee_bytes = sizeof(int64_t) if fee else 0, size = sizeof(Copy) + fee_bytes + id_length
         cdef Copy* copy
         if size > self.arena_left and self.add_arena_room() < 0:
             return 0
         copy = <Copy*>self.arena
+        copy.seq = seq
         copy.price = price
         copy.quantity = quantity
         copy.id_length = id_length
@@ -291,12 +295,11 @@ cdef class Book:
         return <uint64_t><size_t>copy
 
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil:
-        cdef uint64_t copy = self.copy_of(values.price, values.quantity, values.fee, values.id, values.id_length)
+        cdef uint64_t copy = self.copy_of(values.seq, values.price, values.quantity, values.fee, values.id, values.id_length)
         cdef Packed* e = next_entry(self) if copy else NULL
         if e == NULL:
             return 0
-        e.place = place_word(copy, values.state, False, values.id, values.id_length)
-        e.seq = values.seq
+        e.place = place_word(copy, values.state, values.id, values.id_length)
         e.previous = values.previous
         e.cell = values.cell
         return self.entry_count - 1
@@ -335,7 +338,7 @@ cdef class Book:
     cdef int find_trade(self, uint32_t position, uint32_t venue, const uint8_t* id, size_t length, int side,
                         uint32_t* found) noexcept nogil:
         """A bust takes its own side's; where that side never had the id, the other's (docs/decisions/0002, 6)."""
-        cdef uint64_t id_end = text_end(id, length) & END_MASK
+        cdef uint64_t tag = text_tag(id, length)
         cdef uint32_t at = (<Position*>self.store.positions.data)[position].last_entry, own = 0, other = 0
         cdef const Packed* p
         cdef Entry e
@@ -343,7 +346,7 @@ cdef class Book:
         cdef bint own_seen = False
         while at:
             p = self.entry(at)
-            if p.place >> PLACE_END == id_end:
+            if p.place >> PLACE_TAG == tag:
                 self.unpack(at, &e)
                 if (e.id_length == length and e.state != ENTRY_ADJUST and memcmp(e.id, id, length) == 0
                         and (<Cell*>self.store.cells.data)[e.cell].venue == venue):
@@ -379,7 +382,7 @@ cdef class Book:
         memset(out, 0, sizeof(Holding))
         for i in range(count):
             if i + REBUILD_AHEAD < count:
-                prefetch(place_of(self.entry((<uint32_t*>self.scratch.data)[count - 1 - i - REBUILD_AHEAD])))
+                prefetch(<const void*><size_t>address_of(self.entry((<uint32_t*>self.scratch.data)[count - 1 - i - REBUILD_AHEAD])))
             at = (<uint32_t*>self.scratch.data)[count - 1 - i]
             if at == changed:
                 if values != NULL and values.quantity and fold_fill(out, values.price, values.quantity):

@@ -48,7 +48,7 @@ cdef class RiskCore:
     cdef NameTable venues
     cdef NameTable strategies
     cdef uint64_t seq                       # of the event at hand
-    cdef const uint8_t* heap
+    cdef const FrameView* view              # the frame at hand
     cdef bint lasting                       # the frame at hand stays where it is as long as the book
 
     # Apply the records of a sequenced frame whose seq is above applied_seq (the frame must not start above applied_seq + 1).

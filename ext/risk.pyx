@@ -109,7 +109,7 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
 
 cdef inline int apply_record(RiskCore self, LimitBook limits, Judge judge, const Record* r, uint32_t likely) noexcept nogil:
     begin(limits)
-    begin_event(judge, self.seq, self.heap, r)
+    begin_event(judge, self.seq, self.view.heap, r)
     if r.type == EVENT_TRADE and r.exec_type == EXEC_NEW:
         return apply_trade(self, self.book, limits, judge, r, likely)
     return self.apply_other(r)
@@ -174,7 +174,7 @@ cdef inline int put_fill(RiskCore self, Book book, LimitBook limits, const Recor
     move: what is to be known of it before `fill_position`: its quantity, and the rest where something sums.
     before: how it was valued, where the limits that sum over its cells do not know yet that it no longer is; else NULL.
     """
-    if remember(book, p, r, self.heap, self.seq, cell, state, self.lasting) < 0:
+    if remember(book, p, self.view, r, cell, state, self.lasting) < 0:
         return -1
     move.quantity = quantity
     if p.sum_count or c.slot_count:
@@ -285,7 +285,7 @@ cdef class RiskCore:
         cdef uint32_t likely
         cdef Ahead ahead
         cdef int status
-        self.heap = view.heap
+        self.view = view
         self.seq = view.header.first_seq + first - 1
         ahead.what = to_fetch(self.limits)
         if left <= FEW or self.book.store.cell_table.slots == NULL:
@@ -424,7 +424,7 @@ cdef class RiskCore:
             return self.refuse(REASON_UNKNOWN_TRADE)
         if r.exec_type == EXEC_BUST:
             side = 1 if r.side == SIDE_BUY else -1
-        reason = self.book.find_trade(position, r.venue, self.heap + r.ref_offset, r.ref_length, side, &found)
+        reason = self.book.find_trade(position, r.venue, self.view.heap + r.ref_offset, r.ref_length, side, &found)
         if reason:
             return self.refuse(<uint8_t>reason)
         if r.exec_type == EXEC_BUST:
@@ -433,7 +433,7 @@ cdef class RiskCore:
         revised.price = r.price
         revised.quantity = quantity_of(r)
         revised.fee = r.fee
-        revised.id = self.heap + r.id_offset
+        revised.id = self.view.heap + r.id_offset
         revised.id_length = r.id_length
         return self.revise(r, position, found, &revised)
 
@@ -557,7 +557,7 @@ cdef class RiskCore:
         instrument.multiplier_exponent = <signed char>r.volume
         instrument.price_exponent = r.price_exponent
         instrument.quantity_exponent = r.volume_exponent
-        instrument.currency = self.instruments.currencies.intern(self.heap + r.ref_offset, r.ref_length)
+        instrument.currency = self.instruments.currencies.intern(self.view.heap + r.ref_offset, r.ref_length)
         if instrument.currency == <uint32_t>NO_NAME:
             return CORE_NO_MEMORY
         return self.limits.define(r.symbol, &instrument)
@@ -571,7 +571,7 @@ cdef class RiskCore:
         cdef int status = 0
         with gil:
             try:
-                source = (<const char*>self.heap + r.ref_offset)[:r.volume]
+                source = (<const char*>self.view.heap + r.ref_offset)[:r.volume]
                 self.change_limits(source, r.executed_at)
             except BaseException as problem:
                 self.error = problem

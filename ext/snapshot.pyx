@@ -932,7 +932,7 @@ cdef int take_trades(RiskCore core, const FrameView* view, bint lasting, uint64_
             if r.type == EVENT_TRADE and r.exec_type != EXEC_NEW:
                 status = revise(core.book, r, view.heap)
             else:
-                status = add(core.book, r, view.heap, seq, cells[i % CHUNK], lasting)
+                status = add(core.book, view, r, cells[i % CHUNK], lasting)
             if status < 0:
                 return status
         seq += 1
@@ -966,11 +966,11 @@ cdef void find_cells(Book book, const Record* records, uint32_t count, uint32_t*
             prefetch(&(<const Position*>book.store.positions.data)[all_cells[cells[i]].position].last_entry)
 
 
-cdef int add(Book book, const Record* r, const uint8_t* heap, uint64_t seq, uint32_t cell, bint lasting) noexcept nogil:
+cdef int add(Book book, const FrameView* view, const Record* r, uint32_t cell, bint lasting) noexcept nogil:
     cdef Position* positions = <Position*>book.store.positions.data
     if cell == 0:
         return -2
-    return remember(book, &positions[(<const Cell*>book.store.cells.data)[cell].position], r, heap, seq, cell,
+    return remember(book, &positions[(<const Cell*>book.store.cells.data)[cell].position], view, r, cell,
                     ENTRY_ADJUST if r.type == EVENT_ADJUST else ENTRY_TRADE, lasting)
 
 

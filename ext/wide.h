@@ -692,12 +692,12 @@ static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
     }
 }
 
-/* Its last two bytes: ids differ at the end. */
-static inline uint16_t rw_text_end(const uint8_t *p, size_t n) {
-    uint16_t end = 0;
-    if (n < 2) return n ? p[0] : 0;
-    memcpy(&end, p + n - 2, 2);
-    return end;
+/* Four bits of its end, where ids differ. */
+static inline uint64_t rw_text_tag(const uint8_t *p, size_t n) {
+    uint64_t end = 0;
+    if (n >= 8) memcpy(&end, p + n - 8, 8);
+    else memcpy(&end, p, n);
+    return end * 0x9E3779B97F4A7C15ULL >> 60;
 }
 
 /* Volatile, for compilers drop a function that does nothing but fetch. */

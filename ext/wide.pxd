@@ -81,5 +81,5 @@ cdef extern from "wide.h" nogil:
 
     uint64_t mix "rw_mix"(uint64_t a, uint64_t b)
     void copy_text "rw_copy_text"(uint8_t* to, const uint8_t* p, size_t n)
-    uint16_t text_end "rw_text_end"(const uint8_t* p, size_t n)
+    uint64_t text_tag "rw_text_tag"(const uint8_t* p, size_t n)
     void prefetch "rw_prefetch"(const void* p)

@@ -6,7 +6,7 @@ from ext.records cimport Bytes
 
 cdef enum:
     SNAPSHOT_MAGIC = 0x31535752     # "RWS1"
-    SNAPSHOT_VERSION = 6
+    SNAPSHOT_VERSION = 7
     ALERT_PIECE_BYTES = 4194304     # copied at once, between two frames
     PIECE_TRADES = 65536            # likewise
     STATE_SECTIONS = 30             # before the trades' pieces, the alerts' included

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
+import struct
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ext.base import Base
 from ext.journal import Journal
-from ext.records import RECORD_DTYPE, FrameBuilder, stamp_frame
+from ext.records import RECORD_DTYPE, FrameBuilder, crc32c_of, stamp_frame
 from ext.sequencer import Sequencer, Source
 
 RECORDS = 1000
@@ -140,3 +145,75 @@ def test_a_remembered_trade_costs_32_bytes_at_most_and_128_where_no_journal_is_k
     assert sequencer.dedup.trades == 450_000
     assert worst <= 32
     assert records + worst <= 128
+
+
+# --- seqs that the bits of a code cannot tell apart, in a journal whose beginning was removed ---
+
+PERIOD = 2**36 - 2  # of the widest codes
+KNOWN = struct.Struct("<QqqQBB6x")  # of ext/base.pxd; then where fields of its header are
+CRC, FIRST_SEQ, KNOWN_BYTES, TEXT_BYTES = slice(8, 12), slice(24, 32), slice(104, 112), slice(112, 120)
+SEGMENT_CRC, SEGMENT_HEADER_BYTES = slice(60, 64), 64  # its first_seq is at the same place
+MARK = 2
+
+
+def journal_from(folder: Path, first_seq: int, marks: list[int]) -> Journal:
+    """Return a journal that goes on with first_seq; of what was removed, these seqs were marks with their seq as id."""
+    with closing(Journal(folder)) as journal:
+        trades = Trades()
+        Sequencer(journal).process_frame(trades.frame([0]), trades.source)
+    with (folder / "00000001.rwj").open("r+b") as segment:
+        header, size = bytearray(segment.read(SEGMENT_HEADER_BYTES)), segment.seek(0, os.SEEK_END)
+        header[FIRST_SEQ] = first_seq.to_bytes(8, "little")
+        header[SEGMENT_CRC] = crc32c_of(bytes(header[:60])).to_bytes(4, "little")
+        segment.truncate(0)
+        segment.seek(0)
+        segment.write(header)
+        segment.truncate(size)
+    header = bytearray(Base().parts()[0])
+    known = b"".join(KNOWN.pack(seq, 10**9, 0, i * ID_BYTES, MARK, ID_BYTES) for i, seq in enumerate(marks))
+    ids = b"".join(b"%0*d" % (ID_BYTES, seq) for seq in marks)
+    header[FIRST_SEQ] = first_seq.to_bytes(8, "little")
+    header[KNOWN_BYTES] = len(known).to_bytes(8, "little")
+    header[TEXT_BYTES] = len(ids).to_bytes(8, "little")
+    header[CRC] = bytes(4)
+    header[CRC] = crc32c_of(bytes(header) + known + ids).to_bytes(4, "little")
+    (folder / "base.rwb").write_bytes(header + known + ids)
+    return Journal(folder)
+
+
+@pytest.mark.parametrize("expected", [0, 20_000])
+@pytest.mark.parametrize(
+    "first_seq", [PERIOD - 2_500, PERIOD - 1, PERIOD, 2 * PERIOD - 3_500, 2**40 - 500, 2**28 // 16 * 15]
+)
+def test_seqs_whose_codes_come_round_are_told_apart(tmp_path: Path, first_seq: int, expected: int) -> None:
+    trades = Trades()
+    with closing(journal_from(tmp_path, first_seq, [])) as journal:
+        sequencer = Sequencer(journal, dedup_expected=expected)
+        frames = [trades.frame(list(range(start, start + RECORDS))) for start in range(0, 6 * RECORDS, RECORDS)]
+        for frame in frames:
+            assert sequencer.process_frame(frame, trades.source) == (RECORDS, 0, [])
+        assert sequencer.last_seq == first_seq + 6 * RECORDS - 1
+        again = Sequencer(journal, dedup_expected=expected)
+        for known in (sequencer, again):
+            for frame in frames:
+                assert known.process_frame(frame, trades.source) == (0, RECORDS, [])
+        assert again.process_frame(trades.frame(list(range(10_000, 11_000))), trades.source) == (RECORDS, 0, [])
+
+
+@pytest.mark.parametrize("first_seq", [5_000, 2**28, 2**32, PERIOD - 6_000])
+def test_what_is_known_of_removed_events_is_found_behind_a_jump_of_seqs(tmp_path: Path, first_seq: int) -> None:
+    """Their codes are those of low seqs, and widen with the first one behind the jump."""
+    marks, builder = list(range(1, 4_000)), FrameBuilder()
+    builder.define_name(0, 1, b"BTC")
+    for seq in [*marks, 9_999]:
+        builder.add_record(type=MARK, symbol=1, price=10**9, price_exponent=-9, id=b"%0*d" % (ID_BYTES, seq))
+    frame = bytearray(builder.finish())
+    stamp_frame(frame, 1, 1)
+    trades = Trades()
+    with closing(journal_from(tmp_path, first_seq, marks)) as journal:
+        for sequencer in (Sequencer(journal), Sequencer(journal, dedup_expected=4_000)):
+            assert sequencer.process_frame(frame, Source("marks", 1))[1:] == (len(marks), [])
+        numbers = list(range(RECORDS))
+        assert sequencer.process_frame(trades.frame(numbers), trades.source) == (RECORDS, 0, [])
+        assert sequencer.process_frame(frame, Source("marks", 2)) == (0, len(marks) + 1, [])
+        assert sequencer.process_frame(trades.frame(numbers), trades.source) == (0, RECORDS, [])

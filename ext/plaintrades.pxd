@@ -7,7 +7,7 @@ is left to the sequencer's own two passes, which judge all of it: nothing is ref
 from libc.stdint cimport INT64_MIN, uint8_t, uint32_t, uint64_t
 
 from ext.decimals cimport rescale
-from ext.dedup cimport Dedup, fetch_slot, fill_slot, fingerprint_of, free_slot
+from ext.dedup cimport Dedup, fill_slot, fingerprint_of, free_slot
 from ext.records cimport (EVENT_TRADE, EXEC_NEW, NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE, REASON_NONE, SIDE_BUY,
                           SIDE_SELL, TEXT_BYTES_MAX, FrameView, Record, bytes_reserve)
 from ext.sequencer cimport Sequencer, SourceState, Units, Work
@@ -56,7 +56,6 @@ cdef inline bint is_plain(Sequencer self, Dedup dedup, const FrameView* view, ui
     work.detail = 0
     work.plain = True
     work.fingerprint = fingerprint_of(dedup, r, id)
-    fetch_slot(dedup, work.fingerprint)
     return True
 
 

@@ -14,7 +14,7 @@ cdef enum:
     CONTROL_BYTES = 48              # without the text
     MERGED_RECORDS_MAX = 1024       # a frame that has as many is not kept open for more
     MERGED_BYTES_MAX = 131072
-    CHUNK_RECORDS = 32              # records whose duplicate slots are fetched ahead together
+    CHUNK_RECORDS = 64              # records whose duplicate slots are fetched ahead together
     LIMITS_JSON_SLACK = 65536       # bytes that a limits document may grow by when it is made canonical
     SOURCE_TEXT_BYTES_MAX = 64      # a source's name
 

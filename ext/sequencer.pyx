@@ -564,7 +564,6 @@ cdef class Sequencer:
             return
         if r.type != EVENT_TRADE or not work.unmapped & IDENTITY_NAMES:
             work.fingerprint = fingerprint_of(self.dedup, r, id)
-            fetch_slot(self.dedup, work.fingerprint)
 
     cdef int decide(self, const FrameView* view, uint32_t i, SourceState* source, Work* work) noexcept nogil:
         """Second pass: accept, count or refuse one record. 0, or -1: no memory."""
@@ -825,6 +824,9 @@ cdef class Sequencer:
                 # What an instrument's definition changes, the records behind it must see.
                 if view.records[end - 1].type == EVENT_INSTRUMENT:
                     break
+            # One behind the other: page walks go on side by side, while each by itself would hold up what is behind it.
+            for i in range(at, end):
+                fetch_slot(self.dedup, self.work[i - at].fingerprint)
             plainly = takes_plainly(self.dedup, end - at)
             for i in range(at, end):
                 status = take_plain(self, self.dedup, view, &self.work[i - at]) if plainly else 1

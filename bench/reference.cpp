@@ -343,8 +343,16 @@ struct Door {
         r.volume_exponent = quantity_unit;
         if (!w.good || w.unmapped) return;
         w.fingerprint = identity_of(r, id);
-        __builtin_prefetch(&seen.slots[seen.home(w.fingerprint)], 1);
-        __builtin_prefetch(&seen.slots[(seen.home(w.fingerprint) + 6) & seen.mask], 1);  // where most look-ups that are longer end
+    }
+
+    // One behind the other: page walks go on side by side.
+    void fetch_slots(uint32_t n) {
+        for (uint32_t i = 0; i < n; i++) {
+            if (!work[i].good || work[i].unmapped) continue;
+            __builtin_prefetch(&seen.slots[seen.home(work[i].fingerprint)], 1);
+            __builtin_prefetch(&seen.slots[(seen.home(work[i].fingerprint) + 6) & seen.mask], 1);  // where longer look-ups end
+            __asm__ volatile("");  // the compiler drops a loop that does nothing but fetch
+        }
     }
 
     void introduce(Record &r, const Record &from) {
@@ -435,6 +443,7 @@ struct Door {
         for (uint32_t start = 0; start < count; start += chunk) {
             const uint32_t n = std::min(chunk, count - start);
             for (uint32_t i = 0; i < n; i++) prepare(view, view.records[start + i], work[i]);
+            fetch_slots(n);
             for (uint32_t i = 0; i < n; i++) decide(view, view.records[start + i], work[i]);
         }
         taken = view.header->first_seq + count - 1;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ FEW_KEYS, MANY_KEYS = 100_000, 1_000_000
 ROUNDS_MAX = 3  # of the other numbers of keys
 PROC = Path("/proc/self/status")
 MARKS = 8  # at which memory is looked at
+HUGE_PAGES = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"
+}  # for the reference's malloc: the core's arrays ask for them too
 APPLY_NS, MANY_KEYS_RATIO, REFERENCE_RATIO, GROWTH_RATIO, POSITION_BYTES = 100, 1.5, 1.3, 1.5, 256
 Result = dict[str, Any]
 
@@ -52,7 +56,7 @@ class Case:
             str(self.before),
             *self.keys.reference_arguments(),
         ]
-        return run_json([*command, str(self.folder / "reference.csv")] if positions else command)
+        return run_json([*command, str(self.folder / "reference.csv")] if positions else command, HUGE_PAGES)
 
     def agree(self, report: Report) -> bool:
         """Compare counts and every field of every position."""
@@ -66,9 +70,9 @@ class Case:
         return report.check(f"{self.keys.count:,} keys: positions that differ", differ[:3], [])
 
 
-def run_json(command: list[str]) -> Result:
-    """Run a program that prints one JSON object. Raises SystemExit with what it said."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def run_json(command: list[str], environment: dict[str, str] | None = None) -> Result:
+    """Run a program that prints one JSON object, with more in its environment. Raises SystemExit with what it said."""
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | (environment or {}), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"bench: {' '.join(command[:3])} ended with {done.returncode}: {done.stderr.strip()}")
     result: Result = json.loads(done.stdout)

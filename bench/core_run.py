@@ -1,7 +1,7 @@
 """The door and the core over a file of frames, as a process.
 
-`python -m bench.core_run FRAMES WARM_FRAMES LIMITS.json [POSITIONS.csv | -] [FRAMES_MAX] [door]`; `door` leaves out the
-core. Prints one JSON object: ns of this thread's processor time per trade of the frames after WARM_FRAMES, door and
+`python -m bench.core_run FRAMES WARM_FRAMES LIMITS.json [POSITIONS.csv | -] [FRAMES_MAX] [door | ready]`; `door` leaves
+out the core, with `ready` memory for all trades is made before the first one. Prints one JSON object: ns of this thread's processor time per trade of the frames after WARM_FRAMES, door and
 core apart, those of the thread that touches their pages ahead (`ahead_ns`), and what was found. Imports little, so that
 callgrind has little to look at.
 """
@@ -17,6 +17,8 @@ from ext.journal import Journal
 from ext.records import FrameBuilder, keep_freed_memory
 from ext.risk import RiskCore
 from ext.sequencer import Sequencer, Source
+
+SEGMENT_SLACK = 1 << 20  # bytes of a segment beside its frames
 
 
 def read_frames(path: Path) -> list[bytes]:
@@ -36,14 +38,21 @@ def limits_frame(limits: bytes) -> bytes:
 
 
 class Engine:
-    """Door, journal (in memory, or in a folder) and core, in this thread."""
+    """Door, journal (in memory, or in a folder) and core, in this thread.
 
-    def __init__(self, limits: bytes, expected: int, folder: str | None = None) -> None:
-        self.journal = Journal(folder)
+    expected: trades that the table of duplicates has room for. room: bytes of frames that the journal in memory has, and
+    then also the core for what it remembers of `expected`; 0: both find their pages as they need them.
+    """
+
+    def __init__(self, limits: bytes, expected: int, folder: str | None = None, room: int = 0) -> None:
+        self.journal = Journal(folder, room=room)
         self.sequencer = Sequencer(self.journal, dedup_expected=expected)
         self.sequencer.dedup.prepare()
         self.source = Source("bench", 1)
         self.core = RiskCore()
+        if room:
+            self.journal.touch_room(wait=True)
+            self.core.make_room(expected)
         self.duplicates = self.refused = 0
         self.take(limits_frame(limits), Source("limits", 2))
 
@@ -75,7 +84,8 @@ def main(
     keep_freed_memory()
     frames = read_frames(Path(frames_path))
     count = sum(int.from_bytes(frame[8:12], "little") for frame in frames)
-    engine = Engine(Path(limits_path).read_bytes(), count)
+    room = sum(map(len, frames)) + SEGMENT_SLACK if part == "ready" else 0
+    engine = Engine(Path(limits_path).read_bytes(), count, room=room)
     door_ns = core_ns = timed = ahead_ns = 0
     for i, frame in enumerate(frames[: int(frames_max) if frames_max else None]):
         if i == int(warm):

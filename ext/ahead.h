@@ -11,6 +11,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+/* Not by madvise: that holds up whoever maps memory meanwhile, the imports of a start among them. A writer's byte that comes
+ * at the same time is not lost, and stays as it is. */
+static inline void rw_touch(void *at, size_t size) {
+    for (size_t i = 0; i < size; i += 4096) __atomic_fetch_or((char *)at + i, 0, __ATOMIC_RELAXED);
+}
+
 #ifdef __linux__
 #include <pthread.h>
 #include <signal.h>
@@ -33,12 +39,6 @@ typedef struct {
     int waiting, stopping;
     pid_t process; /* a fork has no such thread */
 } rw_ahead;
-
-/* Not by madvise: that holds up whoever maps memory meanwhile, the imports of a start among them. A writer's byte that comes
- * at the same time is not lost, and stays as it is. */
-static void rw_ahead_touch(char *at, size_t size) {
-    for (size_t i = 0; i < size; i += 4096) __atomic_fetch_or(&at[i], 0, __ATOMIC_RELAXED);
-}
 
 static void *rw_ahead_run(void *of) {
     rw_ahead *a = (rw_ahead *)of;
@@ -64,7 +64,7 @@ static void *rw_ahead_run(void *of) {
         }
         pthread_mutex_unlock(&a->lock);
         if (file) madvise(at, size, MADV_POPULATE_WRITE); /* fails where it was cut or is full: the writer finds out by itself */
-        else rw_ahead_touch(at, size);
+        else rw_touch(at, size);
         pthread_mutex_lock(&a->lock);
     }
     pthread_mutex_unlock(&a->lock);

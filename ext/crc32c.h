@@ -83,6 +83,11 @@ static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) {
     uint64_t a = crc, b = 0, c = 0;
     for (int i = 0; i < RW_CRC32C_BLOCK; i += 8) {
         uint64_t x, y, z;
+        if (i % 64 == 0) {
+            __builtin_prefetch(p + 3 * RW_CRC32C_BLOCK + i);
+            __builtin_prefetch(p + 4 * RW_CRC32C_BLOCK + i);
+            __builtin_prefetch(p + 5 * RW_CRC32C_BLOCK + i);
+        }
         memcpy(&x, p + i, 8);
         memcpy(&y, p + RW_CRC32C_BLOCK + i, 8);
         memcpy(&z, p + 2 * RW_CRC32C_BLOCK + i, 8);

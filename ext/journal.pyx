@@ -20,7 +20,7 @@ import re
 import secrets
 import time
 
-from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop, rw_touch
 from ext.base cimport Base
 from ext.libzmq cimport send_borrowed
 from ext.records cimport (
@@ -133,7 +133,7 @@ cdef class Journal:
     sync: ``"os"`` survives the process, ``"group"`` also a power loss (the writer calls ``flush`` before it acks),
     ``"off"`` like ``"os"`` but without any wait for the disk at close.
     segment_bytes: the largest segment, in bytes; the first ones are smaller.
-    room: bytes of the first segment of a journal in memory; ``touch_room`` has its pages touched from then on, in a thread.
+    room: bytes of the first segment of a journal in memory; ``touch_room`` has its pages touched.
     readonly: open what is there without the lock, for reading and checking. only: (first, last) numbers of the segments
     to open, with readonly.
     Raises JournalError (damage: names segment and offset), JournalBusy, or OSError.
@@ -373,9 +373,14 @@ cdef class Journal:
         if not rw_ahead_ask(&self.ahead, segment.base + start, end - start, segment.fd >= 0):
             self.touch_at = <size_t>-1
 
-    def touch_room(self):
-        """Have the pages of the room that was made in advance touched, in a thread, behind what else that has to touch."""
-        if self.room != NULL and rw_ahead_ask(&self.ahead, self.room, self.room_bytes, False):
+    def touch_room(self, *, bint wait=False):
+        """Have the pages of the room that was made in advance touched: in a thread, behind what else that has to touch, or at
+        once (``wait``). Before the first frame."""
+        if self.room != NULL and wait:
+            with nogil:
+                rw_touch(self.room, self.room_bytes)
+            self.touched = self.room_bytes
+        elif self.room != NULL and rw_ahead_ask(&self.ahead, self.room, self.room_bytes, False):
             self.touched = self.room_bytes
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:

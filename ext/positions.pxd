@@ -255,6 +255,7 @@ cdef class Book:
     cdef Store store
     cdef Packed** chunks
     cdef uint32_t chunk_count
+    cdef uint32_t chunks_touched            # that need not be touched ahead (make_room)
     cdef readonly uint32_t entry_count      # entry 0 included; 0: they were let go of
     cdef uint64_t entry_room                # entries below it may be used: a step more at a time
     cdef uint8_t* arena                     # where the next Copy goes
@@ -292,6 +293,8 @@ cdef class Book:
     # Let entries lie in the records of memory that stays until `release(what)`, which the book calls at its end; 0, or -1
     # without memory.
     cdef int hold(self, const uint8_t* start, size_t size, void (*release)(void*) noexcept nogil, void* what) noexcept nogil
+    # Have memory for so many entries at hand, all of it touched; 0, or -1 without memory.
+    cdef int make_room(self, uint64_t entries) noexcept nogil
     # A step more of entries, and of a block for copies; 0, or -1 without memory.
     cdef int add_entry_room(self) noexcept nogil
     cdef int add_arena_room(self) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop, rw_touch
 from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, list_reserve, streamed_alloc, table_free,
                          table_home, table_put, table_reserve)
 from ext.fills cimport fold_fill, next_entry, place_word
@@ -59,7 +59,7 @@ cdef class Book:
             (<Hold*>self.holds.data)[i].release((<Hold*>self.holds.data)[i].what)
         array_free(&self.holds)
         self.chunks, self.blocks = NULL, NULL
-        self.chunk_count = self.block_count = 0
+        self.chunk_count = self.chunks_touched = self.block_count = 0
         self.arena_left = self.arena_rest = 0
         self.next_block = NULL
         self.held_start = self.held_end = NULL
@@ -219,9 +219,18 @@ cdef class Book:
         cdef uint64_t half = (self.entry_room & ENTRY_CHUNK_MASK) - (ENTRY_CHUNK_MASK + 1 >> 1)
         if self.chunk_count == chunk and self.add_chunk() < 0:
             return -1
-        if half <= ENTRY_CHUNK_MASK and (self.chunk_count > chunk + 1 or self.add_chunk() == 0):    # else tried again
+        if half <= ENTRY_CHUNK_MASK and chunk + 1 >= self.chunks_touched and (self.chunk_count > chunk + 1 or self.add_chunk() == 0):    # else tried again
             rw_ahead_ask(&self.ahead, &self.chunks[chunk + 1][2 * half], 2 * ENTRY_STEP * sizeof(Packed), False)
         self.entry_room += ENTRY_STEP
+        return 0
+
+    cdef int make_room(self, uint64_t entries) noexcept nogil:
+        while <uint64_t>self.chunk_count << ENTRY_CHUNK_BITS < entries:
+            if self.add_chunk() < 0:
+                return -1
+        while self.chunks_touched < self.chunk_count:
+            rw_touch(self.chunks[self.chunks_touched], sizeof(Packed) << ENTRY_CHUNK_BITS)
+            self.chunks_touched += 1
         return 0
 
     cdef int add_chunk(self) noexcept nogil:

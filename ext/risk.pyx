@@ -675,6 +675,14 @@ cdef class RiskCore:
             raise FrameDecodeError(bad)
         self.raise_for(status, view.header.first_seq if status else 0)
 
+    def make_room(self, uint64_t trades):
+        """Have memory for so many trades at hand, 16 bytes each, before the first one comes. Raises MemoryError."""
+        cdef int status
+        with nogil:
+            status = self.book.make_room(trades + 1)
+        if status < 0:
+            raise MemoryError
+
     def end(self):
         """Apply nothing more. From now on the core can be asked for positions, alerts and the like; to apply a frame or take a
         snapshot raises ValueError."""

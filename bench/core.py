@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,12 @@ FEW_KEYS, MANY_KEYS = 100_000, 1_000_000
 ROUNDS_MAX = 3  # of the other numbers of keys
 PROC = Path("/proc/self/status")
 MARKS = 8  # at which memory is looked at
-HUGE_PAGES = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"
-}  # for the reference's malloc: the core's arrays ask for them too
+# For the reference's malloc; riskwire asks for huge pages itself.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 APPLY_NS, MANY_KEYS_RATIO, REFERENCE_RATIO, GROWTH_RATIO, POSITION_BYTES = 100, 1.5, 1.3, 1.5, 256
+READY = "memory for all trades made beforehand"
 Result = dict[str, Any]
+Runs = dict[tuple[bool, bool], list[Result]]  # (riskwire's, memory made beforehand)
 
 
 class Case:
@@ -43,27 +45,30 @@ class Case:
         workload.write_frames(self.frames, frames)
         self.limits.write_bytes(parse_limits({"limit": keys.limits()}).to_json())
 
-    def ours(self, positions: bool = False) -> Result:
-        """Run riskwire's door and core."""
+    def ours(self, positions: bool = False, ready: bool = False) -> Result:
+        """Run riskwire's door and core; ready: memory for all trades is made beforehand."""
         command = [sys.executable, "-m", "bench.core_run", str(self.frames), str(self.before), str(self.limits)]
-        return run_json([*command, str(self.folder / "ours.csv")] if positions else command)
+        rows = str(self.folder / "ours.csv") if positions else "-"
+        return run_json([*command, rows, "", "ready" if ready else ""])
 
-    def reference(self, positions: bool = False) -> Result:
-        """Run the C++ reference."""
+    def reference(self, positions: bool = False, ready: bool = False) -> Result:
+        """Run the C++ reference; ready: as above."""
         command = [
             str(native.build("reference.cpp")),
             str(self.frames),
             str(self.before),
             *self.keys.reference_arguments(),
         ]
-        return run_json([*command, str(self.folder / "reference.csv")] if positions else command, HUGE_PAGES)
+        rows = str(self.folder / "reference.csv") if positions else "-"
+        return run_json([*command, rows, *(["ready"] if ready else [])], HUGE_PAGES)
 
     def agree(self, report: Report) -> bool:
         """Compare counts and every field of every position."""
-        ours, peer = self.ours(positions=True), self.reference(positions=True)
+        ours, ready, peer = self.ours(positions=True), self.ours(ready=True), self.reference(positions=True)
         for name in ("accepted", "duplicates", "refused", "alerts"):
-            if not report.check(f"{self.keys.count:,} keys: {name}", ours[name], peer[name]):
-                return False
+            for found in (ours, ready):
+                if not report.check(f"{self.keys.count:,} keys: {name}", found[name], peer[name]):
+                    return False
         differ = differing_rows(self.folder / "ours.csv", self.folder / "reference.csv")
         print(f"  {self.keys.count:,} keys: {ours['accepted']:,} trades, {ours['duplicates']:,} duplicates, ", end="")
         print(f"{ours['alerts']:,} alerts, {ours['trades'] // PER_FRAME:,} frames of {PER_FRAME:,}; the same in both")
@@ -124,42 +129,45 @@ def against_reference(options: argparse.Namespace, report: Report, folder: Path)
     cases = cases_of(options, folder)
     if not all(case.agree(report) for case in cases):
         return
-    ours: dict[int, list[Result]] = {case.keys.count: [] for case in cases}
-    peers: dict[int, list[Result]] = {case.keys.count: [] for case in cases}
+    found: dict[int, Runs] = {case.keys.count: {} for case in cases}
     for number in range(options.rounds):
         for case in cases:
             if number < ROUNDS_MAX or case.keys.count == FEW_KEYS:
-                ours[case.keys.count].append(case.ours())
-                peers[case.keys.count].append(case.reference())
-    together = {count: tell_case(report, count, ours[count], peers[count]) for count in ours}
+                for ready in (True, False):
+                    found[case.keys.count].setdefault((True, ready), []).append(case.ours(ready=ready))
+                    found[case.keys.count].setdefault((False, ready), []).append(case.reference(ready=ready))
+    together = {count: tell_case(report, count, runs) for count, runs in found.items()}
     if FEW_KEYS in together and MANY_KEYS in together:
         few, many = together[FEW_KEYS], together[MANY_KEYS]
         report.add("many keys / few keys", "x", ratios(many, few[: len(many)]), target=MANY_KEYS_RATIO)
 
 
-def tell_case(report: Report, keys: int, ours: list[Result], peers: list[Result]) -> list[float]:
-    """Report door, core and both, ours and the reference's; return ours together."""
+def tell_case(report: Report, keys: int, runs: Runs) -> list[float]:
+    """Report a trade with memory made beforehand, by door and core, then with pages made meanwhile; the former."""
 
-    def of(results: list[Result], *names: str) -> list[float]:
-        return [sum(result.get(name, 0) for name in names) for result in results]
+    def of(ours: bool, *names: str, ready: bool = True) -> list[float]:
+        return [sum(result.get(name, 0) for name in names) for result in runs[ours, ready]]
 
     both = ("door_ns", "core_ns", "ahead_ns")  # all the processor time that it takes, on whatever core
-    report.point("keys", "riskwire", keys, of(ours, *both))
-    report.point("keys", "reference in C++", keys, of(peers, *both))
-    target, ratio = (APPLY_NS, REFERENCE_RATIO) if keys == FEW_KEYS else (None, None)
-    if keys == MANY_KEYS:
-        ratio = REFERENCE_RATIO
-    report.add(f"{keys:,} keys: duplicates + position + 3 limits", "ns", of(ours, *both), target=target)
-    report.add(f"{keys:,} keys: reference in C++", "ns", of(peers, *both))
-    against = ratios(of(ours, *both), of(peers, *both))
-    report.add(f"{keys:,} keys: riskwire / reference", "x", against, target=ratio)
+    report.point("keys", "riskwire", keys, of(True, *both))
+    report.point("keys", "reference in C++", keys, of(False, *both))
+    target = APPLY_NS if keys == FEW_KEYS else None
+    ratio = REFERENCE_RATIO if keys in (FEW_KEYS, MANY_KEYS) else None
+    report.add(f"{keys:,} keys: duplicates + position + 3 limits", "ns", of(True, *both), target=target, note=READY)
+    report.add(f"{keys:,} keys: reference in C++", "ns", of(False, *both), note=READY)
+    report.add(f"{keys:,} keys: riskwire / reference", "x", ratios(of(True, *both), of(False, *both)), target=ratio)
     for part, note in (("door", "checks, duplicates, journal"), ("core", "CRC, position, 3 limits")):
-        name = f"{part}_ns"
-        report.add(f"{keys:,} keys: of that the {part}", "ns", of(ours, name), note=note)
-        report.add(f"{keys:,} keys: reference, {part}", "ns", of(peers, name))
-        report.add(f"{keys:,} keys: riskwire / reference, {part}", "x", ratios(of(ours, name), of(peers, name)))
-    report.add(f"{keys:,} keys: of that another thread", "ns", of(ours, "ahead_ns"), note="pages touched ahead")
-    return of(ours, *both)
+        ours, theirs = of(True, f"{part}_ns"), of(False, f"{part}_ns")
+        report.add(f"{keys:,} keys: of that the {part}", "ns", ours, note=note)
+        report.add(f"{keys:,} keys: reference, {part}", "ns", theirs)
+        report.add(f"{keys:,} keys: riskwire / reference, {part}", "x", ratios(ours, theirs))
+    ours, theirs = of(True, *both, ready=False), of(False, *both, ready=False)
+    thread = statistics.median(of(True, "ahead_ns", ready=False))
+    note = f"{thread:.1f} of it another thread's, which touches pages ahead"
+    report.add(f"{keys:,} keys: riskwire, pages made meanwhile", "ns", ours, note=note)
+    report.add(f"{keys:,} keys: reference, pages made meanwhile", "ns", theirs)
+    report.add(f"{keys:,} keys: riskwire / reference, pages made meanwhile", "x", ratios(ours, theirs))
+    return of(True, *both)
 
 
 def growth(options: argparse.Namespace, report: Report) -> None:

@@ -1,9 +1,9 @@
 """The door and the core over a file of frames, as a process.
 
 `python -m bench.core_run FRAMES WARM_FRAMES LIMITS.json [POSITIONS.csv | -] [FRAMES_MAX] [door | ready]`; `door` leaves
-out the core, with `ready` memory for all trades is made before the first one. Prints one JSON object: ns of this thread's processor time per trade of the frames after WARM_FRAMES, door and
-core apart, those of the thread that touches their pages ahead (`ahead_ns`), and what was found. Imports little, so that
-callgrind has little to look at.
+out the core, with `ready` memory for all trades is made before the first one. Prints one JSON object: ns of this
+thread's processor time per trade of the frames after WARM_FRAMES, door and core apart, those of the thread that touches
+their pages ahead (`ahead_ns`), and what was found. Imports little, so that callgrind has little to look at.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def limits_frame(limits: bytes) -> bytes:
 class Engine:
     """Door, journal (in memory, or in a folder) and core, in this thread.
 
-    expected: trades that the table of duplicates has room for. room: bytes of frames that the journal in memory has, and
-    then also the core for what it remembers of `expected`; 0: both find their pages as they need them.
+    expected: trades that the table of duplicates has room for. room: bytes of frames that the journal in memory has;
+    then the core has it too, for what it remembers of `expected`; 0: both find their pages as they need them.
     """
 
     def __init__(self, limits: bytes, expected: int, folder: str | None = None, room: int = 0) -> None:

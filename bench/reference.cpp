@@ -826,7 +826,7 @@ static u128 number(const char *text) {
 
 int main(int argc, char **argv) {
     if (argc < 7) {
-        std::fprintf(stderr, "usage: reference FRAMES WARM_FRAMES MAX_POSITION MAX_NOTIONAL MAX_RATE WINDOW_NS [POSITIONS.csv]\n");
+        std::fprintf(stderr, "usage: reference FRAMES WARM_FRAMES MAX_POSITION MAX_NOTIONAL MAX_RATE WINDOW_NS [POSITIONS.csv | -] [ready]\n");
         return 2;
     }
     std::FILE *file = std::fopen(argv[1], "rb");
@@ -848,6 +848,11 @@ int main(int argc, char **argv) {
     Door door(trades, bytes);
     Core core(trades, thresholds, std::atoll(argv[6]));
     const size_t warm = size_t(std::atoll(argv[2]));
+    if (argc > 8) {  // memory for all trades, made beforehand
+        for (size_t at = 0; at < bytes; at += 4096) door.journal.base[at] = 0;
+        core.previous.resize(trades + 1);
+        core.previous.resize(1);
+    }
     double door_ns = 0, core_ns = 0;
     size_t timed = 0;
     for (size_t i = 0; i < frames.size(); i++) {
@@ -871,5 +876,5 @@ int main(int argc, char **argv) {
                 "\"refused\": %llu, \"positions\": %zu, \"alerts\": %zu}\n",
                 trades, timed, door_ns / each, core_ns / each, (unsigned long long)core.seq, (unsigned long long)door.duplicates,
                 (unsigned long long)(door.refused + door.conflicts + core.refused), core.positions.size() - 1, core.alerts.size());
-    return argc > 7 && !write_positions(core, argv[7]) ? 2 : 0;
+    return argc > 7 && std::string_view(argv[7]) != "-" && !write_positions(core, argv[7]) ? 2 : 0;
 }

@@ -49,8 +49,8 @@ class RiskEngine:
     limits: a limits file, a `LimitSet`, or the mapping that a file would hold; None: none yet.
     instruments: an instruments file, or InstrumentDefined events.
     journal: a folder to keep the sequence in (continued where it has one); None: memory only. It removes nothing.
-    expected_trades: for so many, memory is made and touched now (some 200 bytes each, 40 with a journal on disk), so that no
-    trade pays for its pages. More may come.
+    expected_trades: for so many, memory is made and touched now (some 200 bytes each, 40 with a journal on disk), so
+    that no trade pays for its pages. More may come.
     Not for several threads at once. Raises LimitsError, InstrumentsError or JournalError.
 
     >>> from decimal import Decimal

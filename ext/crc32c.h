@@ -81,19 +81,20 @@ static uint32_t rw_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
 __attribute__((target("sse4.2")))
 static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) {
     uint64_t a = crc, b = 0, c = 0;
-    for (int i = 0; i < RW_CRC32C_BLOCK; i += 8) {
-        uint64_t x, y, z;
-        if (i % 64 == 0) {
-            __builtin_prefetch(p + 3 * RW_CRC32C_BLOCK + i);
-            __builtin_prefetch(p + 4 * RW_CRC32C_BLOCK + i);
-            __builtin_prefetch(p + 5 * RW_CRC32C_BLOCK + i);
+    for (int line = 0; line < RW_CRC32C_BLOCK; line += 64) {
+        /* The next three; where a frame ends before, nothing is lost. */
+        __builtin_prefetch(p + 3 * RW_CRC32C_BLOCK + line);
+        __builtin_prefetch(p + 4 * RW_CRC32C_BLOCK + line);
+        __builtin_prefetch(p + 5 * RW_CRC32C_BLOCK + line);
+        for (int i = line; i < line + 64; i += 8) {
+            uint64_t x, y, z;
+            memcpy(&x, p + i, 8);
+            memcpy(&y, p + RW_CRC32C_BLOCK + i, 8);
+            memcpy(&z, p + 2 * RW_CRC32C_BLOCK + i, 8);
+            a = _mm_crc32_u64(a, x);
+            b = _mm_crc32_u64(b, y);
+            c = _mm_crc32_u64(c, z);
         }
-        memcpy(&x, p + i, 8);
-        memcpy(&y, p + RW_CRC32C_BLOCK + i, 8);
-        memcpy(&z, p + 2 * RW_CRC32C_BLOCK + i, 8);
-        a = _mm_crc32_u64(a, x);
-        b = _mm_crc32_u64(b, y);
-        c = _mm_crc32_u64(c, z);
     }
     return rw_crc32c_push(rw_crc32c_push((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
 }

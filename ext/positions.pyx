@@ -225,7 +225,8 @@ cdef class Book:
         return 0
 
     cdef int make_room(self, uint64_t entries) noexcept nogil:
-        while <uint64_t>self.chunk_count << ENTRY_CHUNK_BITS < entries:
+        # Half a piece more: in the second half of the last one, the next would be made.
+        while <uint64_t>self.chunk_count << ENTRY_CHUNK_BITS < entries + (1 << ENTRY_CHUNK_BITS - 1):
             if self.add_chunk() < 0:
                 return -1
         while self.chunks_touched < self.chunk_count:

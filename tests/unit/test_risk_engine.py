@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -145,3 +147,46 @@ def test_a_journal_is_taken_up_again(tmp_path: Path) -> None:
         assert engine.core.positions() == before
         assert engine.new_alerts() == []
         assert engine.apply(trade("t1", "11")) == 0
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("expected", [1, 100, 2_000])
+def test_more_trades_than_expected_are_taken_as_ever(tmp_path: Path, expected: int, on_disk: bool) -> None:
+    trades = [trade(f"t{i}", str(1 + i % 7), "sell" if i % 2 else "buy") for i in range(1_000)]
+    folder = tmp_path / "journal" if on_disk else None
+    with RiskEngine(limits=LIMITS, journal=folder, expected_trades=expected) as engine, RiskEngine(LIMITS) as other:
+        for each in (engine, other):
+            assert each.apply(trades[0]) == 2  # behind the limits
+            assert each.apply_many(trades).accepted == 999
+        assert engine.core.state_hash() == other.core.state_hash()
+
+
+def test_expected_trades_find_their_memory_made() -> None:
+    """Each in a frame of its own, as `apply` takes them: what they need is resident before the first one."""
+    script = "\n".join(
+        (
+            "from decimal import Decimal",
+            "from pathlib import Path",
+            "from engine.events import TradeExecuted",
+            "from engine.risk import RiskEngine",
+            "def resident():",
+            "    return next(int(line.split()[1]) for line in Path('/proc/self/status').open() if 'RssAnon' in line)",
+            "trade = lambda i: TradeExecuted(f'trade {i}', 'AA', Decimal(100 + i % 7), Decimal(1), 'buy', i)",
+            "begin = resident()",
+            "engine = RiskEngine(expected_trades=200_000)",
+            "engine.apply(trade(0))",
+            "made = resident()",
+            "for i in range(1, 100_000):",
+            "    engine.apply(trade(i))",
+            "print(made - begin, resident() - made)",
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    made_kb, grown_kb = map(int, done.stdout.split())
+    assert made_kb > 200_000 * 170 / 1024
+    assert grown_kb < 100_000 * 24 / 1024  # where each frame lies: 16 bytes, made as they come
+
+
+def test_fewer_than_no_trades_cannot_be_expected() -> None:
+    with pytest.raises(ValueError, match="expected_trades is -1"):
+        RiskEngine(expected_trades=-1)

@@ -47,7 +47,7 @@ def main(folder: str) -> None:
     journal = Journal(folder)
     marks.append(time.perf_counter())
     cpu_s = time.process_time()
-    sequencer = Sequencer(journal, dedup_expected=journal.last_seq)
+    sequencer = Sequencer(journal)
     marks.append(time.perf_counter())
     core = RiskCore()
     core.follow(journal)  # opening it has checked every frame

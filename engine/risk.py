@@ -77,9 +77,7 @@ class RiskEngine:
             raise ValueError(f"expected_trades is {expected_trades}; expected 0 or more")
         room = expected_trades * TRADE_ROOM_BYTES if journal is None else 0
         self._journal = Journal(None if journal is None else str(journal), room=room)
-        self._sequencer = Sequencer(
-            self._journal, dedup_expected=self._journal.last_seq + expected_trades, check_limits=_canonical
-        )
+        self._sequencer = Sequencer(self._journal, dedup_expected=expected_trades, check_limits=_canonical)
         self._source = Source("RiskEngine", self._journal.epoch or 1)
         self._encoder = EventEncoder()
         self._alerts_seen = 0

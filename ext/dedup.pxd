@@ -144,9 +144,9 @@ cdef inline void fetch_slot(Dedup dedup, uint64_t fingerprint) noexcept nogil:
 
 
 cdef inline bint takes_plainly(Dedup dedup, uint64_t count) noexcept nogil:
-    """Whether so many new trades cost a slot each and nothing else: no table is being left or gets full, nothing is
-    forgotten, and codes last."""
-    return (dedup.old == NULL and (dedup.used + count) * 4 <= (dedup.mask + 1) * 3 and dedup.forgotten == 0
+    """Whether so many new trades cost a slot each and nothing else: no table is being left or gets full, none is forgotten
+    for them, and codes last."""
+    return (dedup.old == NULL and (dedup.used + count) * 4 <= (dedup.mask + 1) * 3
             and dedup.trades + count <= dedup.trades_max and dedup.newest + count < dedup.widen_at)
 
 

@@ -74,7 +74,7 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
 cdef class Dedup:
     """Remembers the identities of the events in a journal, at most `trades_max` trades of them.
 
-    expected: how many room is made for. code_bits: of a slot, for its seq, to begin with (12, 16 … 36).
+    expected: how many room is made for, beside those that the journal has. code_bits: of a slot, for its seq, to begin with (12, 16 … 36).
     """
 
     def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0,
@@ -89,6 +89,7 @@ cdef class Dedup:
         self.cursor_seq = 1
         for i in range(5):
             self.key[i] = secrets.randbits(64)
+        expected += min(journal.last() + 1 - journal.first_kept(), self.trades_max)
         # Room for what is expected from the start: growing touches as much memory again, and moves every slot.
         while (<uint64_t>1 << bits) * 3 // 4 < min(expected, <uint64_t>DEDUP_EXPECTED_MAX):
             bits += 1

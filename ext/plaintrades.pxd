@@ -65,7 +65,8 @@ cdef inline int take_plain(Sequencer self, Dedup dedup, const FrameView* view, c
     cdef const Record* r = &work.record
     cdef Record* out
     cdef uint64_t* slot
-    if not work.plain or r.executed_at < dedup.latest:
+    # One that comes last in time, and behind what was forgotten, is not too old.
+    if not work.plain or r.executed_at < dedup.latest or r.executed_at <= dedup.horizon:
         return 1
     slot = free_slot(dedup, work.fingerprint)
     if slot == NULL:

@@ -213,8 +213,8 @@ cdef class Sequencer:
     """Checks, deduplicates and numbers events, and writes them to a journal.
 
     journal: open for writing; what it holds is taken up again (names, instruments, identities).
-    names_max: names of each kind. dedup_max_trades: trades remembered. dedup_expected: how many may come at once.
-    dedup_code_bits: bits of a seq that a remembered event begins with (tests begin with few).
+    names_max: names of each kind. dedup_max_trades: trades remembered. dedup_expected: how many may come
+    soon. dedup_code_bits: bits of a seq that a remembered event begins with (tests begin with few).
     seals: False: frames of a journal in memory get no CRC; where nobody will look at it.
     dedup: made before, of this journal, in place of the three above.
     check_limits: given the JSON of a LimitsChanged (bytes), returns its canonical form (bytes) or raises ValueError

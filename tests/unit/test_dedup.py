@@ -81,7 +81,7 @@ def test_a_restart_takes_in_a_journal_at_once_into_a_table_that_it_nearly_fills(
     frames = [trades.frame(list(range(start, start + RECORDS))) for start in range(0, 3 * RECORDS, RECORDS)]
     for frame in frames:
         assert first.process_frame(frame, trades.source) == (RECORDS, 0, [])
-    for expected in [3 * RECORDS] * 1000 + [0, RECORDS, 2 * RECORDS, 100 * RECORDS]:
+    for expected in [0] * 1000 + [RECORDS, 2 * RECORDS, 100 * RECORDS]:
         again = Sequencer(journal, dedup_expected=expected)
         for frame in frames:
             assert again.process_frame(frame, trades.source) == (0, RECORDS, [])
@@ -152,12 +152,16 @@ def test_a_remembered_trade_costs_32_bytes_at_most_and_128_where_no_journal_is_k
 PERIOD = 2**36 - 2  # of the widest codes
 KNOWN = struct.Struct("<QqqQBB6x")  # of ext/base.pxd; then where fields of its header are
 CRC, FIRST_SEQ, KNOWN_BYTES, TEXT_BYTES = slice(8, 12), slice(24, 32), slice(104, 112), slice(112, 120)
+REMOVED_TRADES, LATEST = slice(48, 56), slice(72, 80)
 SEGMENT_CRC, SEGMENT_HEADER_BYTES = slice(60, 64), 64  # its first_seq is at the same place
-MARK = 2
+MARK, ADJUST = 2, 3
 
 
-def journal_from(folder: Path, first_seq: int, marks: list[int]) -> Journal:
-    """Return a journal that goes on with first_seq; of what was removed, these seqs were marks with their seq as id."""
+def journal_from(folder: Path, first_seq: int, marks: list[int], latest: int | None = None) -> Journal:
+    """Return a journal that goes on with first_seq; of what was removed, these seqs were marks with their seq as id.
+
+    latest: when the last of the trades that were removed was executed; None: there were none.
+    """
     with closing(Journal(folder)) as journal:
         trades = Trades()
         Sequencer(journal).process_frame(trades.frame([0]), trades.source)
@@ -173,6 +177,8 @@ def journal_from(folder: Path, first_seq: int, marks: list[int]) -> Journal:
     known = b"".join(KNOWN.pack(seq, 10**9, 0, i * ID_BYTES, MARK, ID_BYTES) for i, seq in enumerate(marks))
     ids = b"".join(b"%0*d" % (ID_BYTES, seq) for seq in marks)
     header[FIRST_SEQ] = first_seq.to_bytes(8, "little")
+    if latest is not None:
+        header[REMOVED_TRADES], header[LATEST] = (1).to_bytes(8, "little"), latest.to_bytes(8, "little")
     header[KNOWN_BYTES] = len(known).to_bytes(8, "little")
     header[TEXT_BYTES] = len(ids).to_bytes(8, "little")
     header[CRC] = bytes(4)
@@ -217,3 +223,28 @@ def test_what_is_known_of_removed_events_is_found_behind_a_jump_of_seqs(tmp_path
         assert sequencer.process_frame(trades.frame(numbers), trades.source) == (RECORDS, 0, [])
         assert sequencer.process_frame(frame, Source("marks", 2)) == (0, len(marks) + 1, [])
         assert sequencer.process_frame(trades.frame(numbers), trades.source) == (0, RECORDS, [])
+
+
+def test_a_trade_no_later_than_those_removed_is_too_old_and_a_later_one_is_not(tmp_path: Path) -> None:
+    """Also on the way that nearly every trade takes, of one whose names are known."""
+    removed_at, trades, builder = 10**9, Trades(), FrameBuilder()
+    builder.define_name(0, 1, b"BTC")
+    builder.define_name(1, 1, b"default")
+    builder.add_record(type=ADJUST, symbol=1, account=1, price_exponent=-9, volume=1, volume_exponent=-8, id=b"adjust")
+    frame = bytearray(builder.finish())
+    stamp_frame(frame, 1, 1)
+    with closing(journal_from(tmp_path, 100, [], removed_at)) as journal:
+        sequencer = Sequencer(journal)
+        assert sequencer.process_frame(frame, Source("names", 1)) == (1, 0, [])
+        numbers = list(range(RECORDS))
+        for _ in range(2):
+            accepted, duplicates, refused = sequencer.process_frame(
+                trades.frame(numbers, [removed_at] * RECORDS), trades.source
+            )
+            assert (accepted, duplicates, {reason for _, reason, _ in refused}) == (0, 0, {TOO_OLD})
+        later = trades.frame(numbers, [removed_at + 1 + i for i in numbers])
+        assert sequencer.process_frame(later, trades.source) == (RECORDS, 0, [])
+        again = Sequencer(journal)
+        for known in (sequencer, again):
+            known_now = known.process_frame(trades.frame(numbers, [removed_at + 1 + i for i in numbers]), trades.source)
+            assert known_now == (0, RECORDS, [])

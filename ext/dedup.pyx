@@ -74,7 +74,8 @@ cdef void heap_pop(Bytes* heap) noexcept nogil:
 cdef class Dedup:
     """Remembers the identities of the events in a journal, at most `trades_max` trades of them.
 
-    expected: how many room is made for, beside those that the journal has. code_bits: of a slot, for its seq, to begin with (12, 16 … 36).
+    expected: how many room is made for, beside those that the journal has. code_bits: of a slot, for its seq, to begin with
+    (12, 16 … 36).
     """
 
     def __cinit__(self, Journal journal not None, uint64_t trades_max=50_000_000, uint64_t expected=0,

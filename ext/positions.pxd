@@ -31,11 +31,11 @@ cdef enum:
     ARENA_STEP = 65536              # the longest copy is shorter
     # Packed.place, from the low end: the address; EntryState; whether a Record lies there, whose address ends in three bits of 0,
     # which are the first of its index in its frame; the other ten of that; a tag of its id.
-    PLACE_BITS = 47
-    PLACE_STATE = 47
-    PLACE_KEPT = 49
-    PLACE_INDEX = 50
-    PLACE_TAG = 60
+    PLACE_BITS = 48
+    PLACE_STATE = 48
+    PLACE_KEPT = 50
+    PLACE_INDEX = 51
+    PLACE_TAG = 61
     SLOTS_HERE = 4                  # of a position's limits, in the position itself
 
 cdef struct Symbol:

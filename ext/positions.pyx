@@ -219,7 +219,8 @@ cdef class Book:
         cdef uint64_t half = (self.entry_room & ENTRY_CHUNK_MASK) - (ENTRY_CHUNK_MASK + 1 >> 1)
         if self.chunk_count == chunk and self.add_chunk() < 0:
             return -1
-        if half <= ENTRY_CHUNK_MASK and chunk + 1 >= self.chunks_touched and (self.chunk_count > chunk + 1 or self.add_chunk() == 0):    # else tried again
+        if (half <= ENTRY_CHUNK_MASK and chunk + 1 >= self.chunks_touched
+                and (self.chunk_count > chunk + 1 or self.add_chunk() == 0)):       # else tried again
             rw_ahead_ask(&self.ahead, &self.chunks[chunk + 1][2 * half], 2 * ENTRY_STEP * sizeof(Packed), False)
         self.entry_room += ENTRY_STEP
         return 0

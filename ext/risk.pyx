@@ -15,7 +15,8 @@ from ext.limits cimport (FETCH_CELLS, FETCH_KEYS, FETCH_SLOTS, FETCH_WINDOWS, Ke
                          VOLUME_RATE, begin, fetch_cell_keys, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level,
                          to_fetch)
 from ext.positions cimport (Baseline, Cell, ENTRY_ADJUST, ENTRY_TRADE, Holding, MARK_EVENT, MARK_NONE, MARK_TRADE, Position,
-                            SLOTS_HERE, Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding, valued_at)
+                            SLOTS_HERE, Store, Symbol, cell_add, cell_hash, holding_of, position_hash, quantity_of, set_holding,
+                            valued_at)
 from ext.records cimport (Definition, EVENT_ADJUST, EVENT_INSTRUMENT, EVENT_KILL, EVENT_LIMITS, EVENT_MARK,
                           EVENT_SESSION, EVENT_TRADE, EXEC_BUST, EXEC_NEW, FRAME_SEQUENCED, NAME_ACCOUNT, NAME_KINDS,
                           NAME_SYMBOL, NAME_VENUE, REASON_OVERFLOW, REASON_UNKNOWN_TRADE, SIDE_BUY, bytes_append,

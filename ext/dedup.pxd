@@ -48,7 +48,7 @@ cdef class Dedup:
     cdef uint64_t code_mask
     cdef uint64_t widen_at          # the seq at which codes grow
     cdef uint64_t used              # slots taken in `slots`
-    cdef uint64_t* gathered         # while a journal is taken in: slots at the beginning of each part; NULL: all are where they belong
+    cdef uint64_t* gathered         # while a journal is taken in: slots at the beginning of each part; else NULL
     cdef uint64_t* old              # the smaller table while it is emptied, else NULL
     cdef uint64_t old_mask
     cdef int old_shift

@@ -309,7 +309,8 @@ cdef class Book:
     cdef uint32_t replace_entry(self, uint32_t position, uint32_t replaced, const Entry* values) noexcept nogil
     cdef void kill_entry(self, uint32_t index) noexcept nogil
     # Copy what an entry has; its place, or 0 without memory.
-    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil
+    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id,
+                          uint8_t id_length) noexcept nogil
     cdef uint32_t new_entry(self, const Entry* values) noexcept nogil
     # Price of the latest live trade in a symbol by anyone; False: there is none.
     cdef bint latest_trade(self, uint32_t symbol, int64_t* price) noexcept nogil

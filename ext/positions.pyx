@@ -287,7 +287,8 @@ cdef class Book:
         hold.what = what
         return 0
 
-    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id, uint8_t id_length) noexcept nogil:
+    cdef uint64_t copy_of(self, uint64_t seq, int64_t price, int64_t quantity, int64_t fee, const uint8_t* id,
+                          uint8_t id_length) noexcept nogil:
         cdef size_t fee_bytes = sizeof(int64_t) if fee else 0, size = sizeof(Copy) + fee_bytes + id_length
         cdef Copy* copy
         if size > self.arena_left and self.add_arena_room() < 0:

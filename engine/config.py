@@ -90,6 +90,7 @@ class QueueConfig(msgspec.Struct, frozen=True):
 class EngineConfig(msgspec.Struct, frozen=True):
     """A running engine's settings: `[engine]` and `[[queue]]` of riskwire.toml.
 
+    expected_trades: for so many, memory is made at the start, so that no trade pays for its pages; more may come.
     dedup_max_trades: trades remembered to know duplicates. max_names: names of each kind (symbols, accounts,
     venues, strategies). events_hwm, alerts_hwm: frames that wait for one slow subscriber before PUB drops
     them (it fetches them later). publisher_window_frames: frames one publisher may have unacked. sink_hwm:
@@ -105,6 +106,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     limits: str | None = None
     instruments: str | None = None
     dead_letters: str | None = None
+    expected_trades: int = 0
     dedup_max_trades: int = 50_000_000
     max_names: int = 1_000_000
     events_hwm: int = 1_000
@@ -127,6 +129,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
 
 # key: (default, lowest, highest) of the whole numbers that bound buffers
 ENGINE_BOUNDS = {
+    "expected_trades": (0, 0, 10**9),
     "dedup_max_trades": (50_000_000, 1, 10**10),
     "max_names": (1_000_000, 1, 2**31 - 1),
     "events_hwm": (1_000, 1, 1_000_000),

@@ -32,6 +32,7 @@ __all__ = [
 
 
 SEGMENT_BYTES_MAX: Final = 64 << 20
+TRADE_ROOM_BYTES: Final = 160  # of a trade in a frame of its own: header, record, id
 
 
 class JournalInfo(msgspec.Struct, frozen=True):
@@ -67,15 +68,18 @@ def is_journal(path: str | Path) -> bool:
         return False
 
 
-def open_journal(directory: str | Path | None, sync: str = "os", segment_bytes: int = SEGMENT_BYTES_MAX) -> Journal:
+def open_journal(
+    directory: str | Path | None, sync: str = "os", segment_bytes: int = SEGMENT_BYTES_MAX, expected_trades: int = 0
+) -> Journal:
     """Open a journal for writing, making the folder where it is missing; None keeps it in memory.
 
     sync: `os`, `group` or `off` (nothing is written at all: the folder is ignored). segment_bytes: the largest segment.
+    expected_trades: what is kept in memory has room for so many, which `Journal.touch_room` makes.
     A torn tail is cut; `Journal.recovered` then says (segment, offset, bytes).
     Raises JournalBusy where another engine has it open, JournalError where it is damaged or cannot be written.
     """
     if directory is None or sync == "off":
-        return Journal(None, "off")
+        return Journal(None, "off", room=expected_trades * TRADE_ROOM_BYTES)
     try:
         return Journal(str(directory), sync, segment_bytes)
     except OSError as problem:

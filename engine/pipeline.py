@@ -98,7 +98,7 @@ class Pipeline:
                 sink=own_sink,
                 names_max=config.max_names,
                 dedup_max_trades=config.dedup_max_trades,
-                dedup_expected=expected_events,
+                dedup_expected=expected_events or config.expected_trades,
                 window_frames=config.publisher_window_frames,
                 events_hwm=events_hwm,
                 nodrop=nodrop,

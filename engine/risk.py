@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.alertframes import decode_alerts
 from engine.errors import InvalidEvent, LimitsError
 from engine.events import Event, InstrumentDefined, LimitsChanged, PositionUpdated, RiskAlert, TradeExecuted
+from engine.journal import TRADE_ROOM_BYTES
 from engine.limitset import LimitSet, load_limits, parse_limits
 from engine.reference import limits_event_id, load_instruments
 from ext.direct import Direct
@@ -24,7 +25,6 @@ from ext.sequencer import Sequencer, Source
 
 TEXT_FIELDS = ("trade_id", "account", "venue", "strategy", "ref_trade_id")
 NUMBER_KINDS = "iu"
-TRADE_ROOM_BYTES = 160  # of a trade in a frame of its own: header, record, id
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -116,7 +116,7 @@ class Engine:
         if limits is not None:
             check_currencies(limits, instruments)
         self._stack.enter_context(BaseLock(self.base))
-        self.journal = open_journal(config.journal, config.sync, config.segment_bytes)
+        self.journal = open_journal(config.journal, config.sync, config.segment_bytes, config.expected_trades)
         self._stack.callback(self.journal.close)
         if self.journal.recovered is not None:
             segment, offset, size = self.journal.recovered
@@ -139,6 +139,7 @@ class Engine:
             )
         self._stack.callback(self.pipeline.stop)
         self._stack.callback(self._steering.close)
+        self._make_room()
         names = [[table[i] for i in range(1, len(table))] for table in self.pipeline.broker.sequencer.names]
         restored_seq = self.pipeline.consumer.core.applied_seq
         self.pipeline.start(events)
@@ -182,6 +183,12 @@ class Engine:
                 "elapsed_ms": round((self.started_at - began) * 1000),
             },
         )
+
+    def _make_room(self) -> None:
+        """Make the memory for what is expected; the broker touches what knows duplicates itself."""
+        self.journal.touch_room(wait=True)
+        if self.config.expected_trades and self.config.retains_all:  # else trades are copied
+            self.pipeline.consumer.core.make_room(self.config.expected_trades)
 
     def _make_retention(self) -> Retention | None:
         config = self.config

@@ -680,7 +680,7 @@ cdef class RiskCore:
         """Have memory for so many trades at hand, 16 bytes each, before the first one comes. Raises MemoryError."""
         cdef int status
         with nogil:
-            status = self.book.make_room(trades + 1)
+            status = self.book.make_room(self.book.entry_count + trades)
         if status < 0:
             raise MemoryError
 

@@ -91,6 +91,27 @@ def test_status_tells_of_the_disk_and_the_last_snapshot(tmp_path: Path) -> None:
     assert status["snapshot"]["last"]["seq"] == 1
 
 
+def resident_kb() -> int:
+    return next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in line
+    )
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_memory_for_what_is_expected_is_there_before_the_first_trade(tmp_path: Path, on_disk: bool) -> None:
+    journal = str(tmp_path / "j") if on_disk else None
+    settings = config(tmp_path, journal=journal, expected_trades=200_000)
+    before = resident_kb()
+    with Engine(settings) as engine, EngineClient(engine.base) as client:
+        assert resident_kb() - before > 200_000 * (16 if on_disk else 170) // 1024
+        publish(engine, *map(trade, range(50)))
+        assert [str(row["quantity"]) for row in client.positions()] == ["50"]
+    if on_disk:
+        with Engine(settings) as engine, EngineClient(engine.base) as client:
+            publish(engine, *map(trade, range(60)), source="again")
+            assert [str(row["quantity"]) for row in client.positions()] == ["60"]
+
+
 @pytest.mark.parametrize(
     ("message", "error"),
     [

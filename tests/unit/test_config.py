@@ -381,7 +381,7 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
     assert config.journal == str(tmp_path / "var/journal")
     assert config.dead_letters == "/var/dead-letters.db"
     assert config.sync == "group"
-    assert config.dedup_max_trades == 50_000_000
+    assert (config.dedup_max_trades, config.expected_trades) == (50_000_000, 0)
     assert config.queue[0].lease_ns == 5_000_000_000
     assert config.queue[0].order_by == "account"
     assert config.queue[0].events == ("TradeExecuted", "KillSwitch")
@@ -398,6 +398,7 @@ def test_the_engine_file_of_the_design_is_read(tmp_path: Path) -> None:
         ("[engine]\ndedup_max_trades = 0\n", ["dedup_max_trades", "whole number"]),
         ("[engine]\ndedup_max_trades = 1.5\n", ["dedup_max_trades", "whole number"]),
         ('[engine]\nheartbeat_every = "x"\n', ["heartbeat_every", "duration"]),
+        ("[engine]\nexpected_trades = -1\n", ["expected_trades", "whole number"]),
         ('[engine]\nretain_size = "10 GB"\n', ["retain_size", '"10GB"']),
         ("[engine]\nretain_size = 10\n", ["retain_size", "text"]),
         ('[engine]\nretain_age = "soon"\n', ["retain_age", '"7d"']),

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from engine.codec import EventDecoder
-from engine.errors import JournalError
+from engine.errors import ConfigError, JournalError
 from engine.events import Event
 from engine.journalindex import PartReader, Wanted
 from ext.base import read_base
@@ -33,6 +33,7 @@ __all__ = [
 
 SEGMENT_BYTES_MAX: Final = 64 << 20
 TRADE_ROOM_BYTES: Final = 160  # of a trade in a frame of its own: header, record, id
+TRADE_KNOWN_BYTES: Final = 32  # of what knows its duplicates, and of what a bust needs
 
 
 class JournalInfo(msgspec.Struct, frozen=True):
@@ -84,6 +85,17 @@ def open_journal(
         return Journal(str(directory), sync, segment_bytes)
     except OSError as problem:
         raise JournalError(f"{directory}: cannot be used as a journal: {problem.strerror}") from None
+
+
+def check_expected(trades: int, in_memory: bool) -> None:
+    """Raise ConfigError where memory for so many trades is more than the machine has: touched, it would end the process."""
+    needed = trades * (TRADE_KNOWN_BYTES + (TRADE_ROOM_BYTES if in_memory else 0))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ConfigError(
+            f"expected_trades = {trades}: that is {needed / 2**30:,.1f} GiB of memory, and this machine has "
+            f"{there / 2**30:,.1f}"
+        )
 
 
 def read_journal(directory: str | Path) -> Journal:

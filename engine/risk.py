@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.alertframes import decode_alerts
 from engine.errors import InvalidEvent, LimitsError
 from engine.events import Event, InstrumentDefined, LimitsChanged, PositionUpdated, RiskAlert, TradeExecuted
-from engine.journal import TRADE_ROOM_BYTES
+from engine.journal import TRADE_ROOM_BYTES, check_expected
 from engine.limitset import LimitSet, load_limits, parse_limits
 from engine.reference import limits_event_id, load_instruments
 from ext.direct import Direct
@@ -51,7 +51,8 @@ class RiskEngine:
     journal: a folder to keep the sequence in (continued where it has one); None: memory only. It removes nothing.
     expected_trades: for so many, memory is made and touched now (some 200 bytes each, 40 with a journal on disk), so
     that no trade pays for its pages. More may come.
-    Not for several threads at once. Raises LimitsError, InstrumentsError or JournalError.
+    Not for several threads at once. Raises LimitsError, InstrumentsError, JournalError, or ConfigError where the machine
+    has not so much memory.
 
     >>> from decimal import Decimal
     >>> from engine.events import TradeExecuted
@@ -75,6 +76,7 @@ class RiskEngine:
     ) -> None:
         if expected_trades < 0:
             raise ValueError(f"expected_trades is {expected_trades}; expected 0 or more")
+        check_expected(expected_trades, journal is None)
         room = expected_trades * TRADE_ROOM_BYTES if journal is None else 0
         self._journal = Journal(None if journal is None else str(journal), room=room)
         self._sequencer = Sequencer(self._journal, dedup_expected=expected_trades, check_limits=_canonical)

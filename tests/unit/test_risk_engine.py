@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import InvalidEvent
+from engine.errors import ConfigError, InvalidEvent
 from engine.events import InstrumentDefined, MarkPrice, TradeExecuted
 from engine.risk import RiskEngine
 from ext.levels import DEBUG
@@ -192,3 +192,10 @@ def test_expected_trades_find_their_memory_made() -> None:
 def test_fewer_than_no_trades_cannot_be_expected() -> None:
     with pytest.raises(ValueError, match="expected_trades is -1"):
         RiskEngine(expected_trades=-1)
+
+
+def test_more_than_the_machine_has_is_refused_before_it_is_touched() -> None:
+    with pytest.raises(
+        ConfigError, match=r"expected_trades = 1000000000000: that is [\d,.]+ GiB of memory, and this machine"
+    ):
+        RiskEngine(expected_trades=10**12)

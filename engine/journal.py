@@ -88,7 +88,7 @@ def open_journal(
 
 
 def check_expected(trades: int, in_memory: bool) -> None:
-    """Raise ConfigError where memory for so many trades is more than the machine has: touched, it would end the process."""
+    """Raise ConfigError where memory for so many is more than the machine has: to touch it would end the process."""
     needed = trades * (TRADE_KNOWN_BYTES + (TRADE_ROOM_BYTES if in_memory else 0))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:

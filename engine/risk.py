@@ -51,8 +51,8 @@ class RiskEngine:
     journal: a folder to keep the sequence in (continued where it has one); None: memory only. It removes nothing.
     expected_trades: for so many, memory is made and touched now (some 200 bytes each, 40 with a journal on disk), so
     that no trade pays for its pages. More may come.
-    Not for several threads at once. Raises LimitsError, InstrumentsError, JournalError, or ConfigError where the machine
-    has not so much memory.
+    Not for several threads at once. Raises LimitsError, InstrumentsError, JournalError, or ConfigError where the
+    machine has not so much memory.
 
     >>> from decimal import Decimal
     >>> from engine.events import TradeExecuted

@@ -15,7 +15,7 @@ from ext.wide cimport (Factor, Part, Wide, difference_within256, factor_set, hig
                        part_addmul, part_set, wide_add_part, wide_addmul, wide_bound, wide_difference_within, wide_fits224,
                        wide_fits256, wide_within, within256)
 
-from ext.limits import DIMENSIONS
+from ext.limitfile import DIMENSIONS
 
 DEBUG = bool(IS_DEBUG)
 

@@ -1,5 +1,1 @@
-from typing import Final
-
-KINDS: Final[tuple[str, ...]]
-DIMENSIONS: Final[dict[str, int]]
-NO_LIMITS: Final[bytes]
+# For other Cython modules only: see limits.pxd.

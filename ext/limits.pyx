@@ -1,9 +1,6 @@
 """Limits compiled into slots. A position and a cell are matched once, when they are first seen; from then on a trade costs only
 what matches."""
 
-import json
-from decimal import Decimal
-
 from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcpy, memset
@@ -12,22 +9,15 @@ from ext.arrays cimport (array_add, array_extend, array_free, array_reserve, lis
                          table_reserve)
 from ext.definitions cimport glob_match
 from ext.positions cimport SLOTS_HERE, Baseline, Members, cell_quantity, members_of, valued_at
-from ext.records cimport NAME_ACCOUNT, NAME_STRATEGY, NAME_SYMBOL, NAME_VENUE
+from ext.records cimport NAME_ACCOUNT, NAME_SYMBOL, NAME_VENUE
 from ext.wide cimport (abs_i64, abs_i128, factor_set, mix, wide_add, wide_bound, wide_addmul, wide_addmul2, wide_mul_pow10,
-                       wide_fits224, wide_limbs, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
+                       wide_fits224, wide_mul_u64, wide_quotient, wide_abs, wide_is_zero, wide_neg, wide_saturate_u128,
                        wide_set_u128, wide_sub, wide_zero)
 from ext.windows cimport Run, Window, run_clear, window_clear
 
 cdef enum:
     MONEY_SCALE = -26               # 1e-9 x 1e-8 x 1e-9: the defaults, with rates of nine decimals, never rescale
     QUANTITY_SCALE = -9
-
-KINDS = ("max_position", "max_notional", "gross_notional", "net_notional", "max_trade_volume", "max_trade_notional",
-         "max_loss", "max_drawdown", "trade_rate", "volume_rate", "price_collar", "restricted", "concentration",
-         "repeated_trade", "trade_after_kill")
-DIMENSIONS = {"account": PER_ACCOUNT, "symbol": PER_SYMBOL, "venue": PER_VENUE, "strategy": PER_STRATEGY}
-NAME_KINDS = {"symbol": NAME_SYMBOL, "account": NAME_ACCOUNT, "venue": NAME_VENUE, "strategy": NAME_STRATEGY}
-NO_LIMITS = b'{"settings":{"base_currency":"USD","revalue_every_ns":100000000,"fx":{}},"limit":[]}'
 
 
 # --- values ------------------------------------------------------------------------------------------------------
@@ -126,7 +116,7 @@ cdef void sum_value(const Sums* sums, uint8_t kind, Wide* out) noexcept nogil:
 
 
 cdef class LimitBook:
-    """One set of limits over a book of positions; a LimitsChanged makes a new one."""
+    """One set of limits over a book of positions; a LimitsChanged makes a new one. Its limits are read by ext/limitfile.pyx."""
 
     def __cinit__(self, Book book not None, Instruments instruments not None, names not None, bytes source not None):
         self.book = book
@@ -136,12 +126,6 @@ cdef class LimitBook:
         self.texts = []
         self.money_scale = MONEY_SCALE
         self.quantity_scale = QUANTITY_SCALE
-        wanted = json.loads(source)
-        self.read_settings(wanted.get("settings", {}))
-        for limit in wanted.get("limit", []):
-            self.read_limit(limit)
-        self.sort_limits()
-        self.set_limit_levels()
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -169,80 +153,6 @@ cdef class LimitBook:
         array_free(&self.rates)
         array_free(&self.touched)
         table_free(&self.key_table)
-
-    # --- reading the canonical JSON ------------------------------------------------------------------------------
-
-    def read_settings(self, settings):
-        self.revalue_every_ns = settings.get("revalue_every_ns", 100_000_000)
-        self.read_rate("", "1")
-        self.read_rate(settings.get("base_currency", "USD"), "1")
-        for currency, rate in settings.get("fx", {}).items():
-            self.read_rate(currency, rate)
-
-    def read_rate(self, currency, text):
-        cdef uint32_t id = self.instruments.currencies.add(currency.encode())
-        mantissa, exponent = integer_of(Decimal(text))
-        if array_extend(&self.rates, id + 1, sizeof(Rate)) < 0:
-            raise MemoryError
-        (<Rate*>self.rates.data)[id].mantissa = mantissa
-        (<Rate*>self.rates.data)[id].exponent = exponent
-
-    def read_limit(self, wanted):
-        cdef uint32_t index = array_add(&self.limits, sizeof(Limit))
-        cdef Limit* limit
-        cdef bytes text
-        if index == 0:
-            raise MemoryError
-        if index > 0xFFFF:
-            raise ValueError("more limits than 65535")
-        limit = &(<Limit*>self.limits.data)[index]
-        limit.kind = KINDS.index(wanted["kind"])
-        for dimension in wanted["per"]:
-            limit.per |= <uint8_t>DIMENSIONS[dimension]
-        limit.window_ns = wanted.get("window_ns") or 0
-        if wanted.get("action") == "kill":
-            limit.kill = KILL_FIRM if wanted["kill_scope"] == "firm" else KILL_ACCOUNT
-        self.read_levels(index, wanted)
-        text = self.keep(wanted["id"].encode())
-        limit.id = <const uint8_t*><const char*>text
-        limit.id_length = len(text)
-        for dimension, glob in wanted["match"].items():
-            text = self.keep(glob.encode())
-            limit.globs[<int>NAME_KINDS[dimension]] = <const uint8_t*><const char*>text
-            limit.glob_lengths[<int>NAME_KINDS[dimension]] = len(text)
-        limit.whole = limit.globs[<int>NAME_VENUE] == NULL and limit.globs[<int>NAME_STRATEGY] == NULL and (
-            limit.kind in (MAX_TRADE_VOLUME, MAX_TRADE_NOTIONAL, PRICE_COLLAR, RESTRICTED)
-            or not limit.per & (PER_VENUE | PER_STRATEGY))
-        limit.of_position = (limit.whole and limit.per == PER_POSITION
-                             and limit.kind in (MAX_POSITION, MAX_NOTIONAL, CONCENTRATION))
-        if limit.kind == MAX_NOTIONAL and not limit.whole:
-            self.has_cell_notional = True
-
-    def read_levels(self, uint32_t index, wanted):
-        cdef Limit* limit = &(<Limit*>self.limits.data)[index]
-        cdef bytes text
-        cdef Wide one
-        threshold = exact(wanted.get("threshold") or "0")
-        warn = times(threshold, exact(wanted["warn_at"]))
-        limit.has_clear = wanted.get("clear_at") is not None
-        clear = times(threshold, exact(wanted["clear_at"])) if limit.has_clear else warn
-        floor = exact(wanted.get("floor") or "0")
-        limit.exponent = min(0, threshold[1], warn[1], clear[1], floor[1])
-        set_wide(&limit.threshold, threshold, limit.exponent)
-        set_wide(&limit.warn, warn, limit.exponent)
-        set_wide(&limit.clear, clear, limit.exponent)
-        set_wide(&limit.floor, floor, limit.exponent)
-        set_wide(&one, (1, -limit.exponent), 0)
-        factor_set(&limit.scale, &one)
-        limit.narrow = (limit.scale.limbs == 1 and limit.scale.v[0] < <uint64_t>1 << 56
-                        and wide_limbs(&limit.threshold) == 1 and wide_limbs(&limit.clear) == 1)
-        text = self.keep(plain(threshold).encode())
-        limit.threshold_text = <const uint8_t*><const char*>text
-        limit.threshold_length = len(text)
-
-    def keep(self, bytes text):
-        self.texts.append(text)
-        return text
 
     # --- names and matching --------------------------------------------------------------------------------------
 
@@ -1010,45 +920,3 @@ cdef class LimitBook:
         if array_reserve(&self.touched, self.touched.count + 1, sizeof(uint32_t)) < 0:
             return -1
         return touch(self, index)
-
-
-# --- decimals of a limits file, exactly --------------------------------------------------------------------------
-
-def exact(text):
-    """(mantissa, exponent) of a decimal text that is not negative."""
-    return integer_of(Decimal(text))
-
-
-def integer_of(decimal):
-    """(mantissa, exponent) without trailing zeros; any number of digits."""
-    _, digits, exponent = decimal.as_tuple()
-    mantissa = int("".join(map(str, digits)))
-    while mantissa and mantissa % 10 == 0:
-        mantissa //= 10
-        exponent += 1
-    return mantissa, exponent if mantissa else 0
-
-
-def times(a, b):
-    return a[0] * b[0], a[1] + b[1]
-
-
-def plain(number):
-    """Decimal text without exponent and trailing zeros."""
-    mantissa, exponent = number
-    if exponent >= 0:
-        return str(mantissa * 10**exponent)
-    digits = str(mantissa).rjust(1 - exponent, "0")
-    text = f"{digits[:exponent]}.{digits[exponent:]}"
-    return text.rstrip("0").rstrip(".")
-
-
-cdef int set_wide(Wide* out, number, int exponent) except -1:
-    """number = (mantissa, its exponent) as an integer times 10**exponent."""
-    cdef bytes raw
-    value = number[0] * 10 ** (number[1] - exponent)
-    if value.bit_length() >= 512:
-        raise ValueError(f"a number in a limit is too large or too fine: {plain(number)}")
-    raw = value.to_bytes(sizeof(Wide), "little")
-    memcpy(out, <const char*>raw, sizeof(Wide))
-    return 0

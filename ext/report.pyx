@@ -17,7 +17,7 @@ from ext.wide cimport (Factor, Wide, abs_i128, abs_i64, factor_set, format_quoti
                        format_wide, prefetch, sub_i128, wide_addmul, wide_addmul2, wide_neg, wide_set_u128, wide_zero)
 
 from ext.alertlog import SEVERITIES
-from ext.limits import KINDS
+from ext.limitfile import KINDS
 from ext.records import FrameDecodeError
 
 POSITION_FIELDS = ("account", "symbol", "quantity", "avg_price", "realized_pnl", "unrealized_pnl", "fees", "last_price",

@@ -10,6 +10,7 @@ from ext.invariant cimport IS_DEBUG, cash_holds
 from ext.fills cimport fold_fill, remember
 from ext.journal cimport Journal, frame_bytes
 from ext.lasting cimport is_lasting
+from ext.limitfile cimport read_limits
 from ext.judge cimport Kill, TradeFacts, begin_event, is_killed
 from ext.limits cimport (FETCH_CELLS, FETCH_KEYS, FETCH_SLOTS, FETCH_WINDOWS, Key, LEVEL_OK, MAX_DRAWDOWN, MAX_LOSS, Sums,
                          VOLUME_RATE, begin, fetch_cell_keys, fetch_cell_states, fetch_keys, fetch_slots, fetch_states, set_level,
@@ -27,7 +28,7 @@ from ext.valuation cimport (Move, Valuation, fill_adjusted, fill_cell, fill_cell
 from ext.wide cimport add_i64, prefetch, wide_zero
 from ext.windows cimport Run, Window, run_clear, window_clear
 
-from ext.limits import NO_LIMITS
+from ext.limitfile import NO_LIMITS
 from ext.records import FrameDecodeError
 
 cdef enum:
@@ -235,7 +236,9 @@ cdef class RiskCore:
     def compile_limits(self, bytes source):
         """A set of limits in canonical JSON (``engine.limitset.LimitSet.to_json``), not attached to anything yet."""
         names = (self.symbols, self.accounts, self.venues, self.strategies)
-        return LimitBook(self.book, self.instruments, names, source)
+        cdef LimitBook limits = LimitBook(self.book, self.instruments, names, source)
+        read_limits(limits)
+        return limits
 
     # --- frames --------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def test_with_filters_and_far_behind_it_is_the_number_of_jobs_and_a_restart_chan
         rig.publish(EVENTS // 2, MARKS_EVERY, frame_records=37)
         for restarted in (False, True):
             found = {name: counted(rig, depth, name) for name, depth in expected.items()}
-            # Live frames that have all come before the first look are all taken; from the journal it is a MiB at a time.
+            # Live frames that have come before the first look are all taken; from the journal it is a MiB at a time.
             assert found["all"].unread > 0 or not restarted, "part of it lies in the journal only"
             rig.restart_queue()
         with working(rig, lambda event, context: None):

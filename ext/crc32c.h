@@ -64,23 +64,38 @@ static inline uint32_t rw_crc32c_push(uint32_t c) {
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
-__attribute__((target("sse4.2")))
+#define RW_CRC32C_TARGET __attribute__((target("sse4.2")))
+#define RW_CRC32C_WORD _mm_crc32_u64
+#define RW_CRC32C_BYTE _mm_crc32_u8
+typedef uint64_t rw_crc32c_sum; /* as the instruction has it */
+static int rw_crc32c_has_hardware(void) { return __builtin_cpu_supports("sse4.2"); }
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
+#include <arm_acle.h>
+#define RW_CRC32C_TARGET
+#define RW_CRC32C_WORD __crc32cd
+#define RW_CRC32C_BYTE __crc32cb
+typedef uint32_t rw_crc32c_sum;
+static int rw_crc32c_has_hardware(void) { return 1; }
+#endif
+
+#ifdef RW_CRC32C_WORD
+RW_CRC32C_TARGET
 static uint32_t rw_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
-    uint64_t c = crc;
+    rw_crc32c_sum c = crc;
     while (n >= 8) {
         uint64_t word;
         memcpy(&word, p, 8);
-        c = _mm_crc32_u64(c, word);
+        c = RW_CRC32C_WORD(c, word);
         p += 8;
         n -= 8;
     }
-    while (n--) c = _mm_crc32_u8((uint32_t)c, *p++);
+    while (n--) c = RW_CRC32C_BYTE((uint32_t)c, *p++);
     return (uint32_t)c;
 }
 
-__attribute__((target("sse4.2")))
+RW_CRC32C_TARGET
 static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) {
-    uint64_t a = crc, b = 0, c = 0;
+    rw_crc32c_sum a = crc, b = 0, c = 0;
     for (int line = 0; line < RW_CRC32C_BLOCK; line += 64) {
         /* The next three; where a frame ends before, nothing is lost. */
         __builtin_prefetch(p + 3 * RW_CRC32C_BLOCK + line);
@@ -91,42 +106,13 @@ static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) {
             memcpy(&x, p + i, 8);
             memcpy(&y, p + RW_CRC32C_BLOCK + i, 8);
             memcpy(&z, p + 2 * RW_CRC32C_BLOCK + i, 8);
-            a = _mm_crc32_u64(a, x);
-            b = _mm_crc32_u64(b, y);
-            c = _mm_crc32_u64(c, z);
+            a = RW_CRC32C_WORD(a, x);
+            b = RW_CRC32C_WORD(b, y);
+            c = RW_CRC32C_WORD(c, z);
         }
     }
     return rw_crc32c_push(rw_crc32c_push((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
 }
-static int rw_crc32c_has_hardware(void) { return __builtin_cpu_supports("sse4.2"); }
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
-#include <arm_acle.h>
-static uint32_t rw_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
-    while (n >= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        crc = __crc32cd(crc, word);
-        p += 8;
-        n -= 8;
-    }
-    while (n--) crc = __crc32cb(crc, *p++);
-    return crc;
-}
-
-static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) {
-    uint32_t a = crc, b = 0, c = 0;
-    for (int i = 0; i < RW_CRC32C_BLOCK; i += 8) {
-        uint64_t x, y, z;
-        memcpy(&x, p + i, 8);
-        memcpy(&y, p + RW_CRC32C_BLOCK + i, 8);
-        memcpy(&z, p + 2 * RW_CRC32C_BLOCK + i, 8);
-        a = __crc32cd(a, x);
-        b = __crc32cd(b, y);
-        c = __crc32cd(c, z);
-    }
-    return rw_crc32c_push(rw_crc32c_push((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
-}
-static int rw_crc32c_has_hardware(void) { return 1; }
 #else
 #define rw_crc32c_hardware rw_crc32c_software
 static uint32_t rw_crc32c_three(uint32_t crc, const uint8_t *p) { return rw_crc32c_software(crc, p, 3 * RW_CRC32C_BLOCK); }

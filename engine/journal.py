@@ -77,9 +77,12 @@ def open_journal(
     sync: `os`, `group` or `off` (nothing is written at all: the folder is ignored). segment_bytes: the largest segment.
     expected_trades: what is kept in memory has room for so many, which `Journal.touch_room` makes.
     A torn tail is cut; `Journal.recovered` then says (segment, offset, bytes).
-    Raises JournalBusy where another engine has it open, JournalError where it is damaged or cannot be written.
+    Raises JournalBusy where another engine has it open, JournalError where it is damaged or cannot be written,
+    ConfigError where the machine has no memory for what is expected.
     """
-    if directory is None or sync == "off":
+    in_memory = directory is None or sync == "off"
+    _check_expected(expected_trades, in_memory)
+    if in_memory:
         return Journal(None, "off", room=expected_trades * TRADE_ROOM_BYTES)
     try:
         return Journal(str(directory), sync, segment_bytes)
@@ -87,7 +90,7 @@ def open_journal(
         raise JournalError(f"{directory}: cannot be used as a journal: {problem.strerror}") from None
 
 
-def check_expected(trades: int, in_memory: bool) -> None:
+def _check_expected(trades: int, in_memory: bool) -> None:
     """Raise ConfigError where memory for so many is more than the machine has: to touch it would end the process."""
     needed = trades * (TRADE_KNOWN_BYTES + (TRADE_ROOM_BYTES if in_memory else 0))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

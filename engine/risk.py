@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.alertframes import decode_alerts
 from engine.errors import InvalidEvent, LimitsError
 from engine.events import Event, InstrumentDefined, LimitsChanged, PositionUpdated, RiskAlert, TradeExecuted
-from engine.journal import TRADE_ROOM_BYTES, check_expected
+from engine.journal import open_journal
 from engine.limitset import LimitSet, load_limits, parse_limits
 from engine.reference import limits_event_id, load_instruments
 from ext.direct import Direct
@@ -76,9 +76,7 @@ class RiskEngine:
     ) -> None:
         if expected_trades < 0:
             raise ValueError(f"expected_trades is {expected_trades}; expected 0 or more")
-        check_expected(expected_trades, journal is None)
-        room = expected_trades * TRADE_ROOM_BYTES if journal is None else 0
-        self._journal = Journal(None if journal is None else str(journal), room=room)
+        self._journal = open_journal(journal, expected_trades=expected_trades)
         self._sequencer = Sequencer(self._journal, dedup_expected=expected_trades, check_limits=_canonical)
         self._source = Source("RiskEngine", self._journal.epoch or 1)
         self._encoder = EventEncoder()

@@ -33,7 +33,7 @@ from engine.errors import RiskwireError
 from engine.events import Event, KillSwitch, SessionStarted
 from engine.firstevents import InForce, first_events, limits_changed
 from engine.jobwire import Revive
-from engine.journal import check_expected, open_journal
+from engine.journal import open_journal
 from engine.pipeline import OWN_SOURCE, Pipeline, default_dead_letters
 from engine.publisher import Publisher
 from engine.queue import QueueService
@@ -115,7 +115,6 @@ class Engine:
         opening = load_opening(self._opening) if self._opening is not None else []
         if limits is not None:
             check_currencies(limits, instruments)
-        check_expected(config.expected_trades, config.journal is None or config.sync == "off")
         self._stack.enter_context(BaseLock(self.base))
         self.journal = open_journal(config.journal, config.sync, config.segment_bytes, config.expected_trades)
         self._stack.callback(self.journal.close)

@@ -28,8 +28,9 @@ cdef enum:
     CODE_BITS_FIRST = 28
     CODE_BITS_MAX = 36
     CODE_STEP = 4
-    PARTS = 32                     # of the table, while a journal is taken in
-    PART_SHIFT = 59
+    PART_BITS = 5                   # of a slot, the highest: which part of the table it is in while a journal is taken in
+    PARTS = 1 << PART_BITS
+    PART_SHIFT = 64 - PART_BITS
     INSERTS_AHEAD = 16
     PROBES_AHEAD = 6                # slots: where a look-up ends that does not end at once, often in the next line
 

@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import secrets
 
-from ext.ahead cimport rw_ahead_ask, rw_ahead_stop
+from ext.ahead cimport rw_ahead_ask, rw_ahead_stop, rw_touch
 from ext.base cimport Base, Known
 from ext.journal cimport Journal
 from ext.records cimport (
@@ -25,7 +25,6 @@ from ext.records cimport (
 cdef extern from "journal_os.h" nogil:
     uint8_t* rw_map(int fd, size_t size, int writable)
     void rw_advise_huge_pages(uint64_t* base, size_t size)
-    void rw_use_huge_pages(uint64_t* base, size_t size)
     int munmap(void* base, size_t size)
     int rw_log2(uint64_t v)
 
@@ -122,7 +121,8 @@ cdef class Dedup:
     cpdef void prepare(self) noexcept nogil:
         """Have the table's memory at hand, in the thread that will use it and before the first trade. What it grows into
         later comes page by page: no trade waits for much."""
-        rw_use_huge_pages(self.slots, (self.mask + 1) * sizeof(uint64_t))
+        rw_advise_huge_pages(self.slots, (self.mask + 1) * sizeof(uint64_t))
+        rw_touch(self.slots, (self.mask + 1) * sizeof(uint64_t))
 
     @property
     def slot_bytes(self):

@@ -376,12 +376,14 @@ cdef class Journal:
     def touch_room(self, *, bint wait=False):
         """Have the pages of the room that was made in advance touched: in a thread, behind what else that has to touch, or at
         once (``wait``). Before the first frame."""
-        if self.room != NULL and wait:
+        if self.room == NULL:
+            return
+        if wait:
             with nogil:
                 rw_touch(self.room, self.room_bytes)
-            self.touched = self.room_bytes
-        elif self.room != NULL and rw_ahead_ask(&self.ahead, self.room, self.room_bytes, False):
-            self.touched = self.room_bytes
+        elif not rw_ahead_ask(&self.ahead, self.room, self.room_bytes, False):
+            return
+        self.touched = self.room_bytes
 
     cdef const uint8_t* append(self, const uint8_t* data, size_t size) noexcept nogil:
         cdef uint8_t* at = self.reserve(size)

@@ -70,12 +70,6 @@ static inline void rw_advise_huge_pages(uint64_t *base, size_t size) {
 #endif
 }
 
-/* The same, and touched at once: the first touch of such a page takes milliseconds, which no trade should wait for. */
-static inline void rw_use_huge_pages(uint64_t *base, size_t size) {
-    rw_advise_huge_pages(base, size);
-    for (size_t at = 0; at < size / sizeof *base; at += 4096 / sizeof *base) *(volatile uint64_t *)&base[at] = base[at];
-}
-
 static inline uint64_t rw_load_acquire(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void rw_store_release(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline int64_t rw_add(int64_t *p, int64_t n) { return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL); }

@@ -73,7 +73,6 @@ cdef inline void look_ahead(Book book, LimitBook limits, const Record* records, 
     cdef const Position* p
     cdef const Cell* c
     cdef Look* look = &ahead.looks[at % RING]
-    look.cell = look.position = 0
     if at < count:
         r = &records[at]
         look.hash = cell_hash(r.account, r.symbol, r.venue, r.strategy)
@@ -668,10 +667,11 @@ cdef class RiskCore:
         cdef int status = 0, bad = 0
         with nogil:
             while status == 0 and bad == 0 and index < journal.frames():
-                journal.view_at(index, &view)
                 if check_crc:
                     data = journal.frame_at(index)
                     bad = frame_open(data, frame_bytes(data), True, &view)
+                else:
+                    journal.view_at(index, &view)
                 if bad == 0:
                     status = self.apply_frame(&view, is_lasting(self.book, journal, &view))
                 index += 1

@@ -696,7 +696,7 @@ static inline void rw_copy_text(uint8_t *to, const uint8_t *p, size_t n) {
 static inline uint64_t rw_text_tag(const uint8_t *p, size_t n) {
     uint64_t end = 0;
     if (n >= 8) memcpy(&end, p + n - 8, 8);
-    else memcpy(&end, p, n);
+    else rw_copy_text((uint8_t *)&end, p, n);
     return end * 0x9E3779B97F4A7C15ULL >> 61;
 }
 
